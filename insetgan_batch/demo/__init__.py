@@ -1,0 +1,1 @@
+"""People rendered by the project, the generators trained on them, and their weights."""

@@ -1,0 +1,101 @@
+"""The training pictures of the demo generators: rendered once, kept in shards, read into memory.
+
+A shard is one `.npz` of 200 consecutive seeds: `body` uint8 `[n 256 128 3]`, `face` uint8 `[n 128 128 3]` and their face
+boxes `[n 4]` in pixels. A shard that exists is complete: it is written under another name first.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from insetgan_batch.demo.models import CANVAS, FACE
+from insetgan_batch.demo.people import PeopleRenderer
+from insetgan_batch.demo.person import Z_DIM, Person
+
+SHARD = 200
+# Far away from the seeds that people type, so that whatever they ask for was never trained on.
+TRAIN_SEED = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pictures:
+    """All pictures of one view. z `[n z]`; rgb uint8 `[n H W 3]`; face_boxes `[n 4]` px."""
+
+    z: np.ndarray
+    rgb: np.ndarray
+    face_boxes: np.ndarray
+
+
+def seed_to_z(seeds: Iterable[int]) -> np.ndarray:
+    """z `[n 64]` of each seed, as `numpy.random.RandomState(seed).randn(1, z_dim)` gives it."""
+    return np.concatenate([np.random.RandomState(seed).randn(1, Z_DIM) for seed in seeds])
+
+
+def render_all(directory: Path, count: int, workers: int) -> None:
+    """Render `count` people from `TRAIN_SEED` on, with a progress bar; shards that exist are kept."""
+    directory.mkdir(parents=True, exist_ok=True)
+    firsts = range(TRAIN_SEED, TRAIN_SEED + count, SHARD)
+    todo = [first for first in firsts if not _shard_path(directory, first).exists()]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_renderer
+    ) as pool:
+        futures = [pool.submit(_render_shard, directory, first) for first in todo]
+        done = concurrent.futures.as_completed(futures)
+        for future in track(done, f"rendering {len(todo)} x {SHARD} people", total=len(todo)):
+            future.result()
+
+
+def load(directory: Path, view: str) -> Pictures:
+    """Every picture of a view ("body" or "face") in the directory, in the order of seeds."""
+    paths = sorted(directory.glob("shard-*.npz"))
+    if not paths:
+        raise FileNotFoundError(f"{directory}: no shard-*.npz; render the people first")
+    shards = [np.load(path) for path in paths]
+    return Pictures(
+        z=seed_to_z(seed for shard in shards for seed in shard["seeds"]),
+        rgb=np.concatenate([shard[view] for shard in shards]),
+        face_boxes=np.concatenate([shard[f"{view}_boxes"] for shard in shards]),
+    )
+
+
+_renderer: PeopleRenderer | None = None
+
+
+def _start_renderer() -> None:
+    global _renderer
+    torch.set_num_threads(1)
+    os.nice(10)
+    _renderer = PeopleRenderer()
+
+
+def _render_shard(directory: Path, first: int) -> None:
+    assert _renderer is not None
+    seeds = np.arange(first, first + SHARD)
+    people = [Person.from_z(z) for z in seed_to_z(seeds)]
+    arrays: dict[str, np.ndarray] = {"seeds": seeds}
+    for model in (CANVAS, FACE):
+        arrays[model.view] = np.empty((SHARD, *model.architecture.image_size, 3), np.uint8)
+        arrays[f"{model.view}_boxes"] = np.empty((SHARD, 4), np.float32)
+    for i, person in enumerate(people):
+        for model in (CANVAS, FACE):
+            picture = _renderer.render(person, size=model.architecture.image_size, view=model.view)
+            arrays[model.view][i] = picture.rgb
+            arrays[f"{model.view}_boxes"][i] = picture.face_box
+    path = _shard_path(directory, first)
+    temporary = path.with_suffix(".part.npz")
+    np.savez(temporary, allow_pickle=False, **arrays)
+    temporary.replace(path)
+
+
+def _shard_path(directory: Path, first: int) -> Path:
+    return directory / f"shard-{first:08d}.npz"

@@ -1,0 +1,184 @@
+"""Teach a demo generator by regression: every z has its picture, and the generator learns to paint it.
+
+No adversary: the renderer's parameters are entries of z (see `people.Person.from_z`), so the picture that a z should
+give is known. The resolution grows stage by stage; without growing nothing usable comes out in this time. The
+loss is L1 at three scales, with three-fold weight on the head. Everything that a resumed training needs is in one
+file, and a batch depends on (seed of the training, step) alone, so a resumed training goes on exactly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from insetgan_batch.demo.models import DemoModel, Stage
+from insetgan_batch.demo.pictures import Pictures, seed_to_z
+from insetgan_batch.nets import checkpoint
+from insetgan_batch.nets.stylegan2 import Generator
+
+_LEARNING_RATE = 3e-3
+_HEAD_WEIGHT = 3.0
+_HEAD_MARGIN = 0.35  # of the face's height, on every side: hair and chin belong to the head
+_SCALES = 3
+_CHECKPOINT_INTERVAL_S = 180.0
+_SAMPLE_SEEDS = range(12)
+
+
+@dataclasses.dataclass(slots=True)
+class Training:
+    """The state of a training: what a checkpoint holds. step: optimiser steps done."""
+
+    model: DemoModel
+    generator: Generator
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    @classmethod
+    def start(cls, model: DemoModel) -> Training:
+        """A fresh training; the initial weights are always the same."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            generator = Generator(model.architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(model, generator, torch.optim.Adam(generator.parameters(), _LEARNING_RATE))
+
+    @classmethod
+    def resume(cls, model: DemoModel, path: Path) -> Training:
+        """Go on from a checkpoint, or start where there is none."""
+        training = cls.start(model)
+        if path.exists():
+            state = torch.load(path, weights_only=True)
+            training.generator.load_state_dict(state["generator"])
+            training.optimizer.load_state_dict(state["optimizer"])
+            training.step = state["step"]
+        return training
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint; an interrupted write leaves the earlier one."""
+        temporary = path.with_suffix(".part")
+        state = {
+            "generator": self.generator.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+        }
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+
+def train(model: DemoModel, pictures: Pictures, directory: Path) -> Training:
+    """Train to the end of the last stage, with a progress bar, checkpoints and sample sheets in `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    state_path = directory / f"{model.name}.training.pt"
+    training = Training.resume(model, state_path)
+    total = sum(stage.steps for stage in model.stages)
+    saved_at = time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+    )
+    with Progress(*columns) as progress:
+        task = progress.add_task(model.name, total=total, completed=training.step, loss=math.nan)
+        for stage in _stages_left(model, training.step):
+            height = model.architecture.resolutions[stage.blocks - 1][0]
+            loss = _train_step(training, stage, pictures, total)
+            progress.update(
+                task, advance=1, loss=loss, description=f"{model.name} {height} px, batch {stage.batch}"
+            )
+            if time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S or training.step == total:
+                training.save(state_path)
+                write_samples(training, stage.blocks, directory / f"{model.name}-{training.step:06d}.png")
+                saved_at = time.monotonic()
+    return training
+
+
+def export(training: Training, path: Path, about: dict[str, object]) -> str:
+    """Write the generator with its average latent; returns the file's sha256."""
+    generator = training.generator
+    z = torch.from_numpy(np.random.RandomState(123).randn(10_000, generator.architecture.z_dim)).float()
+    with torch.no_grad():
+        generator.mapping.w_avg.copy_(generator.mapping(z).mean(dim=0))
+    return checkpoint.save(path, generator, about)
+
+
+def write_samples(training: Training, blocks: int, path: Path) -> None:
+    """A sheet of what the generator paints for the first seeds, none of them trained on."""
+    z = torch.from_numpy(seed_to_z(_SAMPLE_SEEDS)).float()
+    with torch.no_grad():
+        images = _paint(training.generator, z, blocks)
+    sheet = torch.cat(list(images), dim=2).permute(1, 2, 0)
+    pixels = (sheet.clamp(-1, 1) + 1).mul(127.5).round().byte().numpy()
+    Image.fromarray(pixels).save(path)
+
+
+def _stages_left(model: DemoModel, done: int) -> Iterator[Stage]:
+    """The stage of every step that is still to be done."""
+    first = 0
+    for stage in model.stages:
+        for _ in range(max(first, done), first + stage.steps):
+            yield stage
+        first += stage.steps
+
+
+def _train_step(training: Training, stage: Stage, pictures: Pictures, total: int) -> float:
+    z, target, weight = _batch(training, stage, pictures)
+    for group in training.optimizer.param_groups:
+        group["lr"] = _LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * training.step / total))
+    loss = _multiscale_l1(_paint(training.generator, z, stage.blocks), target, weight)
+    training.optimizer.zero_grad()
+    loss.backward()
+    training.optimizer.step()
+    training.step += 1
+    return loss.item()
+
+
+def _paint(generator: Generator, z: Tensor, blocks: int) -> Tensor:
+    w = generator.mapping(z)
+    ws = w[:, None].expand(-1, 2 * blocks, -1)
+    image: Tensor = generator.synthesis(ws, blocks)
+    return image
+
+
+def _batch(training: Training, stage: Stage, pictures: Pictures) -> tuple[Tensor, Tensor, Tensor]:
+    """z, pictures `[n 3 h w]` in -1..1 at the stage's size, and the weight of each pixel `[n 1 h w]`."""
+    rng = np.random.default_rng([training.step, stage.batch])
+    chosen = np.sort(rng.choice(len(pictures.z), stage.batch, replace=False))
+    rgb = torch.from_numpy(pictures.rgb[chosen]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    height, width = training.model.architecture.resolutions[stage.blocks - 1]
+    factor = rgb.shape[2] // height
+    target = F.avg_pool2d(rgb, factor)
+    weight = _head_weight(pictures.face_boxes[chosen] / factor, height, width)
+    return torch.from_numpy(pictures.z[chosen]).float(), target, weight
+
+
+def _head_weight(face_boxes: np.ndarray, height: int, width: int) -> Tensor:
+    """1 everywhere, `_HEAD_WEIGHT` on the head, with mean 1 over the picture; `[n 1 h w]`."""
+    boxes = torch.from_numpy(face_boxes).float()
+    margin = _HEAD_MARGIN * (boxes[:, 3] - boxes[:, 1])
+    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
+    in_x = (x > (boxes[:, 0] - margin)[:, None]) & (x < (boxes[:, 2] + margin)[:, None])
+    in_y = (y > (boxes[:, 1] - margin)[:, None]) & (y < (boxes[:, 3] + margin)[:, None])
+    head = (in_y[:, :, None] & in_x[:, None, :]).float()[:, None]
+    weight = 1 + (_HEAD_WEIGHT - 1) * head
+    return weight / weight.mean(dim=(1, 2, 3), keepdim=True)
+
+
+def _multiscale_l1(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Sum of the weighted mean absolute errors at full, half and quarter size."""
+    loss = image.new_zeros(())
+    for scale in range(_SCALES):
+        size = 1 << scale
+        error = F.avg_pool2d(image - target, size).abs()
+        loss = loss + (error * F.avg_pool2d(weight, size)).mean()
+    return loss

@@ -1,0 +1,73 @@
+"""Every exception the package raises on purpose.
+
+InsetGanError
+├── ConfigError             the configuration or the command line is wrong; nothing was started
+│   └── RunMismatchError    the output already holds a run with another configuration
+├── ManifestError           the manifest is wrong: names file, row and column
+├── CheckpointError         a file of weights is not what it should be
+├── MissingPackageError     an optional extra is not installed
+├── StorageError            the store could not do what was asked
+│   └── NotFoundError       there is no object of that name
+└── ItemError               this item cannot be done: it would fail again (`reason` goes to quarantine)
+    ├── NoFaceFoundError    `no_face`
+    ├── BadInputError       `bad_input`: an image or a latent of the row cannot be used
+    └── DivergedError       `diverged`: a loss is no longer a number
+"""
+
+from __future__ import annotations
+
+
+class InsetGanError(Exception):
+    """Base of everything below: one line, written for the person who has to act on it."""
+
+
+class ConfigError(InsetGanError):
+    """The configuration or the command line is wrong; nothing was started."""
+
+
+class RunMismatchError(ConfigError):
+    """The output already holds a run with another configuration."""
+
+
+class ManifestError(InsetGanError):
+    """The manifest is wrong; the message names file, row and column."""
+
+
+class CheckpointError(InsetGanError):
+    """A file of weights is not what it should be."""
+
+
+class MissingPackageError(InsetGanError):
+    """An optional extra is not installed; the message holds the command that installs it."""
+
+
+class StorageError(InsetGanError):
+    """The store could not do what was asked; retried as infrastructure."""
+
+
+class NotFoundError(StorageError):
+    """There is no object of that name."""
+
+
+class ItemError(InsetGanError):
+    """This item cannot be done, and would fail again; `reason` is its code in the quarantine."""
+
+    reason = "item_error"
+
+
+class NoFaceFoundError(ItemError):
+    """The detector finds no face where the item needs one."""
+
+    reason = "no_face"
+
+
+class BadInputError(ItemError):
+    """An image or a latent that the row names cannot be used."""
+
+    reason = "bad_input"
+
+
+class DivergedError(ItemError):
+    """A loss is no longer a finite number."""
+
+    reason = "diverged"

@@ -1,0 +1,114 @@
+"""Differentiable arithmetic on images: sub-pixel crops, downsampling, masks, pasting.
+
+Images are float `[n 3 H W]`, nominally in -1..1; boxes are `[n 4]` tensors (x0, y0, x1, y1) in pixels of the image
+they belong to, and may leave it. Everything treats the images of a batch one by one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def resample(image: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut `boxes` out of `image` `[n c H W]` and bring them to `size` (h, w): `[n c h w]`.
+
+    Bilinear samples, averaged over as many per output pixel as it covers of the input, so that shrinking does
+    not alias. Outside of the image its border is repeated. Differentiable in the image.
+    """
+    height, width = size
+    factor = _samples_per_pixel(boxes, size)
+    xs = _sample_positions(boxes[:, 0], boxes[:, 2], width * factor) * (2 / image.shape[3]) - 1
+    ys = _sample_positions(boxes[:, 1], boxes[:, 3], height * factor) * (2 / image.shape[2]) - 1
+    grid = torch.stack(
+        [
+            xs[:, None, :].expand(-1, height * factor, -1),
+            ys[:, :, None].expand(-1, -1, width * factor),
+        ],
+        dim=-1,
+    )
+    sampled = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    return sampled if factor == 1 else F.avg_pool2d(sampled, factor)
+
+
+def downsample(image: Tensor, size: int) -> Tensor:
+    """Bring `[n c H W]` to a height of `size` by averaging areas; smaller images are left alone."""
+    height, width = image.shape[2:]
+    if height <= size:
+        return image
+    return F.interpolate(image, (size, max(1, round(width * size / height))), mode="area")
+
+
+def box_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """1 where a pixel's centre is inside the box, else 0: `[n 1 h w]` for boxes `[n 4]`."""
+    height, width = size
+    x = torch.arange(width, device=boxes.device) + 0.5
+    y = torch.arange(height, device=boxes.device) + 0.5
+    in_x = (x >= boxes[:, 0:1]) & (x < boxes[:, 2:3])
+    in_y = (y >= boxes[:, 1:2]) & (y < boxes[:, 3:4])
+    return (in_y[:, :, None] & in_x[:, None, :]).float()[:, None]
+
+
+def border_width(size: int) -> int:
+    """The border of a region that is `size` pixels high: 8 of 256 (InsetGAN, E8), at least 2 pixels."""
+    return max(2, round(size * 8 / 256))
+
+
+def border_mask(size: int) -> Tensor:
+    """1 on the border ring of a square of `size` pixels: `[1 1 size size]`."""
+    ring = torch.ones(1, 1, size, size)
+    inner = border_width(size)
+    ring[:, :, inner:-inner, inner:-inner] = 0
+    return ring
+
+
+def frame_in_crop(size: tuple[int, int], boxes: Tensor, crop_size: tuple[int, int]) -> Tensor:
+    """The frame of a whole image of `size` (h, w) in the pixels of crops `boxes [n 4]` of `crop_size`: `[n 4]`."""
+    scale_x = crop_size[1] / (boxes[:, 2] - boxes[:, 0])
+    scale_y = crop_size[0] / (boxes[:, 3] - boxes[:, 1])
+    return torch.stack(
+        [
+            -boxes[:, 0] * scale_x,
+            -boxes[:, 1] * scale_y,
+            (size[1] - boxes[:, 0]) * scale_x,
+            (size[0] - boxes[:, 1]) * scale_y,
+        ],
+        dim=1,
+    )
+
+
+def paste(canvas: Tensor, inset: Tensor, regions: Tensor) -> Tensor:
+    """Put the whole inset onto its region of the canvas, with a hard edge: `[n 3 H W]`.
+
+    A canvas pixel is replaced when its centre lies inside the region `[n 4]` (canvas pixels).
+    """
+    size = (canvas.shape[2], canvas.shape[3])
+    frames = frame_in_crop(size, regions, (inset.shape[2], inset.shape[3]))
+    return torch.where(box_mask(regions, size) > 0, resample(inset, frames, size), canvas)
+
+
+def to_pixels(image: Tensor) -> Tensor:
+    """-1..1 `[n 3 H W]` to bytes 0..255 `[n H W 3]`, clamped."""
+    return (image.clamp(-1, 1) + 1).mul(127.5).round().byte().permute(0, 2, 3, 1)
+
+
+def from_pixels(pixels: Tensor) -> Tensor:
+    """Bytes `[n H W 3]` to -1..1 `[n 3 H W]`."""
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _samples_per_pixel(boxes: Tensor, size: tuple[int, int]) -> int:
+    """One number for the batch: the largest shrinking factor, rounded up."""
+    height, width = size
+    widest = float((boxes[:, 2] - boxes[:, 0]).max()) / width
+    highest = float((boxes[:, 3] - boxes[:, 1]).max()) / height
+    return max(1, math.ceil(max(widest, highest) - 1e-4))
+
+
+def _sample_positions(low: Tensor, high: Tensor, count: int) -> Tensor:
+    """Centres of `count` equal cells between low and high `[n]`: `[n count]` in pixels."""
+    cells = (torch.arange(count, device=low.device) + 0.5) / count
+    return low[:, None] + cells * (high - low)[:, None]

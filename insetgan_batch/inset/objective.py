@@ -1,0 +1,201 @@
+"""What a generator is held to while it moves: the terms of InsetGAN, as functions of its image.
+
+An objective is made at the start of a phase. Everything that stands still in the phase (the other generators'
+images, the references, all their features) is computed here once; `terms` then costs the moving image only.
+Terms are raw, one value per item, named `<generator>.<term>[.<distance>]`; a distance with weight 0 in every
+item is not computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from insetgan_batch.config import ImageWeights, Player
+from insetgan_batch.inset import images, losses
+from insetgan_batch.nets.perceptual import Features, Perceptual
+
+CANVAS = "canvas"
+Terms = dict[str, Tensor]
+
+
+class Objective(Protocol):
+    """A moving generator's losses."""
+
+    def terms(self, image: Tensor, latents: Tensor) -> Terms:
+        """Raw losses `[n]` of images `[n 3 H W]` painted from latents `[n 1+l c]`."""
+        ...
+
+
+class ImageTerm:
+    """L1 and LPIPS of an image to a target that stands still, both under a mask."""
+
+    def __init__(
+        self, name: str, wanted: set[str], perceptual: Perceptual, target: Tensor, mask: Tensor
+    ) -> None:
+        """name: like `face.border`; wanted: names of the terms with a weight."""
+        self._l1_name, self._lpips_name = f"{name}.l1", f"{name}.lpips"
+        self._wanted = wanted
+        self._perceptual = perceptual
+        self._target, self._mask = target, mask
+        self._features: Features = []
+        if self._lpips_name in wanted:
+            with torch.no_grad():
+                self._features = perceptual.features(target * mask)
+
+    def __call__(self, image: Tensor) -> Terms:
+        """The wanted ones of `<name>.l1` and `<name>.lpips`, `[n]` each."""
+        terms = {}
+        if self._l1_name in self._wanted:
+            terms[self._l1_name] = losses.masked_l1(image, self._target, self._mask)
+        if self._lpips_name in self._wanted:
+            features = self._perceptual.features(image * self._mask)
+            terms[self._lpips_name] = self._perceptual.distance(features, self._features)
+        return terms
+
+
+class RegionTerm:
+    """Coarse and border: the canvas' crop against the whole inset, whichever of them moves."""
+
+    def __init__(
+        self,
+        inset: str,
+        wanted: set[str],
+        perceptual: Perceptual,
+        target: Tensor,
+        on_canvas: Tensor,
+        coarse_size: int,
+    ) -> None:
+        """target: the one that stands, `[n 3 r r]`; on_canvas: which of its pixels the canvas has, `[n 1 r r]`."""
+        self._coarse_size = coarse_size
+        coarse = images.downsample(target, coarse_size)
+        coarse_mask = images.downsample(on_canvas, coarse_size)
+        border = images.border_mask(target.shape[2]).to(target.device) * on_canvas
+        self._coarse = ImageTerm(f"{inset}.coarse", wanted, perceptual, coarse, coarse_mask)
+        self._border = ImageTerm(f"{inset}.border", wanted, perceptual, target, border)
+
+    def __call__(self, moving: Tensor) -> Terms:
+        """Terms of the moving one, `[n 3 r r]`."""
+        return self._coarse(images.downsample(moving, self._coarse_size)) | self._border(moving)
+
+
+class CanvasObjective:
+    """The canvas moves: coarse and border towards every inset, body outside of the regions."""
+
+    def __init__(
+        self,
+        *,
+        wanted: set[str],
+        perceptual: Perceptual,
+        reference: Tensor,
+        insets: Mapping[str, Tensor],
+        regions: Mapping[str, Tensor],
+        w_avg: Tensor,
+        resolution: int,
+        coarse_size: int,
+    ) -> None:
+        """reference `[n 3 H W]`; insets: their images as they stand; regions `[n 4]` in canvas pixels."""
+        size = (reference.shape[2], reference.shape[3])
+        self._regions, self._w_avg, self._resolution = regions, w_avg, resolution
+        outside = torch.ones_like(reference[:, :1])
+        self._region_terms = {}
+        for name, image in insets.items():
+            outside = outside * (1 - images.box_mask(regions[name], size))
+            self._region_terms[name] = RegionTerm(
+                name,
+                wanted,
+                perceptual,
+                images.downsample(image, resolution),
+                on_canvas(regions[name], size, resolution),
+                coarse_size,
+            )
+        self._body = ImageTerm(f"{CANVAS}.body", wanted, perceptual, reference, outside)
+
+    def terms(self, image: Tensor, latents: Tensor) -> Terms:
+        """Raw losses `[n]` of canvases `[n 3 H W]` painted from latents `[n 1+l c]`."""
+        terms = self._body(image) | latent_terms(CANVAS, latents, self._w_avg)
+        for name, term in self._region_terms.items():
+            terms |= term(crop(image, self._regions[name], self._resolution))
+        return terms
+
+
+class InsetObjective:
+    """One inset moves: coarse and border towards the canvas, face inside its own box."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        wanted: set[str],
+        perceptual: Perceptual,
+        reference: Tensor,
+        box: Tensor,
+        canvas: Tensor,
+        region: Tensor,
+        w_avg: Tensor,
+        resolution: int,
+        coarse_size: int,
+    ) -> None:
+        """reference `[n 3 h w]` and box `[n 4]` of the inset; canvas as it stands, region `[n 4]` on it."""
+        self._name, self._w_avg, self._resolution = name, w_avg, resolution
+        size = (canvas.shape[2], canvas.shape[3])
+        self._region = RegionTerm(
+            name,
+            wanted,
+            perceptual,
+            crop(canvas, region, resolution),
+            on_canvas(region, size, resolution),
+            coarse_size,
+        )
+        inside = images.box_mask(box, (reference.shape[2], reference.shape[3]))
+        self._face = ImageTerm(f"{name}.face", wanted, perceptual, reference, inside)
+
+    def terms(self, image: Tensor, latents: Tensor) -> Terms:
+        """Raw losses `[n]` of insets `[n 3 h w]` painted from latents `[n 1+l c]`."""
+        return (
+            self._region(images.downsample(image, self._resolution))
+            | self._face(image)
+            | latent_terms(self._name, latents, self._w_avg)
+        )
+
+
+def term_weights(
+    name: str, player: Player, regions: Iterable[str], border_ramp: float
+) -> dict[str, float]:
+    """The weight of every term that moves a generator, by the term's name.
+
+    regions: the insets that it meets: all for the canvas, itself for an inset.
+    """
+    own = ("body", player.body) if name == CANVAS else ("face", player.face)
+    weights = {f"{name}.latent": player.latent, f"{name}.delta": player.delta}
+    weights |= _image_weights(f"{name}.{own[0]}", own[1], 1.0)
+    for region in regions:
+        weights |= _image_weights(f"{region}.coarse", player.coarse, 1.0)
+        weights |= _image_weights(f"{region}.border", player.border, border_ramp)
+    return weights
+
+
+def _image_weights(name: str, weights: ImageWeights, ramp: float) -> dict[str, float]:
+    return {f"{name}.l1": ramp * weights.l1, f"{name}.lpips": ramp * weights.lpips}
+
+
+def latent_terms(name: str, latents: Tensor, w_avg: Tensor) -> Terms:
+    """The regularisers of latents `[n 1+l c]`: w first, then the offset of each layer."""
+    return {
+        f"{name}.latent": losses.distance_to_average(latents[:, 0], w_avg),
+        f"{name}.delta": losses.size_of_deltas(latents[:, 1:]),
+    }
+
+
+def crop(canvas: Tensor, region: Tensor, resolution: int) -> Tensor:
+    """The regions of canvases at the working resolution, `[n 3 r r]`."""
+    return images.resample(canvas, region, (resolution, resolution))
+
+
+def on_canvas(region: Tensor, size: tuple[int, int], resolution: int) -> Tensor:
+    """1 where a pixel of the cropped region lies on the canvas, 0 beyond its edge: `[n 1 r r]`."""
+    frame = images.frame_in_crop(size, region, (resolution, resolution))
+    return images.box_mask(frame, (resolution, resolution))

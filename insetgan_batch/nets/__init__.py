@@ -1,0 +1,1 @@
+"""The pretrained networks: generators, detector, perceptual features."""

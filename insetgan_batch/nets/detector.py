@@ -1,0 +1,80 @@
+"""Image → box of the part: MTCNN, or a fixed box.
+
+A detector takes bytes `[n H W 3]` (0..255, already clamped: overshoot beyond the range moves MTCNN's boxes) and
+gives one box per image in its pixels, None where nothing is found.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from facenet_pytorch import MTCNN
+from torch import Tensor
+
+from insetgan_batch.boxes import Box
+
+# MTCNN sees nothing under 20 px and is sure of nothing under 40: images are resized so that the smallest face
+# that is worth finding has this height.
+_SMALLEST_FACE_PX = 48
+_MIN_FACE_SIZE_PX = 36
+
+
+class Detector(Protocol):
+    """Finds the part in images."""
+
+    def find(self, images: Tensor) -> list[Box | None]:
+        """One box, or None, per image of bytes `[n H W 3]`."""
+        ...
+
+
+class FixedBox:
+    """The part is where somebody said it is: no network, for any kind of inset."""
+
+    def __init__(self, box: Box) -> None:
+        self._box = box
+
+    def find(self, images: Tensor) -> list[Box | None]:
+        """The same box for every image."""
+        return [self._box] * len(images)
+
+
+class FaceDetector:
+    """MTCNN (Zhang et al. 2016) with the weights that facenet-pytorch carries; the likeliest face of an image."""
+
+    def __init__(self, device: torch.device, *, smallest_face: float) -> None:
+        """smallest_face: the least height of a face worth finding, as a share of the image's height."""
+        self._smallest_face = smallest_face
+        self._device = device
+        self._mtcnn = MTCNN(
+            keep_all=False, select_largest=False, min_face_size=_MIN_FACE_SIZE_PX, device=device
+        )
+
+    def find(self, images: Tensor) -> list[Box | None]:
+        """One box, or None, per image of bytes `[n H W 3]`; images are resized first, boxes are not."""
+        height, width = images.shape[1:3]
+        scale = _SMALLEST_FACE_PX / (self._smallest_face * height)
+        size = (round(height * scale), round(width * scale))
+        enlarged = F.interpolate(
+            images.permute(0, 3, 1, 2).float().to(self._device),
+            size,
+            mode="bilinear",
+            antialias=scale < 1,
+        )
+        found, probabilities = self._mtcnn.detect(enlarged.permute(0, 2, 3, 1).clamp(0, 255))
+        return [
+            _likeliest(boxes, p, width / size[1], height / size[0])
+            for boxes, p in zip(found, probabilities, strict=True)
+        ]
+
+
+def _likeliest(
+    boxes: np.ndarray | None, probabilities: np.ndarray, scale_x: float, scale_y: float
+) -> Box | None:
+    """The likeliest of MTCNN's boxes `[n 4]` in the pixels of the image; None for none."""
+    if boxes is None:
+        return None
+    x0, y0, x1, y1 = (float(v) for v in boxes[int(np.argmax(probabilities.astype(float)))])
+    return Box(x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)

@@ -1,0 +1,74 @@
+"""What flows through a run: items, leases, outcomes.
+
+Plain frozen data; everything here pickles, and becomes JSON by `dataclasses.asdict`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any, Literal
+
+SourceKind = Literal["average", "seed", "image", "latent"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Source:
+    """Where one generator starts and what it is held to.
+
+    kind: "seed" (an int), "image" or "latent" (a URI), "average" (the generator's w_avg; no value).
+    psi: truncation of a seed, None for the recipe's.
+    """
+
+    kind: SourceKind = "average"
+    value: int | str | None = None
+    psi: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Item:
+    """One row of the manifest, resolved: one result. insets: by the recipe's names, in its order.
+
+    seed: the item's own random numbers. overrides: fields of the recipe for this row. meta: carried to the
+    results untouched.
+    """
+
+    item_id: str
+    canvas: Source
+    insets: dict[str, Source]
+    seed: int = 0
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lease:
+    """An item handed to an actor. attempt: `<epoch>-<n>`, unique in the run. expires_at_s: ledger's clock."""
+
+    item: Item
+    attempt: str
+    worker_id: str
+    expires_at_s: float
+
+
+class Status(enum.StrEnum):
+    """How a try ended."""
+
+    COMMITTED = "committed"  # this attempt's commit stands
+    DUPLICATE = "duplicate"  # another attempt had committed before: the item is done
+    QUARANTINED = "quarantined"  # it would fail again; the reason is stored
+    FAILED = "failed"  # infrastructure: worth another try
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an attempt. reason: a short code; detail: one line for people."""
+
+    item_id: str
+    attempt: str
+    status: Status
+    reason: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+    steps: int = 0
+    losses: dict[str, float] = dataclasses.field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Boxes and their arithmetic: pure numbers, no images.
 
-Coordinates are pixels of the image they belong to, x to the right, y down; pixel i covers [i, i + 1).
+Coordinates are pixels of the image they belong to, x to the right, y down; pixel i covers [i, i +
+1).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import math
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle `x0 <= x < x1`, `y0 <= y < y1` in pixels; may be sub-pixel and may leave the image."""
+    """A rectangle `x0 <= x < x1`, `y0 <= y < y1` in pixels; may be sub-pixel and may leave the
+    image.
+    """
 
     x0: float
     y0: float
@@ -51,7 +54,9 @@ class Box:
         return Box(x0, y0, max(min(self.x1, width), x0), max(min(self.y1, height), y0))
 
     def round(self) -> Box:
-        """Corners on whole pixels: the size is rounded first, so that it does not depend on the position."""
+        """Corners on whole pixels: the size is rounded first, so that it does not depend on the
+        position.
+        """
         x0, y0 = math.floor(self.x0 + 0.5), math.floor(self.y0 + 0.5)
         return Box(x0, y0, x0 + _whole(self.width), y0 + _whole(self.height))
 
@@ -59,12 +64,11 @@ class Box:
 def align(canvas_box: Box, inset_box: Box, inset_height: int, inset_width: int) -> Box:
     """The region of the canvas that the whole inset image covers when the two found parts coincide.
 
-    The parts share their size (geometric mean of the two side ratios: less sensitive to a detector's noise
-    than either side alone), their horizontal centre and their lower edge, the chin (InsetGAN, section 3.3).
+    The parts share their size (geometric mean of the two side ratios: less sensitive to a
+    detector's noise than either side alone), their horizontal centre and their lower edge, the chin
+    (InsetGAN, section 3.3).
     """
-    ratio = math.sqrt(
-        (canvas_box.width * canvas_box.height) / (inset_box.width * inset_box.height)
-    )
+    ratio = math.sqrt((canvas_box.width * canvas_box.height) / (inset_box.width * inset_box.height))
     x0 = canvas_box.centre[0] - ratio * inset_box.centre[0]
     y0 = canvas_box.y1 - ratio * inset_box.y1
     return Box(x0, y0, x0 + ratio * inset_width, y0 + ratio * inset_height)
@@ -81,7 +85,10 @@ def inside_region(inset_box: Box, region: Box, inset_width: int) -> Box:
 def move(current: Box, target: Box, fraction: float) -> Box:
     """The box on its way to `target`: `fraction` 0 stays, 1 arrives."""
     return Box(
-        *(a + fraction * (b - a) for a, b in zip(current.as_tuple(), target.as_tuple(), strict=True))
+        *(
+            a + fraction * (b - a)
+            for a, b in zip(current.as_tuple(), target.as_tuple(), strict=True)
+        )
     )
 
 

@@ -1,7 +1,8 @@
 """RunConfig and Recipe: frozen dataclasses, from YAML, every check in one place.
 
-A recipe says which generators move, with which losses and for how long; a run configuration says with which
-files, on which machines. Unknown keys are errors. A weight is a number that multiplies a loss; 0 leaves it out.
+A recipe says which generators move, with which losses and for how long; a run configuration says
+with which files, on which machines. Unknown keys are errors. A weight is a number that multiplies a
+loss; 0 leaves it out.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from insetgan_batch.errors import ConfigError
+from insetgan_batch.errors import BadInputError, ConfigError
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
 DEMO_PREFIX = "demo/"
 STAGE_ALEXNET = (
-    "python -c \"import torch, torchvision;"
+    'python -c "import torch, torchvision;'
     " torch.save(torchvision.models.alexnet(weights='DEFAULT').state_dict(), 'alexnet.pth')\""
 )
 Weight = Annotated[float, Field(ge=0)]
@@ -65,7 +66,10 @@ class Player:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Recipe:
-    """An application with its weights and schedule. The defaults are the montage of the demo generators."""
+    """An application with its weights and schedule.
+
+    The defaults are the montage of the demo generators.
+    """
 
     name: Literal["montage"] = "montage"
     # Truncation of every seed that has none of its own: 1 untouched, 0 the average.
@@ -90,7 +94,8 @@ class Recipe:
             )
         }
     )
-    # Side in pixels at which a region is compared. Near its size on the canvas: more shows nothing new.
+    # Side in pixels at which a region is compared. Near its size on the canvas: more shows nothing
+    # new.
     resolution: Annotated[int, Field(ge=32)] = 64
     # Side in pixels of the coarse comparison; at most `resolution`.
     coarse_size: Annotated[int, Field(ge=32)] = 64
@@ -103,7 +108,8 @@ class Recipe:
     warm_up: Annotated[float, Field(ge=0, le=1)] = 0.25
     # Border weights rise linearly over so many rounds; 0 for full from the start.
     border_ramp_rounds: Annotated[float, Field(ge=0)] = 1.0
-    # How far a region moves towards where the detector sees it now; below 1 damps the detector's noise.
+    # How far a region moves towards where the detector sees it now; below 1 damps the detector's
+    # noise.
     region_step: Fraction = 0.5
 
 
@@ -125,15 +131,17 @@ class RunConfig:
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
     # "mtcnn" finds faces; `{fixed: {canvas: [...], face: [...]}}` needs no detector.
     detector: Literal["mtcnn"] | FixedBoxes = "mtcnn"
-    # Path of torchvision's alexnet state dict, or "random". Left out, it is random for the demo's generators,
-    # and an error for real ones: random features would spoil results that cost real money.
+    # Path of torchvision's alexnet state dict, or "random". Left out, it is random for the demo's
+    # generators, and an error for real ones: random features would spoil results that cost real
+    # money.
     perceptual: str | None = None
     # Items side by side in one actor.
     slots: Count = 4
     # Actors at most; None for one per GPU, or one per `cores_per_actor` where there is none.
     max_actors: Count | None = None
     cores_per_actor: Count = 1
-    # Only for a store without conditional writes: you promise that one driver at a time uses the output.
+    # Only for a store without conditional writes: you promise that one driver at a time uses the
+    # output.
     single_writer: bool = False
 
     def __post_init__(self) -> None:
@@ -155,8 +163,9 @@ class RunConfig:
             )
         if self.perceptual is None and not self._uses_only_demo_generators:
             raise ValueError(
-                "perceptual is missing, and these are not the demo's generators; stage AlexNet's weights with"
-                f" `{STAGE_ALEXNET}` and set `perceptual: alexnet.pth`, or accept `perceptual: random`"
+                "perceptual is missing, and these are not the demo's generators; stage AlexNet's"
+                f" weights with `{STAGE_ALEXNET}` and set `perceptual: alexnet.pth`, or accept"
+                " `perceptual: random`"
             )
 
     @property
@@ -193,6 +202,32 @@ def parse(fields: object, where: str) -> RunConfig:
         raise ConfigError("\n".join(lines)) from err
 
 
+def recipe_for_item(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
+    """The recipe of one row. Raises `BadInputError`: a row's mistake is a row's failure.
+
+    What all items of a batch share cannot differ by row: the number of steps, which is their common
+    clock, and the sizes at which regions are compared.
+    """
+    if not overrides:
+        return recipe
+    try:
+        changed = _RECIPE_ADAPTER.validate_python(_merged(dataclasses.asdict(recipe), overrides))
+    except pydantic.ValidationError as err:
+        lines = [_explain(error) for error in err.errors(include_url=False)]
+        raise BadInputError(f"overrides: {'; '.join(lines)}") from err
+    if _shared(changed) != _shared(recipe):
+        raise BadInputError(
+            "overrides: `steps`, `resolution`, `coarse_size` and the set of insets belong to the"
+            " whole run"
+        )
+    return changed
+
+
+def _shared(recipe: Recipe) -> tuple[object, ...]:
+    steps = {name: player.steps for name, player in recipe.insets.items()}
+    return recipe.canvas.steps, steps, recipe.resolution, recipe.coarse_size
+
+
 def to_fields(config: RunConfig) -> dict[str, Any]:
     """The whole configuration, defaults too, as plain values: what `run.json` keeps."""
     fields: dict[str, Any] = _ADAPTER.dump_python(config, mode="json")
@@ -200,6 +235,7 @@ def to_fields(config: RunConfig) -> dict[str, Any]:
 
 
 _ADAPTER = pydantic.TypeAdapter(RunConfig)
+_RECIPE_ADAPTER = pydantic.TypeAdapter(Recipe)
 
 
 def _merged(defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ InsetGanError
 ├── MissingPackageError     an optional extra is not installed
 ├── StorageError            the store could not do what was asked
 │   └── NotFoundError       there is no object of that name
-└── ItemError               this item cannot be done: it would fail again (`reason` goes to quarantine)
+└── ItemError               this item cannot be done: it would fail again (`reason` goes to
+quarantine)
     ├── NoFaceFoundError    `no_face`
     ├── BadInputError       `bad_input`: an image or a latent of the row cannot be used
     └── DivergedError       `diverged`: a loss is no longer a number

@@ -29,8 +29,8 @@ class Source:
 class Item:
     """One row of the manifest, resolved: one result. insets: by the recipe's names, in its order.
 
-    seed: the item's own random numbers. overrides: fields of the recipe for this row. meta: carried to the
-    results untouched.
+    seed: the item's own random numbers. overrides: fields of the recipe for this row. meta: carried
+    to the results untouched.
     """
 
     item_id: str
@@ -43,7 +43,10 @@ class Item:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lease:
-    """An item handed to an actor. attempt: `<epoch>-<n>`, unique in the run. expires_at_s: ledger's clock."""
+    """An item handed to an actor.
+
+    attempt: `<epoch>-<n>`, unique in the run. expires_at_s: ledger's clock.
+    """
 
     item: Item
     attempt: str

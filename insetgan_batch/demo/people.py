@@ -5,8 +5,11 @@
     body = renderer.render(person, (256, 128))
     face = renderer.render(person, (128, 128), view="face")
 
-The same window into the same scene is used for both views, so the face view shows the body's face enlarged.
-The body comes from `anny`, which is an optional extra: pip install insetgan-batch[people].
+Both views are windows into one scene: the face view shows the body's face enlarged, in the same
+light. The body comes from `anny`, which is an optional extra: pip install insetgan-batch[people].
+
+The demo's generators were trained on these pictures: whoever changes what a z looks like has to
+train them again.
 """
 
 from dataclasses import dataclass
@@ -14,14 +17,10 @@ from typing import Literal
 
 import numpy as np
 
-from insetgan_batch.demo.figure import BODY_END, TIGHTS_VERTICES, Figure, FigureMaker, Layer
-from insetgan_batch.demo.paint import (
-    SHOE_TOP_M,
-    Painter,
-    Part,
-    load_masks,
-    oklab,
-)
+from insetgan_batch.demo.body import BODY_END, TIGHTS_VERTICES
+from insetgan_batch.demo.figure import Figure, FigureMaker, Layer, Template
+from insetgan_batch.demo.paint import SHOE_TOP_M, Painter, Part, load_masks
+from insetgan_batch.demo.palette import oklab
 from insetgan_batch.demo.person import Z_DIM, Appearance, Person, Pose, Shape
 from insetgan_batch.demo.raster import (
     Array,
@@ -43,48 +42,30 @@ __all__ = [
     "Picture",
     "Pose",
     "Shape",
+    "View",
 ]
 
-CAMERA_M = 5.0  # distance of the camera
-BODY_MARGIN = 0.05  # of the height, above and below the body
-FACE_WINDOW = 1.75  # heights of the face
+View = Literal["body", "face"]
+
+_CAMERA_M = 5.0  # distance of the camera
+_BODY_MARGIN = 0.05  # of the height, above and below the body
+_FACE_WINDOW = 1.75  # heights of the face
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
-    """A drawn person and where everything is; coordinates in pixels, (x, y), y down."""
+    """A drawn person and where everything is; coordinates in pixels, (x, y), y down.
+
+    Joints and boxes may lie outside of a face view.
+    """
 
     rgb: Array  # uint8 [height width 3]
     mask: Array  # float32 [height width], the person's share of each pixel
     parts: Array  # uint8 [height width], a Part
     joints: Array  # float32 [joint 2]
-    joint_names: tuple[str, ...]
+    joint_names: tuple[str, ...]  # COCO's 17 joints, then toes and heels
     face_box: tuple[float, float, float, float]  # x0 y0 x1 y1
-    shoe_boxes: Array  # float32 [2 4], left and right
-
-
-@dataclass(frozen=True)
-class _Window:
-    """The part of the projected plane that a picture shows, in metres."""
-
-    x: float
-    y: float
-    half_height: float
-
-
-@dataclass(frozen=True)
-class _Surface:
-    """What the rays of all covered samples hit."""
-
-    pixels: Array
-    layers: Array
-    points: Array
-    normals: Array
-    canonical: Array
-    uv: Array
-    occlusion: Array
-    to_camera: Array
-    inside: Array  # whether the back of an open layer is seen
+    shoe_boxes: Array  # float32 [2 4], the left shoe and the right one
 
 
 class PeopleRenderer:
@@ -92,15 +73,10 @@ class PeopleRenderer:
 
     def __init__(self) -> None:
         self._maker = FigureMaker()
-        self._painter = Painter(self._maker.template, load_masks(self._maker.data))
-        self.joint_names = tuple(self._maker.joint_names)
-        base = self._maker.template.base
-        body = np.arange(len(base)) < BODY_END
-        face = body & (base[:, 2] > 0.606) & (base[:, 2] < 0.80) & (base[:, 1] < -0.13)
-        self._face = np.flatnonzero(face & (np.abs(base[:, 0]) < 0.075))
-        tights = np.arange(TIGHTS_VERTICES.start, TIGHTS_VERTICES.stop)
-        shoes = tights[base[tights, 2] < SHOE_TOP_M]
-        self._shoes = [shoes[base[shoes, 0] * side > 0] for side in (1, -1)]
+        self._painter = Painter(self._maker.template, load_masks(self._maker.body.textures))
+        self.joint_names = tuple(self._maker.body.joint_names)
+        self._hips = [self.joint_names.index(name) for name in ("left_hip", "right_hip")]
+        self._face, self._shoes = _face_and_shoes(self._maker.template)
         layers = self._maker.layers
         self._open = np.isin(layers, (Layer.TIGHTS, Layer.SKIRT, Layer.CURTAIN, Layer.LASH))
         self._last: Figure | None = None
@@ -116,170 +92,198 @@ class PeopleRenderer:
         person: Person,
         size: tuple[int, int],
         *,
-        view: Literal["body", "face"] = "body",
+        view: View = "body",
         supersampling: int = 2,
     ) -> Picture:
-        """Draw a person into a picture of size (height, width)."""
+        """Draw a person into a picture of size (height, width).
+
+        `supersampling` is the number of samples per pixel along each side.
+        """
         figure = self.pose(person)
-        window = self._body_window(figure) if view == "body" else self._face_window(figure)
+        window = self._window(figure, view)
         fine = (size[0] * supersampling, size[1] * supersampling)
-        xy, depth = _project(figure, figure.points)
-        xy = _to_pixels(xy, window, fine)
-        hits = rasterize(
-            xy, depth, self._maker.triangles, fine, keep=figure.keep, two_sided=self._open
-        )
-        surface = self._surface(figure, hits)
-        paint = self._painter.paint(figure, surface.layers, surface.canonical, surface.uv)
-        colour = self._shade(figure, surface, paint.albedo, paint.shine)
-        shoes = [xy[vertices] for vertices in self._shoes]
-        image = _backdrop(person, fine, shoes)
-        image[surface.pixels] = colour
-        parts = np.zeros(fine[0] * fine[1], np.uint8)
-        parts[surface.pixels] = paint.part
-        parts = parts.reshape(fine)
+        image, parts = self._draw(figure, window, fine)
         middle = supersampling // 2
-        joints = _to_pixels(_project(figure, figure.joints)[0], window, size)
-        face = _to_pixels(self._face_bounds(figure), window, size)
+        joints = window.pixels(figure.joints, size)
+        face = _box(window.pixels(figure.points[self._face], size))
+        shoes = [_box(window.pixels(figure.points[shoe], size)) for shoe in self._shoes]
         return Picture(
-            rgb=(_shrink(image.reshape(*fine, 3), size).clip(0, 1) * 255 + 0.5).astype(np.uint8),
+            rgb=(_shrink(image, size).clip(0, 1) * 255 + 0.5).astype(np.uint8),
             mask=_shrink((parts > 0)[..., None], size)[..., 0].astype(np.float32),
             parts=parts[middle::supersampling, middle::supersampling],
             joints=joints.astype(np.float32),
             joint_names=self.joint_names,
-            face_box=tuple(face.ravel().tolist()),
-            shoe_boxes=np.stack([_bounds(s).ravel() / supersampling for s in shoes]).astype(
-                np.float32
-            ),
+            face_box=(float(face[0]), float(face[1]), float(face[2]), float(face[3])),
+            shoe_boxes=np.stack(shoes).astype(np.float32),
         )
 
-    # ---- windows -------------------------------------------------------------------------
+    def _draw(
+        self, figure: Figure, window: "_Window", size: tuple[int, int]
+    ) -> tuple[Array, Array]:
+        """Colours [height width 3], not yet clipped, and parts [height width] of every sample."""
+        xy, depth = window.pixels(figure.points, size), _depth(figure.points)
+        triangles = self._maker.triangles
+        hits = rasterize(xy, depth, triangles, size, keep=figure.keep, two_sided=self._open)
+        surface = self._surface(figure, hits)
+        paint = self._painter.paint(figure, surface.layers, surface.canonical, surface.uv)
+        image = _backdrop(figure, size, [_box(xy[shoe]) for shoe in self._shoes])
+        image[hits.pixels] = self._lit(figure, surface, paint.colour, paint.shine)
+        parts = np.full(size[0] * size[1], Part.BACKGROUND, np.uint8)
+        parts[hits.pixels] = paint.part
+        return image.reshape(*size, 3), parts.reshape(size)
 
-    def _body_window(self, figure: Figure) -> _Window:
-        """The whole body with a margin, centred on the hips."""
-        (_, top), (_, bottom) = _bounds(_project(figure, figure.points[figure.keep > 0])[0])
-        hips = [self.joint_names.index(name) for name in ("left_hip", "right_hip")]
-        x = float(_project(figure, figure.joints[hips])[0][:, 0].mean())
-        half = float(bottom - top) / 2 / (1 - 2 * BODY_MARGIN)
-        return _Window(x, float(top + bottom) / 2, half)
-
-    def _face_window(self, figure: Figure) -> _Window:
-        (left, top), (right, bottom) = self._face_bounds(figure)
-        height = float(bottom - top)
-        y = float(top + bottom) / 2 - 0.06 * height
-        return _Window(float(left + right) / 2, y, height * FACE_WINDOW / 2)
-
-    def _face_bounds(self, figure: Figure) -> Array:
-        return _bounds(_project(figure, figure.points[self._face])[0])
+    def _window(self, figure: Figure, view: View) -> "_Window":
+        horizon = float(_box(figure.points[:BODY_END])[[2, 5]].mean())
+        plane = _Window(0.0, 0.0, 1.0, horizon)
+        if view == "body":
+            _, top, _, bottom = _box(plane.project(figure.points[figure.keep > 0])).tolist()
+            x = float(plane.project(figure.joints[self._hips])[:, 0].mean())
+            half = (bottom - top) / 2 / (1 - 2 * _BODY_MARGIN)
+            return _Window(x, (top + bottom) / 2, half, horizon)
+        if view == "face":
+            left, top, right, bottom = _box(plane.project(figure.points[self._face])).tolist()
+            height = bottom - top
+            y = (top + bottom) / 2 - 0.06 * height
+            return _Window((left + right) / 2, y, height * _FACE_WINDOW / 2, horizon)
+        raise ValueError(f"view is {view!r}, expected 'body' or 'face'")
 
     # ---- light ---------------------------------------------------------------------------
 
-    def _surface(self, figure: Figure, hits: Hits) -> _Surface:
-        """Interpolate everything that shading needs at the hits."""
-        corners = self._maker.triangles[hits.triangles]
-        weights = hits.barycentrics
-        layers = self._maker.layers[hits.triangles]
+    def _surface(self, figure: Figure, hits: Hits) -> "_Surface":
+        """Interpolate everything that painting and light need at the hits."""
+        maker, weights = self._maker, hits.barycentrics
+        corners = maker.triangles[hits.triangles]
+        layers = maker.layers[hits.triangles]
         points = interpolate(figure.points, corners, weights)
         normals = normalize(interpolate(figure.normals, corners, weights))
-        canonical = interpolate(figure.canonical, corners, weights)
-        texture = self._maker.texture_corners[hits.triangles]
-        uv = interpolate(self._maker.uv, texture, weights)
-        hair = np.ones(len(figure.points) - len(self._maker.occlusion))
-        occlusion = np.concatenate([self._maker.occlusion, hair])
-        to_camera = normalize(np.array([0, -CAMERA_M, 0]) - points * [1, 1, 0])
         normals = np.where(hits.from_behind[:, None], -normals, normals)
-        normals = _wrinkle(normals, layers, canonical, figure.cut.curl)
+        canonical = interpolate(figure.canonical, corners, weights)
+        hair = np.ones(len(figure.points) - len(maker.occlusion))
         return _Surface(
-            hits.pixels,
-            layers,
-            points,
-            normals,
-            canonical,
-            uv,
-            interpolate(occlusion, corners, weights),
-            to_camera,
-            hits.from_behind,
+            layers=layers,
+            normals=_wrinkle(normals, layers, canonical, figure.cut.curl),
+            canonical=canonical,
+            uv=interpolate(maker.body.uv, maker.texture_corners[hits.triangles], weights),
+            occlusion=interpolate(np.concatenate([maker.occlusion, hair]), corners, weights),
+            to_camera=normalize(np.array([0, -_CAMERA_M, 0]) - points * [1, 1, 0]),
+            inside=hits.from_behind,
         )
 
-    def _shade(self, figure: Figure, surface: _Surface, albedo: Array, shine: Array) -> Array:
+    def _lit(self, figure: Figure, surface: "_Surface", colour: Array, shine: Array) -> Array:
         """Wrapped Lambert light, occluded light from everywhere and a small highlight."""
         look = figure.person.appearance
         light = normalize(np.array([look.light_side, -1.0, look.light_height]))
-        skin = surface.layers == Layer.BODY
-        wrap = np.where(skin, 0.30, 0.15)
+        wrap = np.where(surface.layers == Layer.BODY, 0.30, 0.15)
         direct = ((dot(surface.normals, light) + wrap) / (1 + wrap)).clip(0)
-        eye = surface.layers == Layer.EYE
-        open_sky = mix(np.where(eye, 0.55, 0.30), 1.0, surface.occlusion)
+        # Eyes lie deep in their sockets; fully occluded they would look dead.
+        darkest = np.where(surface.layers == Layer.EYE, 0.55, 0.30)
+        open_sky = mix(darkest, 1.0, surface.occlusion)
         open_sky = open_sky * np.where(surface.inside, 0.5, 1.0) * self._under_hair(figure, surface)
-        sky = 0.85 + 0.15 * surface.normals[:, 2]
-        strength = look.ambient * sky * open_sky
+        strength = look.ambient * (0.85 + 0.15 * surface.normals[:, 2]) * open_sky
         strength = strength + (0.98 - 0.6 * look.ambient) * direct * (0.45 + 0.55 * open_sky)
         halfway = normalize(surface.to_camera + light)
         highlight = dot(surface.normals, halfway).clip(0) ** 22 * shine * open_sky
-        return np.asarray(albedo * strength[:, None] + highlight[:, None])
+        return np.asarray(colour * strength[:, None] + highlight[:, None])
 
-    def _under_hair(self, figure: Figure, surface: _Surface) -> Array:
+    def _under_hair(self, figure: Figure, surface: "_Surface") -> Array:
         """Hair shades the skin just below its edge."""
         shade = np.ones(len(surface.layers))
         near = np.flatnonzero((surface.layers == Layer.BODY) & (surface.canonical[:, 2] > 0.72))
-        above = self._painter.hairline(figure, surface.canonical[near])
+        above = self._maker.template.above_hairline(surface.canonical[near], figure.cut)
         shade[near] -= 0.25 * np.exp(-((above / 0.012) ** 2))
         return shade
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What a picture shows of the plane through the body, seen in perspective; all in metres."""
+
+    x: float
+    y: float  # down from the horizon
+    half_height: float
+    horizon: float  # height of the camera
+
+    def project(self, points: Array) -> Array:
+        """Points of the world onto the plane: x and y down, in metres."""
+        scale = _CAMERA_M / _depth(points)
+        return np.stack([points[:, 0] * scale, (self.horizon - points[:, 2]) * scale], 1)
+
+    def pixels(self, points: Array, size: tuple[int, int]) -> Array:
+        """Points of the world in a picture of size (height, width)."""
+        height, width = size
+        scale = height / 2 / self.half_height
+        return np.asarray(
+            (self.project(points) - [self.x, self.y]) * scale + [width / 2, height / 2]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Surface:
+    """What the rays of all covered samples hit."""
+
+    layers: Array
+    normals: Array
+    canonical: Array
+    uv: Array
+    occlusion: Array  # the seen share of the sky
+    to_camera: Array
+    inside: Array  # whether the back of an open layer is seen
+
+
+def _face_and_shoes(template: Template) -> tuple[Array, list[Array]]:
+    """The vertices that span the face's box, and those of the left and the right shoe."""
+    side, depth, height = template.points.T
+    body = np.arange(len(template.points)) < BODY_END
+    face = body & (height > 0.606) & (height < 0.80) & (depth < -0.13) & (np.abs(side) < 0.075)
+    tights = np.arange(TIGHTS_VERTICES.start, TIGHTS_VERTICES.stop)
+    shoes = tights[height[tights] < SHOE_TOP_M]
+    return np.flatnonzero(face), [shoes[side[shoes] * sign > 0] for sign in (1, -1)]
 
 
 def _wrinkle(normals: Array, layers: Array, canonical: Array, curl: float) -> Array:
     """Folds in the cloth and strands in the hair; the same pattern for everybody."""
     bumps = np.zeros_like(normals)
     cloth = np.flatnonzero((layers == Layer.TIGHTS) | (layers == Layer.SKIRT))
-    folds = canonical[cloth] * [38, 30, 22]
-    bumps[cloth] = 0.14 * np.stack([wave_noise(folds, 20 + i) for i in range(3)], 1)
+    bumps[cloth] = 0.14 * _noise_vectors(canonical[cloth] * [38, 30, 22], 20)
     hair = np.flatnonzero((layers == Layer.SCALP) | (layers == Layer.CURTAIN))
-    straight, curly = canonical[hair] * [160, 160, 14], canonical[hair] * 240
-    strands = np.stack([wave_noise(straight, 30 + i) for i in range(3)], 1)
-    curls = np.stack([wave_noise(curly, 40 + i) for i in range(3)], 1)
+    strands = _noise_vectors(canonical[hair] * [160, 160, 14], 30)
+    curls = _noise_vectors(canonical[hair] * 240, 40)
     bumps[hair] = 0.15 * (1 - curl) * strands + 0.45 * curl * curls
     return normalize(normals + bumps)
 
 
-def _backdrop(person: Person, size: tuple[int, int], shoes: list[Array]) -> Array:
+def _noise_vectors(points: Array, seed: int) -> Array:
+    return np.stack([wave_noise(points, seed + i) for i in range(3)], 1)
+
+
+def _backdrop(figure: Figure, size: tuple[int, int], shoe_boxes: list[Array]) -> Array:
     """A plain gradient with a soft shadow under each shoe. [height * width, 3]"""
     height, width = size
-    look = person.appearance
+    look = figure.person.appearance
     top = oklab(look.backdrop_lightness, 0.0, look.backdrop_yellow)
     bottom = oklab(look.backdrop_lightness - look.backdrop_fall, 0.0, look.backdrop_yellow)
     down = np.linspace(0, 1, height)[:, None, None]
     image = np.broadcast_to(mix(top, bottom, down), (height, width, 3)).copy()
     column, row = np.arange(width) + 0.5, np.arange(height) + 0.5
-    for shoe in shoes:
-        low, high = _bounds(shoe)
-        (x, _), (rx, ry) = (low + high) / 2, (high - low) / 2
-        across = np.exp(-(((column - x) / (1.5 * rx)) ** 2))
-        along = np.exp(-(((row - high[1] + 0.3 * ry) / (0.7 * ry)) ** 2))
+    for x0, y0, x1, y1 in shoe_boxes:
+        x, radius_x, radius_y = (x0 + x1) / 2, (x1 - x0) / 2, (y1 - y0) / 2
+        across = np.exp(-(((column - x) / (1.5 * radius_x)) ** 2))
+        along = np.exp(-(((row - y1 + 0.3 * radius_y) / (0.7 * radius_y)) ** 2))
         image *= 1 - 0.4 * (along[:, None] * across)[..., None]
     return np.asarray(image.reshape(-1, 3))
 
 
-def _project(figure: Figure, points: Array) -> tuple[Array, Array]:
-    """Perspective onto the plane through the body: (x, y down) in metres, and the depth."""
-    feet_to_crown = figure.points[:BODY_END, 2]
-    middle = (feet_to_crown.min() + feet_to_crown.max()) / 2
-    depth = CAMERA_M + points[:, 1]
-    scale = CAMERA_M / depth
-    return np.stack([points[:, 0] * scale, (middle - points[:, 2]) * scale], 1), depth
+def _depth(points: Array) -> Array:
+    return np.asarray(_CAMERA_M + points[:, 1])
 
 
-def _to_pixels(xy: Array, window: _Window, size: tuple[int, int]) -> Array:
-    height, width = size
-    scale = height / 2 / window.half_height
-    return np.asarray((xy - [window.x, window.y]) * scale + [width / 2, height / 2])
-
-
-def _bounds(xy: Array) -> Array:
-    """[[x0 y0] [x1 y1]]"""
-    return np.stack([xy.min(0), xy.max(0)])
+def _box(points: Array) -> Array:
+    """The smallest values of all coordinates, then the largest ones."""
+    return np.concatenate([points.min(0), points.max(0)])
 
 
 def _shrink(image: Array, size: tuple[int, int]) -> Array:
-    """The mean over the samples of each pixel."""
+    """The mean over the samples of each pixel. [height width channel]"""
     height, width = size
     blocks = image.reshape(height, image.shape[0] // height, width, image.shape[1] // width, -1)
     return np.asarray(blocks.mean((1, 3)))

@@ -1,25 +1,27 @@
 """A person as numbers: shape, pose and appearance, each parameter with its own entry of z.
 
-Every parameter acts continuously on the picture, so that a small network can learn z -> picture. There are
-no styles to choose from: short hair is long hair of length zero, a plain top has stripes of no contrast.
+Every parameter acts continuously on the picture, so that a small network can learn z -> picture.
+There are no styles to choose from: short hair is long hair of length zero, a plain top has stripes
+of no contrast.
 
-The order of z is the order in which the fields are declared: shape, then pose, then appearance. Entries
-after the last field are ignored.
+The order of z is the order in which the fields are declared: shape, then pose, then appearance.
+Entries after the last field are ignored.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+
+from insetgan_batch.demo.raster import Array, smooth
 
 Z_DIM = 64
 _BELL_LIMIT = 2.2  # standard deviations; further out poses and faces stop looking natural
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Range:
     """How a standard normal number becomes a parameter."""
 
@@ -29,6 +31,7 @@ class Range:
     bell: bool  # a clipped normal around the middle instead of a uniform number
 
     def value(self, u: float) -> float:
+        """The parameter for a standard normal u."""
         if self.bell:
             share = 0.5 + 0.5 * max(-1.0, min(1.0, u / _BELL_LIMIT))
         else:
@@ -36,20 +39,26 @@ class Range:
         return self.low + (self.high - self.low) * share
 
 
-def _uniform(low: float, high: float, unit: str) -> Any:
-    return field(metadata={"range": Range(low, high, unit, bell=False)})
+def _uniform(low: float, high: float, unit: str) -> float:
+    return _field(Range(low, high, unit, bell=False))
 
 
-def _bell(mid: float, sigma: float, unit: str) -> Any:
+def _bell(mid: float, sigma: float, unit: str) -> float:
     reach = _BELL_LIMIT * sigma
-    return field(metadata={"range": Range(mid - reach, mid + reach, unit, bell=True)})
+    return _field(Range(mid - reach, mid + reach, unit, bell=True))
 
 
-@dataclass(frozen=True)
+def _field(values: Range) -> float:
+    """A field without default; the type checker has to take it for a number, as `field` itself."""
+    declared: float = field(metadata={"range": values})
+    return declared
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """What stays of a person in any pose and any clothes: body and face."""
 
-    gender: float = _uniform(0, 1, "0 man, 1 woman; most of the way happens around 0.5")
+    gender: float = _uniform(0, 1, "0 man, 1 woman; see femininity")
     age: float = _uniform(0.667, 0.93, "anny's age: 2/3 young adult, 1 old")
     height: float = _uniform(0.35, 0.85, "anny's height, 0 to 1")
     weight: float = _uniform(0.30, 0.75, "anny's weight, 0 to 1")
@@ -70,8 +79,20 @@ class Shape:
     cheekbones: float = _bell(0, 0.35, "morph, -1 to 1")
     head_width: float = _bell(0, 0.30, "morph, -1 to 1")
 
+    @property
+    def femininity(self) -> float:
+        """0 man, 1 woman; the S-curve leaves few people between."""
+        return float(smooth(0.34, 0.66, self.gender))
 
-@dataclass(frozen=True)
+    @property
+    def ancestry(self) -> tuple[float, float, float]:
+        """The weights (african, asian, european), which sum to one."""
+        powers = np.exp([self.african, self.asian, self.european])
+        african, asian, european = (powers / powers.sum()).tolist()
+        return african, asian, european
+
+
+@dataclass(frozen=True, slots=True)
 class Pose:
     """How the person stands and looks."""
 
@@ -89,7 +110,7 @@ class Pose:
     smile: float = _uniform(0.1, 0.8, "facial action, 0 to 1")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Appearance:
     """Skin, hair, clothes, light and background."""
 
@@ -127,9 +148,11 @@ class Appearance:
 
 Group = TypeVar("Group", Shape, Pose, Appearance)
 N_SHAPE, N_POSE, N_APPEARANCE = (len(fields(group)) for group in (Shape, Pose, Appearance))
+# The name of the parameter that each entry of z drives.
+PARAMETERS = tuple(f.name for group in (Shape, Pose, Appearance) for f in fields(group))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Person:
     """One clothed adult."""
 
@@ -138,7 +161,7 @@ class Person:
     appearance: Appearance
 
     @classmethod
-    def from_z(cls, z: NDArray[Any]) -> "Person":
+    def from_z(cls, z: Array) -> "Person":
         """The person of a latent; only its direction counts, as in StyleGAN2's mapping network."""
         z = np.asarray(z, np.float64)
         if z.shape != (Z_DIM,):

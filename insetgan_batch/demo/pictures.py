@@ -1,7 +1,8 @@
 """The training pictures of the demo generators: rendered once, kept in shards, read into memory.
 
-A shard is one `.npz` of 200 consecutive seeds: `body` uint8 `[n 256 128 3]`, `face` uint8 `[n 128 128 3]` and their face
-boxes `[n 4]` in pixels. A shard that exists is complete: it is written under another name first.
+A shard is one `.npz` of 200 consecutive seeds: `body` uint8 `[n 256 128 3]`, `face` uint8 `[n 128
+128 3]` and their face boxes `[n 4]` in pixels. A shard that exists is complete: it is written under
+another name first.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def seed_to_z(seeds: Iterable[int]) -> np.ndarray:
 
 
 def render_all(directory: Path, count: int, workers: int) -> None:
-    """Render `count` people from `TRAIN_SEED` on, with a progress bar; shards that exist are kept."""
+    """Render `count` people from `TRAIN_SEED` on, with a progress bar; existing shards stay."""
     directory.mkdir(parents=True, exist_ok=True)
     firsts = range(TRAIN_SEED, TRAIN_SEED + count, SHARD)
     todo = [first for first in firsts if not _shard_path(directory, first).exists()]

@@ -1,19 +1,19 @@
 """A z-buffer in numpy, and the small vector functions that drawing needs.
 
-Every candidate pixel of every triangle is tested at once; the nearest hit of a pixel is found by writing
-all hits in the order of falling depth, so that the last write wins.
+Every candidate pixel of every triangle is tested at once; the nearest hit of a pixel is found by
+writing all hits in the order of falling depth, so that the last write wins.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Hits:
     """The nearest surface point of each covered pixel."""
 
@@ -35,9 +35,9 @@ def rasterize(
 ) -> Hits:
     """Draw triangles into a frame of size (height, width).
 
-    `keep` holds one number per vertex: where its interpolated value is negative the surface is cut away
-    before the depth test (collars, cuffs, hems). Triangles that turn their back are left out unless they
-    are `two_sided`.
+    `keep` holds one number per vertex: where its interpolated value is negative the surface is cut
+    away before the depth test (collars, cuffs, hems). Triangles that turn their back are left out
+    unless they are `two_sided`.
     """
     height, width = size
     a, b, c = (xy_px[triangles[:, corner]] for corner in range(3))
@@ -91,18 +91,18 @@ def interpolate(values: Array, corners: Array, weights: Array) -> Array:
     )
 
 
-def smooth(start: float | Array, end: float | Array, x: Any) -> Array:
+def smooth(start: float, end: float, x: ArrayLike) -> Array:
     """0 before `start`, 1 after `end`, a cubic S between; `start` may be the larger one."""
-    t = np.clip((x - start) / (end - start), 0, 1)
+    t = np.clip((np.asarray(x) - start) / (end - start), 0, 1)
     return np.asarray(t * t * (3 - 2 * t))
 
 
-def mix(first: Any, second: Any, amount: Any) -> Array:
+def mix(first: ArrayLike, second: ArrayLike, amount: ArrayLike) -> Array:
     """`first` where amount is 0, `second` where it is 1; a per-pixel amount mixes colours."""
-    amount = np.asarray(amount)
-    if amount.ndim == 1 and np.ndim(first) == 2:
+    first, amount = np.asarray(first), np.asarray(amount)
+    if amount.ndim == 1 and first.ndim == 2:
         amount = amount[:, None]
-    return np.asarray(first * (1 - amount) + second * amount)
+    return np.asarray(first * (1 - amount) + np.asarray(second) * amount)
 
 
 def normalize(vectors: Array) -> Array:
@@ -127,7 +127,7 @@ def vertex_normals(points: Array, triangles: Array) -> Array:
 
 
 def wave_noise(points: Array, seed: int) -> Array:
-    """Cheap smooth noise in [-1, 1]: five sines along fixed directions; the same for every person."""
+    """Cheap smooth noise in [-1, 1]: five sines along fixed directions, which the seed chooses."""
     rng = np.random.default_rng(seed)
     total = np.zeros(len(points))
     for _ in range(5):

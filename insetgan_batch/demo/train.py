@@ -1,9 +1,11 @@
-"""Teach a demo generator by regression: every z has its picture, and the generator learns to paint it.
+"""Teach a demo generator by regression: every z has its picture, and the generator learns to paint
+it.
 
-No adversary: the renderer's parameters are entries of z (see `people.Person.from_z`), so the picture that a z should
-give is known. The resolution grows stage by stage; without growing nothing usable comes out in this time. The
-loss is L1 at three scales, with three-fold weight on the head. Everything that a resumed training needs is in one
-file, and a batch depends on (seed of the training, step) alone, so a resumed training goes on exactly.
+No adversary: the renderer's parameters are entries of z (see `people.Person.from_z`), so the
+picture that a z should give is known. The resolution grows stage by stage; without growing nothing
+usable comes out in this time. The loss is L1 at three scales, with three-fold weight on the head.
+Everything that a resumed training needs is in one file, and a batch depends on (seed of the
+training, step) alone, so a resumed training goes on exactly.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class Training:
         """A fresh training; the initial weights are always the same."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            generator = Generator(model.architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            generator = Generator(model.architecture).to(memory_format=torch.channels_last)
         return cls(model, generator, torch.optim.Adam(generator.parameters(), _LEARNING_RATE))
 
     @classmethod
@@ -75,7 +77,9 @@ class Training:
 
 
 def train(model: DemoModel, pictures: Pictures, directory: Path) -> Training:
-    """Train to the end of the last stage, with a progress bar, checkpoints and sample sheets in `directory`."""
+    """Train to the end of the last stage, with a progress bar, checkpoints and sample sheets in
+    `directory`.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     state_path = directory / f"{model.name}.training.pt"
     training = Training.resume(model, state_path)
@@ -94,11 +98,16 @@ def train(model: DemoModel, pictures: Pictures, directory: Path) -> Training:
             height = model.architecture.resolutions[stage.blocks - 1][0]
             loss = _train_step(training, stage, pictures, total)
             progress.update(
-                task, advance=1, loss=loss, description=f"{model.name} {height} px, batch {stage.batch}"
+                task,
+                advance=1,
+                loss=loss,
+                description=f"{model.name} {height} px, batch {stage.batch}",
             )
             if time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S or training.step == total:
                 training.save(state_path)
-                write_samples(training, stage.blocks, directory / f"{model.name}-{training.step:06d}.png")
+                write_samples(
+                    training, stage.blocks, directory / f"{model.name}-{training.step:06d}.png"
+                )
                 saved_at = time.monotonic()
     return training
 
@@ -106,7 +115,9 @@ def train(model: DemoModel, pictures: Pictures, directory: Path) -> Training:
 def export(training: Training, path: Path, about: dict[str, object]) -> str:
     """Write the generator with its average latent; returns the file's sha256."""
     generator = training.generator
-    z = torch.from_numpy(np.random.RandomState(123).randn(10_000, generator.architecture.z_dim)).float()
+    z = torch.from_numpy(
+        np.random.RandomState(123).randn(10_000, generator.architecture.z_dim)
+    ).float()
     with torch.no_grad():
         generator.mapping.w_avg.copy_(generator.mapping(z).mean(dim=0))
     return checkpoint.save(path, generator, about)
@@ -137,7 +148,7 @@ def _train_step(training: Training, stage: Stage, pictures: Pictures, total: int
         group["lr"] = _LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * training.step / total))
     loss = _multiscale_l1(_paint(training.generator, z, stage.blocks), target, weight)
     training.optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     training.optimizer.step()
     training.step += 1
     return loss.item()
@@ -151,7 +162,9 @@ def _paint(generator: Generator, z: Tensor, blocks: int) -> Tensor:
 
 
 def _batch(training: Training, stage: Stage, pictures: Pictures) -> tuple[Tensor, Tensor, Tensor]:
-    """z, pictures `[n 3 h w]` in -1..1 at the stage's size, and the weight of each pixel `[n 1 h w]`."""
+    """z, pictures `[n 3 h w]` in -1..1 at the stage's size, and the weight of each pixel `[n 1 h
+    w]`.
+    """
     rng = np.random.default_rng([training.step, stage.batch])
     chosen = np.sort(rng.choice(len(pictures.z), stage.batch, replace=False))
     rgb = torch.from_numpy(pictures.rgb[chosen]).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -27,9 +27,10 @@ def compose(canvas: Tensor, insets: dict[str, Tensor], regions: dict[str, Box]) 
 def seam(image: Tensor, region: Box) -> float:
     """How visible the edge of a region is in an image `[3 H W]`: levels of 0..255, 0 for no seam.
 
-    Mean over the edge's pixels of max(0, step across the edge - mean of the steps just inside and just outside):
-    a step that continues the picture's own slope is none. Steps are absolute differences, averaged over colours.
-    Sides within two pixels of the image's edge have no outside and do not count.
+    Mean over the edge's pixels of max(0, step across the edge - mean of the steps just inside and
+    just outside): a step that continues the picture's own slope is none. Steps are absolute
+    differences, averaged over colours. Sides within two pixels of the image's edge have no outside
+    and do not count.
     """
     x0, y0, x1, y1 = _pixel_edges(region, image.shape[1], image.shape[2])
     across_x = image[:, y0:y1]
@@ -43,7 +44,9 @@ def seam(image: Tensor, region: Box) -> float:
 
 
 def _pixel_edges(region: Box, height: int, width: int) -> tuple[int, int, int, int]:
-    """The pixels whose centres lie inside the region, as whole numbers: first and one past the last."""
+    """The pixels whose centres lie inside the region, as whole numbers: first and one past the
+    last.
+    """
     mask = images.box_mask(torch.tensor([region.as_tuple()]), (height, width))[0, 0]
     ys, xs = mask.amax(dim=1).nonzero().flatten(), mask.amax(dim=0).nonzero().flatten()
     if not len(ys) or not len(xs):
@@ -52,6 +55,8 @@ def _pixel_edges(region: Box, height: int, width: int) -> tuple[int, int, int, i
 
 
 def _excess_steps(strip: Tensor, edge: int) -> Tensor:
-    """What the step between pixels `edge - 1` and `edge`, along the last axis of `[3 n m]`, adds: `[n]`."""
+    """What the step between pixels `edge - 1` and `edge`, along the last axis of `[3 n m]`, adds:
+    `[n]`.
+    """
     steps = strip[:, :, edge - 2 : edge + 2].diff(dim=2).abs().mean(dim=0)
     return F.relu(steps[:, 1] - (steps[:, 0] + steps[:, 2]) / 2)

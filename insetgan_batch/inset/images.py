@@ -1,7 +1,8 @@
 """Differentiable arithmetic on images: sub-pixel crops, downsampling, masks, pasting.
 
-Images are float `[n 3 H W]`, nominally in -1..1; boxes are `[n 4]` tensors (x0, y0, x1, y1) in pixels of the image
-they belong to, and may leave it. Everything treats the images of a batch one by one.
+Images are float `[n 3 H W]`, nominally in -1..1; boxes are `[n 4]` tensors (x0, y0, x1, y1) in
+pixels of the image they belong to, and may leave it. Everything treats the images of a batch one by
+one.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from torch import Tensor
 def resample(image: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Cut `boxes` out of `image` `[n c H W]` and bring them to `size` (h, w): `[n c h w]`.
 
-    Bilinear samples, averaged over as many per output pixel as it covers of the input, so that shrinking does
-    not alias. Outside of the image its border is repeated. Differentiable in the image.
+    Bilinear samples, averaged over as many per output pixel as it covers of the input, so that
+    shrinking does not alias. Outside of the image its border is repeated. Differentiable in the
+    image.
     """
     height, width = size
     factor = _samples_per_pixel(boxes, size)
@@ -53,7 +55,9 @@ def box_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def border_width(size: int) -> int:
-    """The border of a region that is `size` pixels high: 8 of 256 (InsetGAN, E8), at least 2 pixels."""
+    """The border of a region that is `size` pixels high: 8 of 256 (InsetGAN, E8), at least 2
+    pixels.
+    """
     return max(2, round(size * 8 / 256))
 
 
@@ -66,7 +70,9 @@ def border_mask(size: int) -> Tensor:
 
 
 def frame_in_crop(size: tuple[int, int], boxes: Tensor, crop_size: tuple[int, int]) -> Tensor:
-    """The frame of a whole image of `size` (h, w) in the pixels of crops `boxes [n 4]` of `crop_size`: `[n 4]`."""
+    """The frame of a whole image of `size` (h, w) in the pixels of crops `boxes [n 4]` of
+    `crop_size`: `[n 4]`.
+    """
     scale_x = crop_size[1] / (boxes[:, 2] - boxes[:, 0])
     scale_y = crop_size[0] / (boxes[:, 3] - boxes[:, 1])
     return torch.stack(

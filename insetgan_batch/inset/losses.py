@@ -1,7 +1,9 @@
-"""The losses of InsetGAN (section 3.3): coarse, border, body, face, latent. One pure function each, one value per item.
+"""The losses of InsetGAN (section 3.3): coarse, border, body, face, latent. One pure function each,
+one value per item.
 
-Every image term is "sum over the mask / area of the mask", so that a weight means the same for any size of
-region or canvas. Images are `[n 3 h w]` in -1..1, masks `[n|1 1 h w]` in 0..1. L1 is measured in that range.
+Every image term is "sum over the mask / area of the mask", so that a weight means the same for any
+size of region or canvas. Images are `[n 3 h w]` in -1..1, masks `[n|1 1 h w]` in 0..1. L1 is
+measured in that range.
 """
 
 from __future__ import annotations
@@ -22,5 +24,7 @@ def distance_to_average(w: Tensor, w_avg: Tensor) -> Tensor:
 
 
 def size_of_deltas(delta: Tensor) -> Tensor:
-    """Mean square of the per-layer offsets, `[n]`, for delta `[n l c]` (the paper's second regulariser)."""
+    """Mean square of the per-layer offsets, `[n]`, for delta `[n l c]` (the paper's second
+    regulariser).
+    """
     return delta.square().mean(dim=(1, 2))

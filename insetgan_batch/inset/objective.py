@@ -1,9 +1,9 @@
 """What a generator is held to while it moves: the terms of InsetGAN, as functions of its image.
 
-An objective is made at the start of a phase. Everything that stands still in the phase (the other generators'
-images, the references, all their features) is computed here once; `terms` then costs the moving image only.
-Terms are raw, one value per item, named `<generator>.<term>[.<distance>]`; a distance with weight 0 in every
-item is not computed.
+An objective is made at the start of a phase. Everything that stands still in the phase (the other
+generators' images, the references, all their features) is computed here once; `terms` then costs
+the moving image only. Terms are raw, one value per item, named `<generator>.<term>[.<distance>]`; a
+distance with weight 0 in every item is not computed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class RegionTerm:
         on_canvas: Tensor,
         coarse_size: int,
     ) -> None:
-        """target: the one that stands, `[n 3 r r]`; on_canvas: which of its pixels the canvas has, `[n 1 r r]`."""
+        """target: the one that stands, `[n 3 r r]`; on_canvas: which of its pixels the canvas has,
+        `[n 1 r r]`.
+        """
         self._coarse_size = coarse_size
         coarse = images.downsample(target, coarse_size)
         coarse_mask = images.downsample(on_canvas, coarse_size)
@@ -97,7 +99,9 @@ class CanvasObjective:
         resolution: int,
         coarse_size: int,
     ) -> None:
-        """reference `[n 3 H W]`; insets: their images as they stand; regions `[n 4]` in canvas pixels."""
+        """reference `[n 3 H W]`; insets: their images as they stand; regions `[n 4]` in canvas
+        pixels.
+        """
         size = (reference.shape[2], reference.shape[3])
         self._regions, self._w_avg, self._resolution = regions, w_avg, resolution
         outside = torch.ones_like(reference[:, :1])
@@ -139,7 +143,9 @@ class InsetObjective:
         resolution: int,
         coarse_size: int,
     ) -> None:
-        """reference `[n 3 h w]` and box `[n 4]` of the inset; canvas as it stands, region `[n 4]` on it."""
+        """reference `[n 3 h w]` and box `[n 4]` of the inset; canvas as it stands, region `[n 4]`
+        on it.
+        """
         self._name, self._w_avg, self._resolution = name, w_avg, resolution
         size = (canvas.shape[2], canvas.shape[3])
         self._region = RegionTerm(

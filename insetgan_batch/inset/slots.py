@@ -1,8 +1,10 @@
-"""SlotOptimizer: the continuous batch. Items are admitted, moved by whole rounds, and released when they are done.
+"""SlotOptimizer: the continuous batch. Items are admitted, moved by whole rounds, and released when
+they are done.
 
-All items share one clock: everybody is in the canvas phase, then everybody in each inset's phase. At the end of a
-canvas phase the detector looks at all canvases again; at the end of a round converged items leave and others may
-enter. Nothing is averaged over items: each has its own losses, Adam moments and step counts, regions and trace.
+All items share one clock: everybody is in the canvas phase, then everybody in each inset's phase.
+At the end of a canvas phase the detector looks at all canvases again; at the end of a round
+converged items leave and others may enter. Nothing is averaged over items: each has its own losses,
+Adam moments and step counts, regions and trace.
 """
 
 from __future__ import annotations
@@ -38,21 +40,27 @@ _ADAM_EPS = 1e-8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Start:
-    """An item as it enters. By generator: its first w `[c]` and the image `[3 H W]` that it is held to.
+    """An item as it enters. By generator: first latents `[1+l c]` and the image `[3 H W]` it is
+    held to.
+
+    Latents are w, then the offset of each layer: ws = w + delta.
 
     boxes: where the part is, for those that a manifest names; the detector finds the others.
     """
 
     key: str
     recipe: Recipe
-    w: dict[str, Tensor]
+    latents: dict[str, Tensor]
     references: dict[str, Tensor]
     boxes: dict[str, Box] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class State:
-    """What an item is at the end of a round. latents `[1+l c]`, images `[3 H W]`, regions in canvas pixels."""
+    """What an item is at the end of a round.
+
+    latents `[1+l c]`, images `[3 H W]`, regions in canvas pixels.
+    """
 
     round: int
     score: float
@@ -75,9 +83,11 @@ class TraceRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finished:
-    """An item as it leaves. start: round 0, before anything moved; best: the round with the lowest score.
+    """An item as it leaves. start: round 0, before anything moved; best: the round with the lowest
+    score.
 
-    stop: "converged", "max_rounds" or "diverged" (then `error` is set and best is what stood before it).
+    stop: "converged", "max_rounds" or "diverged" (then `error` is set and best is what stood before
+    it).
     """
 
     key: str
@@ -129,7 +139,8 @@ class _Slot:
 class SlotOptimizer:
     """A batch of at most `capacity` items with their generators on one device.
 
-    detectors: by generator; an inset's detector is looked at once, the canvas' after each of its phases.
+    detectors: by generator; an inset's detector is looked at once, the canvas' after each of its
+    phases.
     """
 
     def __init__(
@@ -146,8 +157,8 @@ class SlotOptimizer:
         for name, generator in insets.items():
             if not generator.height == generator.width >= recipe.resolution:
                 raise ConfigError(
-                    f"inset `{name}` paints {generator.height}x{generator.width}, expected a square of at"
-                    f" least recipe.resolution ({recipe.resolution})"
+                    f"inset `{name}` paints {generator.height}x{generator.width}, expected a square"
+                    f" of at least recipe.resolution ({recipe.resolution})"
                 )
         self._generators = {CANVAS: canvas, **insets}
         self._insets = list(insets)
@@ -179,8 +190,10 @@ class SlotOptimizer:
             references=start.references,
             inset_boxes=inset_boxes,
             canvas_boxes=dict.fromkeys(self._insets, canvas_box),
-            regions={name: self._region(name, canvas_box, inset_boxes[name]) for name in self._insets},
-            moments={name: self._still(name, start.w[name]) for name in self._generators},
+            regions={
+                name: self._region(name, canvas_box, inset_boxes[name]) for name in self._insets
+            },
+            moments={name: _at_rest(start.latents[name]) for name in self._generators},
             images={},
         )
         for name in self._generators:
@@ -189,7 +202,7 @@ class SlotOptimizer:
         self._slots.append(slot)
 
     def run_round(self, on_step: Callable[[], None] = lambda: None) -> None:
-        """One phase of every generator for all items inside; `on_step` is called after each step."""
+        """One phase of every generator for all items inside; `on_step` is called every step."""
         self._run_phase(CANVAS, on_step)
         self._find_again()
         for name in self._insets:
@@ -208,7 +221,8 @@ class SlotOptimizer:
         self._slots = [slot for slot in self._slots if not _stop(slot)]
         return [_finished(slot, stop) for slot, stop in done]
 
-    # ---- entering -------------------------------------------------------------------------------------
+    # ---- entering
+    # -------------------------------------------------------------------------------------
 
     def _first_box(self, name: str, start: Start) -> Box:
         if name in start.boxes:
@@ -218,16 +232,12 @@ class SlotOptimizer:
             raise NoFaceFoundError(f"no face in the {name}'s reference image")
         return found
 
-    def _still(self, name: str, w: Tensor) -> _Moments:
-        num_ws = self._generators[name].num_ws
-        latents = torch.cat([w[None], w.new_zeros(num_ws, len(w))])
-        return _Moments(latents, torch.zeros_like(latents), torch.zeros_like(latents))
-
     def _region(self, name: str, canvas_box: Box, inset_box: Box) -> Box:
         generator = self._generators[name]
         return boxes.align(canvas_box, inset_box, generator.height, generator.width)
 
-    # ---- phases ---------------------------------------------------------------------------------------
+    # ---- phases
+    # ---------------------------------------------------------------------------------------
 
     def _run_phase(self, name: str, on_step: Callable[[], None]) -> None:
         """Move one generator of every healthy item; the others stand still."""
@@ -319,7 +329,8 @@ class SlotOptimizer:
     def _weights(self, name: str, player: Player, border_ramp: float = 1.0) -> dict[str, float]:
         return term_weights(name, player, self._insets if name == CANVAS else [name], border_ramp)
 
-    # ---- between phases -------------------------------------------------------------------------------
+    # ---- between phases
+    # -------------------------------------------------------------------------------
 
     def _find_again(self) -> None:
         """Look for the part on every canvas, and move the regions towards where it is now."""
@@ -338,7 +349,9 @@ class SlotOptimizer:
                 slot.regions[name] = boxes.move(slot.regions[name], target, step)
 
     def _assess(self, slots: list[_Slot]) -> list[State]:
-        """The score of every item as it stands: all weighted terms of all generators, without ramps."""
+        """The score of every item as it stands: all weighted terms of all generators, without
+        ramps.
+        """
         if not slots:
             return []
         raw: Terms = {}
@@ -365,12 +378,18 @@ class SlotOptimizer:
         ]
 
 
+def _at_rest(latents: Tensor) -> _Moments:
+    return _Moments(latents, torch.zeros_like(latents), torch.zeros_like(latents))
+
+
 def _player(recipe: Recipe, name: str) -> Player:
     return recipe.canvas if name == CANVAS else recipe.insets[name]
 
 
 def _plausible(found: Box, before: Box) -> bool:
-    """Whether a detection can be the same part: less than half a box away, and less than twice as large or small."""
+    """Whether a detection can be the same part: less than half a box away, and less than twice as
+    large or small.
+    """
     dx, dy = (a - b for a, b in zip(found.centre, before.centre, strict=True))
     growth = (found.width * found.height) / (before.width * before.height)
     return abs(dx) < before.width / 2 and abs(dy) < before.height / 2 and 0.5 < growth < 2.0
@@ -389,8 +408,8 @@ def _weighted(terms: Terms, weights: list[dict[str, float]]) -> Tensor:
 def _adam_step(moments: list[_Moments], gradient: Tensor, rates: list[float]) -> None:
     """Adam (Kingma and Ba 2015, algorithm 1), each item with its own step count and step size.
 
-    An item whose gradient is not finite stays where it is: its neighbours must not notice, and the assessment
-    at the end of the round finds it.
+    An item whose gradient is not finite stays where it is: its neighbours must not notice, and the
+    assessment at the end of the round finds it.
     """
     beta1, beta2 = _ADAM_BETAS
     for m, g, rate in zip(moments, gradient, rates, strict=True):

@@ -1,7 +1,8 @@
 """A file → weights of a generator, and back. Checkpoints are data: nothing in a file is executed.
 
 This format is safetensors whose header holds one JSON text under `insetgan_batch`: `format` (1),
-`architecture` (the fields of `stylegan2.Architecture`) and `about` (where the weights come from; free).
+`architecture` (the fields of `stylegan2.Architecture`) and `about` (where the weights come from;
+free).
 """
 
 from __future__ import annotations
@@ -32,28 +33,44 @@ class Checkpoint:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a generator; raises `CheckpointError` for anything that is not one.
+    """Read a generator from a file; raises `CheckpointError` for anything that is not one."""
+    try:
+        data = path.read_bytes()
+    except OSError as err:
+        raise CheckpointError(f"{path}: cannot be read: {err.strerror}") from err
+    return parse(data, str(path))
+
+
+def parse(data: bytes, name: str) -> Checkpoint:
+    """A generator from the bytes of a file; `name` stands for it in a `CheckpointError`.
 
     The weights are fixed (`Generator.freeze`) and live on the CPU, float32.
     """
-    data = _read(path)
-    header = _header(path)
+    try:
+        tensors = safetensors.torch.load(data)
+    except safetensors.SafetensorError as err:
+        raise CheckpointError(
+            f"{name}: not a safetensors file ({err}); expected a generator saved by this package"
+        ) from err
+    header = _header(data, name)
     try:
         fields = dict(header["architecture"])
         fields["base"], fields["channels"] = tuple(fields["base"]), tuple(fields["channels"])
         generator = Generator(Architecture(**fields))
     except (KeyError, TypeError, ValueError) as err:
-        raise CheckpointError(f"{path}: the header's architecture is not valid: {err}") from err
+        raise CheckpointError(f"{name}: the header's architecture is not valid: {err}") from err
     try:
-        generator.load_state_dict(safetensors.torch.load(data))
+        generator.load_state_dict(tensors)
     except RuntimeError as err:
         detail = " ".join(str(err).split())
-        raise CheckpointError(f"{path}: the tensors do not fit the header: {detail}") from err
+        raise CheckpointError(f"{name}: the tensors do not fit the header: {detail}") from err
     return Checkpoint(generator.freeze(), header.get("about", {}), hashlib.sha256(data).hexdigest())
 
 
 def save(path: Path, generator: Generator, about: dict[str, Any]) -> str:
-    """Write a generator with where it comes from; returns the file's sha256. Never leaves half a file."""
+    """Write a generator with where it comes from; returns the file's sha256. Never leaves half a
+    file.
+    """
     header = {
         "format": _FORMAT,
         "architecture": dataclasses.asdict(generator.architecture),
@@ -67,27 +84,18 @@ def save(path: Path, generator: Generator, about: dict[str, Any]) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read(path: Path) -> bytes:
+def _header(data: bytes, name: str) -> dict[str, Any]:
+    """Our part of the header; the file as such has been checked by then."""
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
     try:
-        return path.read_bytes()
-    except OSError as err:
-        raise CheckpointError(f"{path}: cannot be read: {err.strerror}") from err
-
-
-def _header(path: Path) -> dict[str, Any]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (safetensors.SafetensorError, OSError) as err:
+        header = json.loads(metadata[_HEADER_KEY])
+    except (KeyError, json.JSONDecodeError) as err:
         raise CheckpointError(
-            f"{path}: not a safetensors file ({err}); expected a generator saved by this package"
+            f"{name}: safetensors without a header `{_HEADER_KEY}`; expected a generator saved"
+            " by this package"
         ) from err
-    if _HEADER_KEY not in metadata:
-        raise CheckpointError(
-            f"{path}: safetensors without the header `{_HEADER_KEY}`; expected a generator saved by"
-            " this package"
-        )
-    header: dict[str, Any] = json.loads(metadata[_HEADER_KEY])
-    if header.get("format") != _FORMAT:
-        raise CheckpointError(f"{path}: format {header.get('format')}, expected {_FORMAT}")
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        found = header.get("format") if isinstance(header, dict) else header
+        raise CheckpointError(f"{name}: format {found!r}, expected {_FORMAT}")
     return header

@@ -1,7 +1,7 @@
 """Image → box of the part: MTCNN, or a fixed box.
 
-A detector takes bytes `[n H W 3]` (0..255, already clamped: overshoot beyond the range moves MTCNN's boxes) and
-gives one box per image in its pixels, None where nothing is found.
+A detector takes bytes `[n H W 3]` (0..255, already clamped: overshoot beyond the range moves
+MTCNN's boxes) and gives one box per image in its pixels, None where nothing is found.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from insetgan_batch.boxes import Box
 
-# MTCNN sees nothing under 20 px and is sure of nothing under 40: images are resized so that the smallest face
-# that is worth finding has this height.
+# MTCNN sees nothing under 20 px and is sure of nothing under 40: images are resized so that the
+# smallest face that is worth finding has this height.
 _SMALLEST_FACE_PX = 48
 _MIN_FACE_SIZE_PX = 36
 
@@ -42,10 +42,15 @@ class FixedBox:
 
 
 class FaceDetector:
-    """MTCNN (Zhang et al. 2016) with the weights that facenet-pytorch carries; the likeliest face of an image."""
+    """MTCNN (Zhang et al.
+
+    2016) with the weights that facenet-pytorch carries; the likeliest face of an image.
+    """
 
     def __init__(self, device: torch.device, *, smallest_face: float) -> None:
-        """smallest_face: the least height of a face worth finding, as a share of the image's height."""
+        """smallest_face: the least height of a face worth finding, as a share of the image's
+        height.
+        """
         self._smallest_face = smallest_face
         self._device = device
         self._mtcnn = MTCNN(
@@ -53,7 +58,9 @@ class FaceDetector:
         )
 
     def find(self, images: Tensor) -> list[Box | None]:
-        """One box, or None, per image of bytes `[n H W 3]`; images are resized first, boxes are not."""
+        """One box, or None, per image of bytes `[n H W 3]`; images are resized first, boxes are
+        not.
+        """
         height, width = images.shape[1:3]
         scale = _SMALLEST_FACE_PX / (self._smallest_face * height)
         size = (round(height * scale), round(width * scale))

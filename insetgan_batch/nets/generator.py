@@ -1,6 +1,7 @@
 """A pretrained generator that stands still: seed → z → w → image.
 
-Seeds mean what they mean in NVIDIA's `generate.py`: `RandomState(seed).randn(1, z_dim)`, constant noise.
+Seeds mean what they mean in NVIDIA's `generate.py`: `RandomState(seed).randn(1, z_dim)`, constant
+noise.
 """
 
 from __future__ import annotations
@@ -41,11 +42,14 @@ class FrozenGenerator:
         return cls(checkpoint.load(path), device)
 
     def seeds_to_w(self, seeds: Iterable[int], psi: float) -> Tensor:
-        """w `[n c]` of each seed, truncated: `w_avg + psi (w - w_avg)`; psi 1 untouched, 0 the average."""
+        """w `[n c]` of each seed, truncated: `w_avg + psi (w - w_avg)`; psi 1 untouched, 0 the
+        average.
+        """
         z = np.concatenate([np.random.RandomState(seed).randn(1, self.z_dim) for seed in seeds])
         with torch.no_grad():
             w = self._network.mapping(torch.from_numpy(z).float().to(self.device))
-        return self.w_avg + psi * (w - self.w_avg)
+        truncated: Tensor = self.w_avg + psi * (w - self.w_avg)
+        return truncated
 
     def synthesize(self, ws: Tensor) -> Tensor:
         """Images `[n 3 H W]`, nominally in -1..1, from ws `[n l c]`; differentiable in ws."""

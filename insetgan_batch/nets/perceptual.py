@@ -2,9 +2,10 @@
 
 Split in two, because what stands still for a whole phase needs its features only once.
 
-Why random weights at all: the trunk of AlexNet (trained on ImageNet) cannot be bundled. Without it the trunk is drawn
-from a fixed seed; random convolutions still compare local structure, which is enough for the demo. The learned
-channel weights of LPIPS belong to the trained trunk, so the random one weighs all channels alike.
+Why random weights at all: the trunk of AlexNet (trained on ImageNet) cannot be bundled. Without it
+the trunk is drawn from a fixed seed; random convolutions still compare local structure, which is
+enough for the demo. The learned channel weights of LPIPS belong to the trained trunk, so the random
+one weighs all channels alike.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Perceptual(nn.Module):
         if trunk is None:
             self.name = f"alexnet-random-{_RANDOM_SEED}"
             _log.warning(
-                "perceptual features are random (%s): fine for the demo, not for real models", self.name
+                "perceptual features are random (%s): fine for the demo, not for real models",
+                self.name,
             )
         else:
             self.name = f"alexnet-{trunk.stem}"
@@ -47,7 +49,7 @@ class Perceptual(nn.Module):
         self.requires_grad_(False).eval()
 
     def features(self, image: Tensor) -> Features:
-        """Feature maps of images `[n 3 h w]` in -1..1 (at least 32 px), normalised over channels."""
+        """Feature maps of images `[n 3 h w]` (-1..1, at least 32 px), normalised over channels."""
         maps = self._lpips.net(self._lpips.scaling_layer(image))
         return [m * torch.rsqrt(m.square().sum(dim=1, keepdim=True) + _EPS) for m in maps]
 
@@ -65,12 +67,10 @@ class Perceptual(nn.Module):
 
 
 def _load_trunk(net: nn.Module, path: Path) -> None:
-    """Fill the trunk's slices from torchvision's names (`features.3.weight` is `slice2.3.weight`)."""
+    """Fill the trunk from torchvision's names: `features.3.weight` is `slice2.3.weight`."""
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-        weights = {
-            key: state[f"features.{key.split('.', 1)[1]}"] for key in net.state_dict()
-        }
+        weights = {key: state[f"features.{key.split('.', 1)[1]}"] for key in net.state_dict()}
         net.load_state_dict(weights)
     except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as err:
         raise CheckpointError(

@@ -2,21 +2,26 @@
 
 Written from the equations of Karras et al., "Analyzing and Improving the Image Quality of StyleGAN"
 (2020), section 2.2. Module names follow the layout that checkpoints use
-(`synthesis.b64.conv0.weight`), so that weights load by name; `b64` is the block that is 64 pixels high.
+(`synthesis.b64.conv0.weight`), so that weights load by name; `b64` is the block that is 64 pixels
+high.
 
-Why activations are scaled and not weights: `demodulate(W * s) * x == d(s) * (W * (s * x))`. With the
-style on the activations one ordinary convolution serves the whole batch, and a gradient with respect to
-the latents never computes one with respect to the weights.
+Why activations are scaled and not weights: `demodulate(W * s) * x == d(s) * (W * (s * x))`. With
+the style on the activations one ordinary convolution serves the whole batch, and a gradient with
+respect to the latents never computes one with respect to the weights.
 
-Why the upsampling convolution is a plain one: a transposed 3x3 convolution followed by the [1 3 3 1] blur is
-one 6x6 kernel with stride 2, and that is four 3x3 kernels whose outputs interleave (`pixel_shuffle`). The result
-is the same; ordinary 3x3 convolutions are the fastest thing on every device.
+Why the upsampling convolution is a plain one: a transposed 3x3 convolution followed by the [1 3 3
+1] blur is one 6x6 kernel with stride 2, and that is four 3x3 kernels whose outputs interleave
+(`pixel_shuffle`). The result is the same; ordinary 3x3 convolutions are the fastest thing on every
+device.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +38,8 @@ class Architecture:
 
     base: height and width of the learned constant; every block after the first doubles both.
     channels: one number per block, from the base upwards.
-    mapping_lr_multiplier: the mapping network's weights are stored divided by it (0.01 in the paper).
+    mapping_lr_multiplier: the mapping network's weights are stored divided by it (0.01 in the
+    paper).
     conv_clamp: activations are clamped to +- this, None for never.
     """
 
@@ -63,7 +69,7 @@ class Architecture:
 
 
 class Generator(nn.Module):
-    """Mapping and synthesis under the names that checkpoints use; `w_avg [c]` is `mapping.w_avg`."""
+    """Mapping and synthesis under the names that checkpoints use; `mapping.w_avg` is `[c]`."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -72,7 +78,9 @@ class Generator(nn.Module):
         self.synthesis = Synthesis(architecture)
 
     def freeze(self) -> Generator:
-        """Fix the weights: no gradients, and the kernels are computed once. Returns itself, in eval mode."""
+        """Fix the weights: no gradients, and the kernels are computed once. Returns itself, in eval
+        mode.
+        """
         self.requires_grad_(False).eval()
         for module in self.modules():
             if isinstance(module, ModulatedConv):
@@ -88,7 +96,7 @@ class Mapping(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         sizes = [architecture.z_dim] + [architecture.w_dim] * architecture.mapping_layers
-        for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             self.add_module(f"fc{i}", Dense(fan_in, fan_out, architecture.mapping_lr_multiplier))
         self.register_buffer("w_avg", torch.zeros(architecture.w_dim))
 
@@ -132,12 +140,15 @@ class Synthesis(nn.Module):
             self.add_module(f"b{height}", block)
             previous = channels
         taps = _blur_taps()
-        # Upsampling by 2 keeps the mean: the kernel sums to 4 because three of four input samples are zero.
+        # Upsampling by 2 keeps the mean: the kernel sums to 4 because three of four input samples
+        # are zero.
         kernel = (4.0 * torch.outer(taps, taps)).expand(architecture.image_channels, 1, 4, 4)
         self.register_buffer("rgb_kernel", kernel.contiguous(), persistent=False)
 
     def forward(self, ws: Tensor, blocks: int | None = None) -> Tensor:
-        """Paint the image from ws `[n l c]`; `blocks` stops early, at the resolution of that many blocks."""
+        """Paint the image from ws `[n l c]`; `blocks` stops early, at the resolution of that many
+        blocks.
+        """
         x: Tensor | None = None
         image: Tensor | None = None
         for i, block in enumerate(list(self.children())[:blocks]):
@@ -180,7 +191,10 @@ class Block(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """A convolution whose input channels are scaled by a style (Karras et al. 2020, equations 1 to 3)."""
+    """A convolution whose input channels are scaled by a style (Karras et al.
+
+    2020, equations 1 to 3).
+    """
 
     def __init__(
         self,
@@ -205,30 +219,33 @@ class ModulatedConv(nn.Module):
         """Keep the kernels from now on; only for weights that will not change any more."""
         self._kernels = self._compute_kernels()
 
-    def _apply(self, *args: object, **kwargs: object) -> ModulatedConv:
-        # The cache is no buffer (it must not be saved), so a move to another device has to drop it.
-        super()._apply(*args, **kwargs)  # type: ignore[arg-type]
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ModulatedConv:
+        # The cache is no buffer (it must not be saved), so a move to another device has to renew it.
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self._kernels is not None:
             self.cache_kernels()
         return self
 
     def _compute_kernels(self) -> tuple[Tensor, Tensor]:
         """The convolution's kernel, and the power of every (output, input) pair `[o i]`."""
-        # Demodulation makes the gain cancel but for the epsilon, which is defined on unscaled weights.
+        # Demodulation makes the gain cancel but for the epsilon, which is defined on unscaled
+        # weights.
         weight = self.weight if self.demodulate else self.weight * self.gain
         kernel = _interleaved_kernel(weight) if self.upsample else weight
         return kernel, weight.square().sum(dim=(2, 3))
 
-    def modulated(self, x: Tensor, w: Tensor) -> Tensor:
-        """Style from w `[n c]`, convolve x `[n i h w]`; twice the size with `upsample`."""
+    def convolve(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Style x `[n i h w]` from w `[n c]` and convolve it; twice the size with `upsample`.
+
+        Returns the features, not demodulated, and the factor that demodulates them `[n o 1 1]`.
+        """
         kernel, power = self._kernels or self._compute_kernels()
         style = self.affine(w)
         x = F.conv2d(x * style[:, :, None, None], kernel, padding=self.weight.shape[-1] // 2)
         if self.upsample:
             x = F.pixel_shuffle(x, 2)
-        if self.demodulate:
-            x = x * torch.rsqrt(style.square() @ power.T + _DEMODULATION_EPS)[:, :, None, None]
-        return x
+        demodulation = torch.rsqrt(style.square() @ power.T + _DEMODULATION_EPS)
+        return x, demodulation[:, :, None, None]
 
 
 class StyledConv(ModulatedConv):
@@ -254,22 +271,29 @@ class StyledConv(ModulatedConv):
         self.register_buffer("noise_const", torch.randn(size))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Features `[n i h w]` and latent `[n c]` to features `[n o h w]` (doubled with `upsample`)."""
-        x = self.modulated(x, w) + self.noise_const * self.noise_strength
-        x = F.leaky_relu(x + self.bias[:, None, None], _LEAKY_SLOPE) * _ACTIVATION_GAIN
+        """Features `[n i h w]` and latent `[n c]` to features `[n o h w]` (doubled with
+        `upsample`).
+        """
+        x, demodulation = self.convolve(x, w)
+        # Demodulation, noise, bias and gain in one pass over the features, which are what costs time
+        # here: leaky ReLU passes a positive factor through.
+        offset = (self.noise_const * self.noise_strength + self.bias[:, None, None]) * _ACTIVATION_GAIN
+        x = F.leaky_relu(torch.addcmul(offset, x, demodulation * _ACTIVATION_GAIN), _LEAKY_SLOPE)
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 
 class ToRGB(ModulatedConv):
     """Modulated 1x1 convolution to colours, without demodulation."""
 
-    def __init__(self, channels: int, image_channels: int, w_dim: int, *, clamp: float | None) -> None:
+    def __init__(
+        self, channels: int, image_channels: int, w_dim: int, *, clamp: float | None
+    ) -> None:
         super().__init__(channels, image_channels, w_dim, size=1, upsample=False, demodulate=False)
         self.clamp = clamp
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Features `[n c h w]` and latent `[n c]` to colours `[n 3 h w]`."""
-        x = self.modulated(x, w) + self.bias[:, None, None]
+        x = self.convolve(x, w)[0] + self.bias[:, None, None]
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 
@@ -281,13 +305,21 @@ def _blur_taps() -> Tensor:
 def _interleaved_kernel(weight: Tensor) -> Tensor:
     """The four 3x3 kernels `[4o i 3 3]` of "transposed convolution with stride 2, then blur".
 
-    The 6x6 kernel is the product of both; output pixel `2m + r` sees taps `r, r + 2, r + 4` of it. The channel
-    order is the one of `pixel_shuffle`.
+    The 6x6 kernel is the product of both; output pixel `2m + r` sees taps `r, r + 2, r + 4` of it.
+    The channel order is the one of `pixel_shuffle`.
     """
     out_channels, in_channels = weight.shape[:2]
-    taps = _blur_taps().to(weight)
+    # Linear in the nine weights: one matrix product makes all phases of all kernels.
+    phases = weight.reshape(-1, 9) @ _interleaving_matrix().to(weight)
+    phases = phases.reshape(out_channels, in_channels, 4, 3, 3)
+    return phases.transpose(1, 2).reshape(4 * out_channels, in_channels, 3, 3)
+
+
+@functools.cache
+def _interleaving_matrix() -> Tensor:
+    """What one weight of a 3x3 kernel adds to the four phases of the 6x6 kernel: `[9 4*9]`."""
+    taps = _blur_taps()
     blur = 4.0 * torch.outer(taps, taps)
-    six = F.conv2d(weight.reshape(-1, 1, 3, 3), blur[None, None], padding=3)
-    six = six.reshape(out_channels, in_channels, 3, 2, 3, 2).flip(2, 4)
-    phases = six.permute(0, 3, 5, 1, 2, 4)
-    return phases.reshape(4 * out_channels, in_channels, 3, 3)
+    six = F.conv2d(torch.eye(9).reshape(9, 1, 3, 3), blur[None, None], padding=3)
+    six = six.reshape(9, 3, 2, 3, 2).flip(1, 3)
+    return six.permute(0, 2, 4, 1, 3).reshape(9, 36)

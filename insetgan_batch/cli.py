@@ -1,0 +1,240 @@
+"""The command line. Torch and Ray are imported by the commands that need them, so that `--help` is
+quick.
+
+Exit codes: 0 every item is committed; 1 some are quarantined; 2 the command, a file or the
+configuration is wrong; 3 the run stopped before its end (the same command resumes it).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from insetgan_batch.errors import (
+    CheckpointError,
+    ConfigError,
+    InsetGanError,
+    ManifestError,
+    MissingPackageError,
+    NotFoundError,
+)
+
+if TYPE_CHECKING:
+    from insetgan_batch.config import RunConfig
+    from insetgan_batch.runtime import driver
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_PLAIN_LINE_EVERY_S = 5.0
+_WRONG_INPUT = (ConfigError, ManifestError, CheckpointError, MissingPackageError, NotFoundError)
+
+DEMO_BODIES = (0, 1, 2)
+DEMO_FACES = (3, 4, 5, 6)
+
+Out = Annotated[str, typer.Option(help="Where the run lives: a directory or s3://bucket/prefix.")]
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
+) -> None:
+    """InsetGAN as a batch job: faces sewn into bodies by the million."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+
+
+def _explained(command: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Turn our own errors into one line and an exit code."""
+
+    @functools.wraps(command)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return command(*args, **kwargs)
+        except InsetGanError as err:
+            print(f"insetgan-batch: {err}", file=sys.stderr)
+            raise typer.Exit(2 if isinstance(err, _WRONG_INPUT) else 3) from err
+
+    return wrapper
+
+
+@app.command()
+@_explained
+def demo(
+    out: Out = "out/demo",
+    items: Annotated[int, typer.Option(min=1, help="How many of the results.")] = 12,
+) -> None:
+    """Sew four faces into three bodies with the demo generators, and make a page of it."""
+    from insetgan_batch.config import RunConfig
+    from insetgan_batch.data import manifest
+
+    montage = manifest.montage_items(DEMO_BODIES, DEMO_FACES)[:items]
+    manifest_uri = f"{out.rstrip('/')}/manifest.parquet"
+    manifest.write(manifest_uri, montage, ["face"])
+    _run(RunConfig(), manifest_uri, out, None)
+
+
+@app.command()
+@_explained
+def run(
+    config: Annotated[Path, typer.Argument(help="The run configuration, YAML.")],
+    manifest: Annotated[str, typer.Option(help="The Parquet manifest: a path or URI.")],
+    out: Out,
+    run_id: Annotated[str | None, typer.Option(help="A name for the run.")] = None,
+) -> None:
+    """Do everything in a manifest. The same command again resumes, and finds everything done."""
+    from insetgan_batch.config import load
+
+    _run(load(config), manifest, out, run_id)
+
+
+@app.command()
+@_explained
+def report(uri: Annotated[str, typer.Argument(help="Where the run lives.")]) -> None:
+    """Make the page of a run anew."""
+    from insetgan_batch import report as page
+    from insetgan_batch.data.commits import RunStore
+    from insetgan_batch.data.storage import open_storage
+
+    storage = open_storage(uri)
+    print(f"{storage.uri}/{page.write(RunStore(storage))}")
+
+
+@app.command()
+@_explained
+def status(
+    uri: Annotated[str, typer.Argument(help="Where the run lives.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say what of a run is done, failed and left."""
+    from insetgan_batch.data.commits import RunStore
+    from insetgan_batch.data.storage import open_storage
+
+    store = RunStore(open_storage(uri))
+    record = store.read_run()
+    items = record["configuration"]["manifest"]["items"]
+    committed, quarantined = len(store.committed()), len(store.quarantined())
+    answer = {
+        "run_id": record["run_id"],
+        "items": items,
+        "committed": committed,
+        "quarantined": quarantined,
+        "left": items - committed - quarantined,
+    }
+    if as_json:
+        print(json.dumps(answer))
+    else:
+        print("\n".join(f"{key:12} {value}" for key, value in answer.items()))
+
+
+@app.command()
+@_explained
+def generate(
+    model: Annotated[str, typer.Option(help="demo/canvas, demo/face, or a file of weights.")],
+    out: Annotated[Path, typer.Option(help="Directory for the images.")],
+    seeds: Annotated[str, typer.Option(help="Like 0-15,20.")] = "0-15",
+    psi: Annotated[float, typer.Option(min=0, max=1, help="Truncation: 1 none, 0 average.")] = 0.7,
+) -> None:
+    """Paint the images of seeds with one generator, and a sheet of all."""
+    from insetgan_batch.data.manifest import parse_seeds
+    from insetgan_batch.runtime import generate as painting
+
+    for path in painting.generate(model, parse_seeds(seeds), psi, out):
+        print(path)
+
+
+def _run(config: RunConfig, manifest: str, out: str, run_id: str | None) -> None:
+    """Run with a screen, say how it ended, and leave with the right code."""
+    with _Screen() as screen:
+        screen.say("loading")
+        from insetgan_batch.runtime import driver
+
+        screen.say("starting Ray and the generators")
+        summary = driver.run(config, manifest, out, run_id=run_id, on_progress=screen.update)
+    print(
+        f"{summary.committed} of {summary.items} items are committed,"
+        f" {summary.quarantined} quarantined ({summary.seconds:.0f} s)"
+    )
+    print(f"page: {summary.report_uri}")
+    if summary.committed < summary.items:
+        raise typer.Exit(1)
+
+
+class _Screen:
+    """Progress for people: a live bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._live = console.is_terminal
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[details]}"),
+            console=console,
+            disable=not self._live,
+        )
+        self._task = self._bar.add_task("starting", total=None, details="")
+        self._said_at = 0.0
+
+    def __enter__(self) -> _Screen:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, what: str) -> None:
+        """One step of the way to the first item."""
+        self._bar.update(self._task, description=what)
+        if not self._live:
+            print(f"{what} ...", file=sys.stderr, flush=True)
+
+    def update(self, progress: driver.Progress) -> None:
+        """Show where the run stands."""
+        details = _details(progress)
+        done = progress.committed + progress.quarantined
+        self._bar.update(
+            self._task, description="items", completed=done, total=progress.items, details=details
+        )
+        for outcome in progress.last:
+            if outcome.reason:
+                self._bar.console.print(f"{outcome.item_id}: {outcome.reason}: {outcome.detail}")
+        is_news = progress.last or time.monotonic() - self._said_at > _PLAIN_LINE_EVERY_S
+        if not self._live and is_news:
+            print(f"{done}/{progress.items} items, {details}", file=sys.stderr, flush=True)
+            self._said_at = time.monotonic()
+
+
+def _details(progress: driver.Progress) -> str:
+    parts = [
+        f"{progress.left} left",
+        f"{progress.inside} in work on {progress.workers_ready} workers",
+    ]
+    if progress.quarantined:
+        parts.append(f"{progress.quarantined} quarantined")
+    parts.append(f"{progress.steps} steps")
+    if progress.items_per_minute:
+        parts.append(f"{progress.items_per_minute:.1f} items/min")
+    if progress.seconds_left is not None:
+        minutes, seconds = divmod(round(progress.seconds_left), 60)
+        parts.append(f"about {minutes}:{seconds:02d} to go")
+    return ", ".join(parts)

@@ -1,0 +1,208 @@
+"""What one item leaves behind: images, latents, the course of its losses, and where it comes from.
+
+`save` uploads the files of an attempt and returns the record that a commit makes final; until then
+nobody reads them. The record names every file with its sha256, and the readers here check it: a
+result that was damaged on the way is an error, never a picture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors.numpy
+from PIL import Image, PngImagePlugin
+
+from insetgan_batch import __version__
+from insetgan_batch.data.commits import RunStore
+from insetgan_batch.errors import NotFoundError, StorageError
+from insetgan_batch.records import Item
+
+_TEXT_KEY = "insetgan_batch"
+_LATENTS, _LOSSES = "latents", "losses"
+_RESERVED = {"item_id", "attempt", "files", "item", "provenance"}
+_SCHEMA = pa.schema(
+    [
+        ("round", pa.int32()),
+        ("phase", pa.string()),
+        ("step", pa.int32()),
+        ("term", pa.string()),
+        ("raw", pa.float32()),
+        ("weight", pa.float32()),
+        ("weighted", pa.float32()),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LossTable:
+    """Every loss of every step of one item: columns of equal length, one row per step and term.
+
+    step: the item's own count over all phases, from 0. term: like `canvas.coarse.l1`. raw: before
+    the weight; weight: the one in force, ramp included.
+    """
+
+    round: np.ndarray[Any, np.dtype[np.int32]]
+    phase: list[str]
+    step: np.ndarray[Any, np.dtype[np.int32]]
+    term: list[str]
+    raw: np.ndarray[Any, np.dtype[np.float32]]
+    weight: np.ndarray[Any, np.dtype[np.float32]]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in self.__slots__}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"columns of a loss table differ in length: {lengths}")
+
+    @property
+    def weighted(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """raw x weight: what the optimiser saw; NaN where an infinite loss weighs nothing."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.asarray(self.raw, np.float32) * np.asarray(self.weight, np.float32)
+
+    def to_parquet(self) -> bytes:
+        """The table as a Parquet file; `weighted` is a column of its own."""
+        arrays = [pa.array(getattr(self, field.name), field.type) for field in _SCHEMA]
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(arrays, schema=_SCHEMA), sink, compression="zstd")
+        return bytes(sink.getvalue().to_pybytes())
+
+    @classmethod
+    def from_parquet(cls, data: bytes) -> LossTable:
+        """The table that `to_parquet` wrote; raises `StorageError` for anything else."""
+        try:
+            table = pq.read_table(pa.BufferReader(data)).select(_SCHEMA.names).cast(_SCHEMA)
+            columns = {name: table[name] for name in cls.__slots__}
+        except (pa.ArrowException, OSError, ValueError, KeyError) as err:
+            raise StorageError(f"not a loss table: {' '.join(str(err).split())}") from err
+        return cls(
+            **{
+                name: column.to_pylist() if name in ("phase", "term") else column.to_numpy()
+                for name, column in columns.items()
+            }
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """All of one attempt at one item.
+
+    images: uint8 [H W 3] by name; `image` must be there, beside it may be `copy_paste`, `canvas`,
+    an inset's name, `canvas_reference`, `<inset>_reference`. latents: arrays by name. summary and
+    provenance: JSON; the summary's fields stand at the top of the commit record.
+    """
+
+    item: Item
+    attempt: str
+    images: dict[str, np.ndarray[Any, np.dtype[np.uint8]]]
+    latents: dict[str, np.ndarray[Any, Any]]
+    losses: LossTable
+    summary: dict[str, Any]
+    provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if "image" not in self.images or self.images.keys() & {_LATENTS, _LOSSES}:
+            raise ValueError(f"images {sorted(self.images)}: one must be `image`, none a table")
+        for name, image in self.images.items():
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ValueError(f"image {name} is {image.dtype} {image.shape}; expected [H W 3]")
+        if taken := self.summary.keys() & _RESERVED:
+            raise ValueError(f"the summary may not set {sorted(taken)}")
+
+
+def save(store: RunStore, result: Result) -> dict[str, Any]:
+    """Upload the attempt's files; returns the record to commit, and commits nothing.
+
+    Its `files` are named as the images are, plus `latents` and `losses`; each entry holds `key`,
+    `sha256` and `bytes`.
+    """
+    provenance = {**result.provenance, "synthetic": True}
+    prefix = store.item_prefix(result.item.item_id, result.attempt)
+    contents = {
+        name: (f"{name}.png", _to_png(image, provenance if name == "image" else None))
+        for name, image in result.images.items()
+    }
+    # safetensors writes memory as it lies: a transposed view would come back scrambled.
+    latents = {name: np.asarray(latent, order="C") for name, latent in result.latents.items()}
+    contents[_LATENTS] = ("latents.safetensors", safetensors.numpy.save(latents))
+    contents[_LOSSES] = ("losses.parquet", result.losses.to_parquet())
+    files = {}
+    for name, (file_name, data) in contents.items():
+        key = f"{prefix}/{file_name}"
+        store.storage.put(key, data)
+        files[name] = {"key": key, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    return {
+        "item_id": result.item.item_id,
+        "attempt": result.attempt,
+        "files": files,
+        "item": dataclasses.asdict(result.item),
+        **result.summary,
+        "provenance": provenance,
+    }
+
+
+def read_file(store: RunStore, record: dict[str, Any], name: str) -> bytes:
+    """The bytes of a file that a commit record names, checked.
+
+    Raises `NotFoundError` if the record names none such or it is gone, `StorageError` if its
+    sha256 is another one.
+    """
+    if name not in record["files"]:
+        raise NotFoundError(
+            f"item {record['item_id']} has no file {name!r}; there are {', '.join(record['files'])}"
+        )
+    key, expected = record["files"][name]["key"], record["files"][name]["sha256"]
+    data = store.storage.get(key)
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise StorageError(
+            f"{store.storage.uri}/{key}: damaged: sha256 is {found}, the commit says {expected}"
+        )
+    return data
+
+
+def read_image(
+    store: RunStore, record: dict[str, Any], name: str = "image"
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """An image of a committed item, uint8 [H W 3]. Raises as `read_file` does."""
+    with Image.open(io.BytesIO(read_file(store, record, name))) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def read_losses(store: RunStore, record: dict[str, Any]) -> LossTable:
+    """The losses of a committed item. Raises as `read_file` does."""
+    return LossTable.from_parquet(read_file(store, record, _LOSSES))
+
+
+def read_latents(store: RunStore, record: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """The latents of a committed item, by name. Raises as `read_file` does."""
+    return dict(safetensors.numpy.load(read_file(store, record, _LATENTS)))
+
+
+def read_provenance(png: bytes) -> dict[str, Any]:
+    """What an `image.png` says about itself; raises `StorageError` if it says nothing."""
+    try:
+        with Image.open(io.BytesIO(png)) as image:
+            image.load()
+            return dict(json.loads(getattr(image, "text", {})[_TEXT_KEY]))
+    except KeyError as err:
+        raise StorageError(f"the PNG has no text `{_TEXT_KEY}`: not made by this program") from err
+    except (OSError, SyntaxError, ValueError, TypeError) as err:
+        raise StorageError(f"not a PNG with provenance: {err}") from err
+
+
+def _to_png(image: np.ndarray[Any, np.dtype[np.uint8]], provenance: dict[str, Any] | None) -> bytes:
+    """A PNG; with its origin in it, so that it stays known when the file leaves the run."""
+    text = PngImagePlugin.PngInfo()
+    if provenance is not None:
+        text.add_text("Software", f"insetgan-batch {__version__}")
+        text.add_text(_TEXT_KEY, json.dumps(provenance, sort_keys=True))
+    sink = io.BytesIO()
+    Image.fromarray(image).save(sink, format="PNG", pnginfo=text)
+    return sink.getvalue()

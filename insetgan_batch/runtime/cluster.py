@@ -1,0 +1,61 @@
+"""Ray: connect, and find out how many actors there is room for."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator
+
+import ray
+
+from insetgan_batch.config import RunConfig
+
+# Images never pass through Ray's object store; this is Ray's minimum, and not 30 % of the machine.
+_OBJECT_STORE_BYTES = 100 * 1024 * 1024
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Room:
+    """What one actor asks Ray for, and how many fit."""
+
+    num_gpus: float
+    num_cpus: float
+    actors: int
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[None]:
+    """Join the cluster that `RAY_ADDRESS` (or a surrounding job) names, else start Ray on this
+    machine.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+    else:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def room(config: RunConfig, items: int) -> Room:
+    """One actor per GPU, or per `cores_per_actor` without any; no more than the items can use."""
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
+    places = gpus or max(1, cores // config.cores_per_actor)
+    useful = -(-items // config.slots)
+    actors = max(1, min(places, useful, config.max_actors or places))
+    if gpus:
+        return Room(num_gpus=1, num_cpus=1, actors=actors)
+    return Room(num_gpus=0, num_cpus=min(config.cores_per_actor, cores), actors=actors)

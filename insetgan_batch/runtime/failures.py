@@ -1,0 +1,162 @@
+"""Which error belongs to which class, what becomes of the items inside, and how often we try.
+
+class     errors                                        items inside           tries end after
+ROW       every ItemError                               quarantined at once    the first
+WORKER    out of memory, CUDA fault, crash, all others  suspects, tried alone  max_crashes(_alone)
+INFRA     StorageError, preempted or lost machine       tried again            max_infra_retries
+SYSTEMIC  configuration, manifest, weights, packages    untouched              the first: run stops
+
+An unknown exception is WORKER, also when one item alone seems to have raised it: we cannot say
+that it would not hit the neighbours. An innocent row is only tried again, a guilty one convicted.
+Why by name: torch and Ray are heavy and this module is not, so their errors are told by class name,
+package and message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from insetgan_batch.errors import (
+    CheckpointError,
+    ConfigError,
+    ItemError,
+    ManifestError,
+    MissingPackageError,
+    StorageError,
+)
+
+# Codes that only the ledger gives: why it put an item back, or gave it up.
+RETRIES_EXHAUSTED = "retries_exhausted"
+CRASHED_ITS_WORKER = "crashed_its_worker"
+LEASE_EXPIRED = "lease_expired"
+WORKER_LOST = "worker_lost"
+WORKER_CRASHED = "worker_crashed"
+
+# Every reason there is: a closed set, since it becomes a metric's label and a report's column.
+REASONS = frozenset(
+    {
+        "no_face",
+        "bad_input",
+        "diverged",
+        "item_error",
+        "out_of_memory",
+        "cuda_error",
+        "worker_error",
+        "storage",
+        "machine_lost",
+        "systemic",
+        RETRIES_EXHAUSTED,
+        CRASHED_ITS_WORKER,
+        LEASE_EXPIRED,
+        WORKER_LOST,
+        WORKER_CRASHED,
+    }
+)
+
+_SYSTEMIC_ERRORS = (ConfigError, ManifestError, CheckpointError, MissingPackageError)
+
+# Ray's words for a machine that went away. Not ActorDiedError as such: a crash of our own code
+# raises it too, and only its `preempted` tells the two apart.
+_LOST_MACHINE_NAMES = frozenset({"ActorUnavailableError", "NodeDiedError", "ObjectLostError"})
+
+# cuBLAS and cuDNN call a full device a failed allocation; the CPU allocator "can't allocate".
+_OUT_OF_MEMORY_TEXTS = ("out of memory", "status_alloc_failed", "can't allocate memory")
+_CUDA_TEXTS = ("cuda error", "cuda driver error", "cudnn error", "cudnn_status", "cublas_status")
+
+
+class FailureClass(enum.StrEnum):
+    """What a failure says about the items: see the table above."""
+
+    ROW = "row"
+    WORKER = "worker"
+    INFRA = "infra"
+    SYSTEMIC = "systemic"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Caps:
+    """How often things are tried. Raises ConfigError when the numbers contradict each other."""
+
+    # Failed stores and expired leases of one item that are forgiven; the next one quarantines it.
+    max_infra_retries: int = 10
+    # Crashes of an item that was alone in its worker which convict it.
+    max_crashes_alone: int = 1
+    # Crashes of an item in company after which it is only tried alone.
+    max_crashes: int = 1
+    # Crashes of a worker, with no item finished in between, after which it is not started again.
+    max_worker_crashes: int = 4
+    # Seconds an actor may hold an item without a sign of life.
+    lease_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_infra_retries", 0), ("max_crashes_alone", 1), ("max_crashes", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"caps: {name} is {getattr(self, name)}, must be {least} or more")
+        if not self.lease_s > 0:
+            raise ConfigError(f"caps: lease_s is {self.lease_s}, must be above 0 seconds")
+        # Otherwise one guilty item takes good workers out of service before it is convicted.
+        crashes_per_item = self.max_crashes + self.max_crashes_alone
+        if self.max_worker_crashes <= crashes_per_item:
+            raise ConfigError(
+                f"caps: max_worker_crashes is {self.max_worker_crashes}, must be above "
+                f"max_crashes + max_crashes_alone = {crashes_per_item}"
+            )
+
+
+def classify(error: BaseException) -> FailureClass:
+    """The class of an error; WORKER for one that nobody knows."""
+    if isinstance(error, ItemError):
+        return FailureClass.ROW
+    if isinstance(error, _SYSTEMIC_ERRORS):
+        return FailureClass.SYSTEMIC
+    if isinstance(error, StorageError) or _is_lost_machine(error):
+        return FailureClass.INFRA
+    return FailureClass.WORKER
+
+
+def reason_code(error: BaseException) -> str:
+    """The code of an error, one of REASONS; `out_of_memory` makes a worker halve its slots."""
+    if isinstance(error, ItemError):
+        return error.reason
+    if isinstance(error, _SYSTEMIC_ERRORS):
+        return "systemic"
+    if isinstance(error, StorageError):
+        return "storage"
+    if _is_lost_machine(error):
+        return "machine_lost"
+    if _is_out_of_memory(error):
+        return "out_of_memory"
+    return "cuda_error" if _is_cuda_fault(error) else "worker_error"
+
+
+def _is_lost_machine(error: BaseException) -> bool:
+    names = _class_names(error, "ray")
+    return bool(names & _LOST_MACHINE_NAMES) or (
+        "RayActorError" in names and getattr(error, "preempted", False)
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    if "OutOfMemoryError" in _class_names(error, "torch") | _class_names(error, "ray"):
+        return True
+    return isinstance(error, RuntimeError) and _says(error, _OUT_OF_MEMORY_TEXTS)
+
+
+def _is_cuda_fault(error: BaseException) -> bool:
+    if "AcceleratorError" in _class_names(error, "torch"):
+        return True
+    return isinstance(error, RuntimeError) and _says(error, _CUDA_TEXTS)
+
+
+def _class_names(error: BaseException, package: str) -> set[str]:
+    """Names of the error's class and its bases that come from `package`."""
+    bases = type(error).__mro__
+    return {base.__name__ for base in bases if base.__module__.partition(".")[0] == package}
+
+
+def _says(error: BaseException, texts: tuple[str, ...]) -> bool:
+    message = str(error).lower()
+    return any(text in message for text in texts)

@@ -1,0 +1,286 @@
+"""The ledger of leases: who works on what, and what becomes of an item when its try ends.
+
+A pure state machine: events in, decisions out. It knows neither Ray nor storage and has no clock
+(`now_s` is passed in), so property tests can drive it through any history. It holds nothing that
+cannot be lost: the commits are the truth, and the next driver's ledger starts from them.
+
+An item waits, is leased, or has ended (done or quarantined). A suspect, an item that was inside a
+worker that crashed, is granted only alone. The ledger also remembers the leftovers: attempts that
+may still be inside a worker though their lease has ended, since it expired or another attempt was
+faster. A leftover is company, so nobody is convicted for a crash that it may have caused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from insetgan_batch.records import Item, Lease, Outcome, Status
+from insetgan_batch.runtime.failures import (
+    CRASHED_ITS_WORKER,
+    LEASE_EXPIRED,
+    RETRIES_EXHAUSTED,
+    WORKER_CRASHED,
+    WORKER_LOST,
+    Caps,
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decision:
+    """What an event means for one item.
+
+    kind: "requeue": it waits for another try; "ignore": nothing changed. reason: a code of
+    failures.REASONS, or what the outcome said. attempts: leases granted so far, 0 for an item that
+    had ended before. suspect_crashes: crashes so far, earlier drivers' included, to be stored.
+    """
+
+    kind: Literal["done", "requeue", "quarantine", "ignore"]
+    item_id: str
+    reason: str = ""
+    attempts: int = 0
+    suspect_crashes: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Counts:
+    """How many items are where; suspects are those waiting or leased that are only tried alone."""
+
+    waiting: int
+    leased: int
+    done: int
+    quarantined: int
+    suspects: int
+
+
+@dataclasses.dataclass(slots=True)
+class _Work:
+    """An item that is not finished, and what it has cost."""
+
+    item: Item
+    attempts: int = 0
+    infra_retries: int = 0
+    crashes_alone: int = 0
+
+
+class Ledger:
+    """Hands out items as leases, and decides what each event means for them."""
+
+    def __init__(self, epoch: int, caps: Caps, crashes: Mapping[str, int] = {}) -> None:
+        """epoch: of this driver. crashes: item id to crashes that earlier drivers saw."""
+        self._epoch = epoch
+        self._caps = caps
+        self._attempt_numbers = itertools.count(1)
+        self._open: dict[str, _Work] = {}
+        self._waiting: OrderedDict[str, None] = OrderedDict()
+        self._waiting_suspects: OrderedDict[str, None] = OrderedDict()
+        self._leases: dict[str, Lease] = {}
+        self._done: set[str] = set()
+        self._quarantined: set[str] = set()
+        # Kept after an item has ended: a leftover of it is dangerous company still.
+        self._crashes = dict(crashes)
+        # By worker: attempt to item id, for all that may be inside it; a live lease always is.
+        self._inside: dict[str, dict[str, str]] = {}
+        # Run empty and then kept for the waiting suspects; one at a time, so that the others go on.
+        self._kept_worker: str | None = None
+
+    # Events
+
+    def add(self, items: Iterable[Item]) -> None:
+        """New work at the end of the queue. ValueError at a known id; the ones before it stay."""
+        for item in items:
+            item_id = item.item_id
+            if item_id in self._open or item_id in self._done or item_id in self._quarantined:
+                raise ValueError(f"item {item_id!r} is already in the ledger: add each item once")
+            self._open[item_id] = _Work(item)
+            self._place(item_id, at_front=False)
+
+    def grant(self, worker_id: str, free_slots: int, now_s: float) -> list[Lease]:
+        """At most `free_slots` new leases; none to a worker with a suspect, or run empty for one.
+
+        An idle worker is given a waiting suspect first. When only busy workers ask, one of them is
+        kept for the suspects, so a worker that will not ask again must be given to `lose_worker`.
+        """
+        chosen = self._choose(worker_id, free_slots)
+        return [self._lease(item_id, worker_id, now_s) for item_id in chosen]
+
+    def renew(self, worker_id: str, attempts: Iterable[str], now_s: float) -> None:
+        """Prolong the leases among `attempts`: all that the worker names as alive, in one call.
+
+        A lease that is not named just runs on, for its attempt may be on the way to the worker. A
+        leftover that is not named has gone. An expired lease stays so: its item may be elsewhere.
+        """
+        named = set(attempts)
+        for attempt, item_id in list(self._inside.get(worker_id, {}).items()):
+            lease = self._live_lease(attempt, item_id)
+            if lease is None and attempt not in named:
+                self._leave(attempt, item_id)
+            elif lease is not None and attempt in named:
+                expires_at_s = max(lease.expires_at_s, now_s + self._caps.lease_s)
+                self._leases[item_id] = dataclasses.replace(lease, expires_at_s=expires_at_s)
+
+    def finish(self, outcome: Outcome) -> Decision:
+        """An attempt ended. Late, repeated and unknown outcomes are harmless.
+
+        A commit counts whoever reports it, even after a quarantine: the object is there. A
+        quarantine counts unless the item is leased to another attempt, a failure only if it ends a
+        live lease.
+        """
+        item_id, attempt = outcome.item_id, outcome.attempt
+        self._leave(attempt, item_id)
+        lease = self._leases.get(item_id)
+        if outcome.status in (Status.COMMITTED, Status.DUPLICATE):
+            if item_id in self._open or item_id in self._quarantined:
+                return self._end("done", item_id, outcome.reason)
+        elif item_id in self._open and (lease is None or lease.attempt == attempt):
+            if outcome.status is Status.QUARANTINED:
+                return self._end("quarantine", item_id, outcome.reason)
+            if lease is not None:
+                return self._retry(item_id, outcome.reason, at_front=False)
+        return self._decide("ignore", item_id, outcome.reason)
+
+    def lose_worker(self, worker_id: str, crashed: bool) -> list[Decision]:
+        """The worker is gone; its leases return to the front of the queue, in their order.
+
+        crashed: the items inside become suspects, and one that was alone is convicted. Else
+        (preempted, drained) the loss is free of charge. An item that is leased to another worker by
+        now is judged there, not here.
+        """
+        inside = self._inside.pop(worker_id, {})
+        if self._kept_worker == worker_id:
+            self._kept_worker = None
+        decisions = []
+        for attempt, item_id in reversed(inside.items()):
+            is_live = self._live_lease(attempt, item_id) is not None
+            is_waiting = item_id in self._open and item_id not in self._leases
+            if crashed and (is_live or is_waiting):
+                decisions.append(self._accuse(item_id, was_alone=len(inside) == 1))
+            elif is_live:
+                decisions.append(self._requeue(item_id, WORKER_LOST, at_front=True))
+        return decisions
+
+    def expire(self, now_s: float) -> list[Decision]:
+        """Leases whose time is up return to the front of the queue, for an infra retry each."""
+        late = [lease for lease in self._leases.values() if lease.expires_at_s <= now_s]
+        late_ids = [lease.item.item_id for lease in reversed(late)]
+        return [self._retry(item_id, LEASE_EXPIRED, at_front=True) for item_id in late_ids]
+
+    # Questions
+
+    @property
+    def counts(self) -> Counts:
+        """How many items are where."""
+        return Counts(
+            waiting=len(self._waiting) + len(self._waiting_suspects),
+            leased=len(self._leases),
+            done=len(self._done),
+            quarantined=len(self._quarantined),
+            suspects=len(self._waiting_suspects) + sum(map(self._is_suspect, self._leases)),
+        )
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing waits and nothing is leased."""
+        return not self._open
+
+    def leases_of(self, worker_id: str) -> list[Lease]:
+        """The live leases of a worker, oldest first."""
+        inside = self._inside.get(worker_id, {})
+        leases = (self._live_lease(attempt, item_id) for attempt, item_id in inside.items())
+        return [lease for lease in leases if lease is not None]
+
+    # Granting
+
+    def _choose(self, worker_id: str, free_slots: int) -> list[str]:
+        inside = set(self._inside.get(worker_id, {}).values())
+        if free_slots < 1 or any(map(self._is_suspect, inside)):
+            return []
+        if self._turns_to_suspects(worker_id):
+            return [] if inside else [next(iter(self._waiting_suspects))]
+        # An item whose leftover is still inside would be there twice.
+        fresh = (item_id for item_id in self._waiting if item_id not in inside)
+        return list(itertools.islice(fresh, free_slots))
+
+    def _turns_to_suspects(self, worker_id: str) -> bool:
+        """Whether a suspect comes next here. If no worker is kept for suspects yet, this one is."""
+        if not self._waiting_suspects:
+            return False
+        if self._kept_worker is None:
+            self._kept_worker = worker_id
+        return self._kept_worker == worker_id or not self._inside.get(worker_id)
+
+    def _lease(self, item_id: str, worker_id: str, now_s: float) -> Lease:
+        work = self._open[item_id]
+        work.attempts += 1
+        attempt = f"{self._epoch}-{next(self._attempt_numbers)}"
+        lease = Lease(work.item, attempt, worker_id, now_s + self._caps.lease_s)
+        self._withdraw(item_id)
+        self._leases[item_id] = lease
+        self._inside.setdefault(worker_id, {})[attempt] = item_id
+        return lease
+
+    # Ends of a try
+
+    def _accuse(self, item_id: str, *, was_alone: bool) -> Decision:
+        work = self._open[item_id]
+        self._crashes[item_id] = self._crashes.get(item_id, 0) + 1
+        work.crashes_alone += was_alone
+        if work.crashes_alone >= self._caps.max_crashes_alone:
+            return self._end("quarantine", item_id, CRASHED_ITS_WORKER)
+        return self._requeue(item_id, WORKER_CRASHED, at_front=True)
+
+    def _retry(self, item_id: str, reason: str, *, at_front: bool) -> Decision:
+        work = self._open[item_id]
+        work.infra_retries += 1
+        if work.infra_retries > self._caps.max_infra_retries:
+            return self._end("quarantine", item_id, RETRIES_EXHAUSTED)
+        return self._requeue(item_id, reason, at_front=at_front)
+
+    def _requeue(self, item_id: str, reason: str, *, at_front: bool) -> Decision:
+        self._withdraw(item_id)
+        self._place(item_id, at_front=at_front)
+        return self._decide("requeue", item_id, reason)
+
+    def _end(self, kind: Literal["done", "quarantine"], item_id: str, reason: str) -> Decision:
+        decision = self._decide(kind, item_id, reason)
+        self._withdraw(item_id)
+        self._open.pop(item_id, None)
+        self._quarantined.discard(item_id)
+        (self._done if kind == "done" else self._quarantined).add(item_id)
+        return decision
+
+    def _decide(
+        self, kind: Literal["done", "requeue", "quarantine", "ignore"], item_id: str, reason: str
+    ) -> Decision:
+        attempts = self._open[item_id].attempts if item_id in self._open else 0
+        return Decision(kind, item_id, reason, attempts, self._crashes.get(item_id, 0))
+
+    # Where things are
+
+    def _is_suspect(self, item_id: str) -> bool:
+        return self._crashes.get(item_id, 0) >= self._caps.max_crashes
+
+    def _live_lease(self, attempt: str, item_id: str) -> Lease | None:
+        lease = self._leases.get(item_id)
+        return lease if lease is not None and lease.attempt == attempt else None
+
+    def _place(self, item_id: str, *, at_front: bool) -> None:
+        queue = self._waiting_suspects if self._is_suspect(item_id) else self._waiting
+        queue[item_id] = None
+        if at_front:
+            queue.move_to_end(item_id, last=False)
+
+    def _withdraw(self, item_id: str) -> None:
+        """Take an item out of where it waits or is leased; its attempt may stay inside a worker."""
+        self._waiting.pop(item_id, None)
+        self._waiting_suspects.pop(item_id, None)
+        self._leases.pop(item_id, None)
+
+    def _leave(self, attempt: str, item_id: str) -> None:
+        """The attempt is no longer inside a worker, if it was, and was of that item."""
+        for inside in self._inside.values():
+            if inside.get(attempt) == item_id:
+                del inside[attempt]

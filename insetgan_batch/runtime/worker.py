@@ -1,0 +1,366 @@
+"""The plain object inside an actor: load, serve slots, upload, commit, close. No Ray in here.
+
+`serve` takes new leases in, runs ONE round for everything inside, and reports what has ended. A
+call is short (one round), so the driver sees progress, can stop giving work at any time, and a lost
+reply costs a round at most: what was committed stands, and is recognised when the item comes again.
+
+Uploads run in threads beside the optimisation; a slot is free as soon as its item has left the
+batch.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import io
+import logging
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from insetgan_batch import __version__
+from insetgan_batch.boxes import Box
+from insetgan_batch.config import DEMO_PREFIX, FixedBoxes, Recipe, RunConfig, recipe_for_item
+from insetgan_batch.data import results
+from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.storage import open_storage, read_uri
+from insetgan_batch.demo.models import weights_path
+from insetgan_batch.errors import BadInputError, ItemError, NotFoundError, StorageError
+from insetgan_batch.inset import compose, images
+from insetgan_batch.inset.objective import CANVAS
+from insetgan_batch.inset.slots import Finished, SlotOptimizer, Start, State
+from insetgan_batch.nets import checkpoint
+from insetgan_batch.nets.detector import Detector, FaceDetector, FixedBox
+from insetgan_batch.nets.generator import FrozenGenerator
+from insetgan_batch.nets.perceptual import Perceptual
+from insetgan_batch.records import Lease, Outcome, Source, Status
+from insetgan_batch.runtime.failures import reason_code
+
+_UPLOAD_THREADS = 4
+# The least height of a face worth finding, as a share of the image: a head is an eighth of a
+# standing person.
+_SMALLEST_FACE = {CANVAS: 0.07}
+_SMALLEST_FACE_IN_INSET = 0.35
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Served:
+    """What one call of `serve` brought.
+
+    inside: attempts still being worked on; steps: done in this call.
+    """
+
+    outcomes: list[Outcome]
+    inside: list[str]
+    free_slots: int
+    steps: int
+    seconds: float
+
+
+class Worker:
+    """Generators on one device, a batch of slots, and a way to storage."""
+
+    def __init__(self, config: RunConfig, out_uri: str, run_id: str) -> None:
+        """Load everything; raises `CheckpointError` or `StorageError`."""
+        self._config, self._run_id = config, run_id
+        self._store = RunStore(open_storage(out_uri))
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self._device.type == "cpu":
+            torch.set_num_threads(config.cores_per_actor)
+        self._generators = {
+            name: FrozenGenerator(checkpoint.parse(read_weights(model), model), self._device)
+            for name, model in ({CANVAS: config.canvas} | config.insets).items()
+        }
+        self._perceptual = _load_perceptual(config, self._device)
+        self._optimizer = SlotOptimizer(
+            canvas=self._generators[CANVAS],
+            insets={name: self._generators[name] for name in config.insets},
+            detectors={name: self._detector(name) for name in self._generators},
+            perceptual=self._perceptual,
+            recipe=config.recipe,
+            capacity=config.slots,
+        )
+        self._leases: dict[str, Lease] = {}
+        self._entered_at: dict[str, float] = {}
+        self._uploads: dict[str, concurrent.futures.Future[Outcome]] = {}
+        self._pool = concurrent.futures.ThreadPoolExecutor(_UPLOAD_THREADS)
+
+    def serve(self, leases: list[Lease]) -> Served:
+        """Admit, run one round, release; returns what has ended since the last call."""
+        started = time.monotonic()
+        outcomes = [outcome for lease in leases if (outcome := self._admit(lease)) is not None]
+        steps = 0
+
+        def count_step() -> None:
+            nonlocal steps
+            steps += len(self._optimizer.keys)
+
+        self._optimizer.run_round(count_step)
+        outcomes += [o for finished in self._optimizer.release() if (o := self._finish(finished))]
+        outcomes += self._uploaded(wait=not self._optimizer.keys)
+        return Served(
+            outcomes=outcomes,
+            inside=list(self._leases),
+            free_slots=self._optimizer.free,
+            steps=steps,
+            seconds=time.monotonic() - started,
+        )
+
+    def close(self) -> None:
+        """Finish the uploads under way and let go of the threads; safe to call twice."""
+        self._pool.shutdown(wait=True)
+
+    # ---- an item enters
+    # -------------------------------------------------------------------------------
+
+    def _admit(self, lease: Lease) -> Outcome | None:
+        """Take an item in; an outcome only if it ended right there."""
+        try:
+            if self._store.is_committed(lease.item.item_id):
+                return _outcome(lease, Status.DUPLICATE)
+            self._optimizer.admit(self._start(lease))
+        except ItemError as err:
+            return _outcome(lease, Status.QUARANTINED, err)
+        except StorageError as err:
+            return _outcome(lease, Status.FAILED, err)
+        self._leases[lease.attempt] = lease
+        self._entered_at[lease.attempt] = time.monotonic()
+        return None
+
+    def _start(self, lease: Lease) -> Start:
+        item = lease.item
+        recipe = recipe_for_item(self._config.recipe, item.overrides)
+        sources = {CANVAS: item.canvas, **item.insets}
+        latents, references = {}, {}
+        for name, source in sources.items():
+            latents[name], references[name] = self._resolve(name, source, recipe)
+        return Start(lease.attempt, recipe, latents, references)
+
+    def _resolve(self, name: str, source: Source, recipe: Recipe) -> tuple[Tensor, Tensor]:
+        """First latents `[1+l c]` and reference image `[3 H W]` of one generator of an item.
+
+        An image is only held to: its latents start at the average, since nothing inverts images
+        yet.
+        """
+        generator = self._generators[name]
+        w = generator.w_avg
+        if source.kind == "seed":
+            psi = recipe.psi if source.psi is None else source.psi
+            w = generator.seeds_to_w([int(source.value or 0)], psi)[0]
+        latents = torch.cat([w[None], w.new_zeros(generator.num_ws, len(w))])
+        if source.kind == "latent":
+            latents = _read_latents(str(source.value), latents)
+        if source.kind == "image":
+            return latents, _read_reference(str(source.value), generator)
+        with torch.no_grad():
+            return latents, generator.synthesize((latents[:1] + latents[1:])[None])[0]
+
+    def _detector(self, name: str) -> Detector:
+        if isinstance(self._config.detector, FixedBoxes):
+            return FixedBox(Box(*self._config.detector.fixed[name]))
+        smallest = _SMALLEST_FACE.get(name, _SMALLEST_FACE_IN_INSET)
+        return FaceDetector(self._device, smallest_face=smallest)
+
+    # ---- an item leaves
+    # -------------------------------------------------------------------------------
+
+    def _finish(self, finished: Finished) -> Outcome | None:
+        """Hand a finished item to the uploaders; an outcome only if it diverged."""
+        lease = self._leases[finished.key]
+        seconds = time.monotonic() - self._entered_at.pop(finished.key)
+        if finished.error is not None:
+            del self._leases[finished.key]
+            return _outcome(lease, Status.QUARANTINED, finished.error)
+        result = self._result(lease, finished, seconds)
+        self._uploads[finished.key] = self._pool.submit(self._upload, lease, result)
+        return None
+
+    def _upload(self, lease: Lease, result: results.Result) -> Outcome:
+        """Everything the item leaves behind, then its commit: first writer wins."""
+        try:
+            record = results.save(self._store, result)
+            won = self._store.commit(lease.item.item_id, record)
+        except StorageError as err:
+            return _outcome(lease, Status.FAILED, err)
+        outcome = _outcome(lease, Status.COMMITTED if won else Status.DUPLICATE)
+        summary = result.summary
+        return dataclasses.replace(
+            outcome, seconds=summary["seconds"], steps=summary["steps"], losses=summary["losses"]
+        )
+
+    def _uploaded(self, *, wait: bool) -> list[Outcome]:
+        """Outcomes of the uploads that are through; all of them with `wait`."""
+        if wait:
+            concurrent.futures.wait(self._uploads.values())
+        done = [attempt for attempt, future in self._uploads.items() if future.done()]
+        for attempt in done:
+            self._leases.pop(attempt)
+        return [self._uploads.pop(attempt).result() for attempt in done]
+
+    def _result(self, lease: Lease, finished: Finished, seconds: float) -> results.Result:
+        summary = summarize(finished, seconds) | {"perceptual": self._perceptual.name}
+        sources = {CANVAS: lease.item.canvas, **lease.item.insets}
+        return results.Result(
+            item=lease.item,
+            attempt=lease.attempt,
+            images=result_images(finished),
+            latents=_latents_to_keep(finished.best),
+            losses=_loss_table(finished),
+            summary=summary,
+            provenance={
+                "run_id": self._run_id,
+                "item_id": lease.item.item_id,
+                "attempt": lease.attempt,
+                "synthetic": True,
+                "sources": {name: dataclasses.asdict(source) for name, source in sources.items()},
+                "recipe": self._config.recipe.name,
+                "weights": {name: g.sha256 for name, g in self._generators.items()},
+                "perceptual": self._perceptual.name,
+                "code_version": __version__,
+                "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        )
+
+
+def read_weights(model: str) -> bytes:
+    """The file of a generator: `demo/<name>` ships with the package, anything else is a path or
+    URI.
+    """
+    if model.startswith(DEMO_PREFIX):
+        return read_uri(str(weights_path(model.removeprefix(DEMO_PREFIX))))
+    return read_uri(model)
+
+
+def summarize(finished: Finished, seconds: float) -> dict[str, Any]:
+    """What the commit says of an item: seam (levels of 0..255) before and after, final losses,
+    boxes.
+    """
+    start, best = finished.start, finished.best
+    insets = list(best.regions)
+    return {
+        "rounds": len(finished.scores),
+        "best_round": best.round,
+        "steps": finished.steps,
+        "stop": finished.stop,
+        "seconds": round(seconds, 3),
+        "score_start": start.score,
+        "score": best.score,
+        "seam_before": _mean_seam(start, insets),
+        "seam_after": _mean_seam(best, insets),
+        "losses": best.terms,
+        "boxes": {
+            name: {
+                "inset": finished.inset_boxes[name].as_tuple(),
+                "region": best.regions[name].as_tuple(),
+                "region_before": start.regions[name].as_tuple(),
+            }
+            for name in insets
+        },
+        "missed_detections": finished.missed_detections,
+    }
+
+
+def result_images(finished: Finished) -> dict[str, np.ndarray]:
+    """The pictures an item leaves, bytes `[H W 3]`: the result first, then what it was made of."""
+    start, best = finished.start, finished.best
+    pictures = {"image": _composed(best), "copy_paste": _composed(start)}
+    pictures |= best.images
+    pictures |= {f"{name}_reference": image for name, image in start.images.items()}
+    return {name: images.to_pixels(p[None])[0].cpu().numpy() for name, p in pictures.items()}
+
+
+def _composed(state: State) -> Tensor:
+    insets = {name: state.images[name] for name in state.regions}
+    return compose.compose(state.images[CANVAS], insets, state.regions)
+
+
+def _mean_seam(state: State, insets: list[str]) -> float:
+    picture = _composed(state).clamp(-1, 1)
+    return sum(compose.seam(picture, state.regions[name]) for name in insets) / len(insets)
+
+
+def _latents_to_keep(state: State) -> dict[str, np.ndarray]:
+    """`<generator>.w [c]` and `<generator>.delta [l c]`; ws = w + delta."""
+    arrays = {}
+    for name, latents in state.latents.items():
+        arrays[f"{name}.w"] = latents[0].cpu().numpy()
+        arrays[f"{name}.delta"] = latents[1:].cpu().numpy()
+    return arrays
+
+
+def _loss_table(finished: Finished) -> results.LossTable:
+    """One row per step and term."""
+    rows = [(trace, term) for trace in finished.trace for term in trace.raw]
+    return results.LossTable(
+        round=np.array([trace.round for trace, _ in rows], np.int32),
+        phase=[trace.phase for trace, _ in rows],
+        step=np.array([trace.step for trace, _ in rows], np.int32),
+        term=[term for _, term in rows],
+        raw=np.array([trace.raw[term] for trace, term in rows], np.float32),
+        weight=np.array([trace.weight[term] for trace, term in rows], np.float32),
+    )
+
+
+def _read_reference(uri: str, generator: FrozenGenerator) -> Tensor:
+    """An image of any size as the generator's own size, `[3 H W]` in -1..1."""
+    try:
+        with Image.open(io.BytesIO(_read_input(uri))) as picture:
+            resized = picture.convert("RGB").resize(
+                (generator.width, generator.height), Image.Resampling.LANCZOS
+            )
+    except (UnidentifiedImageError, OSError) as err:
+        raise BadInputError(f"{uri}: not an image that can be read ({err})") from err
+    return images.from_pixels(torch.from_numpy(np.array(resized))[None])[0].to(generator.device)
+
+
+def _read_latents(uri: str, like: Tensor) -> Tensor:
+    """Latents `[1+l c]` from a safetensors file with `w [c]` and, optionally, `delta [l c]`."""
+    try:
+        tensors = safetensors.torch.load(_read_input(uri))
+    except safetensors.SafetensorError as err:
+        raise BadInputError(f"{uri}: not a safetensors file ({err})") from err
+    latents = torch.zeros_like(like)
+    for name, rows in (("w", latents[0]), ("delta", latents[1:])):
+        if name in tensors:
+            if tensors[name].shape != rows.shape:
+                raise BadInputError(
+                    f"{uri}: `{name}` has shape {list(tensors[name].shape)},"
+                    f" expected {list(rows.shape)}"
+                )
+            rows.copy_(tensors[name])
+        elif name == "w":
+            raise BadInputError(
+                f"{uri}: found {sorted(tensors)}, expected `w` and optionally `delta`"
+            )
+    return latents
+
+
+def _read_input(uri: str) -> bytes:
+    try:
+        return read_uri(uri)
+    except NotFoundError as err:
+        raise BadInputError(str(err)) from err
+
+
+def _load_perceptual(config: RunConfig, device: torch.device) -> Perceptual:
+    trunk = config.perceptual_trunk
+    return Perceptual(Path(trunk) if trunk else None).to(device)
+
+
+def _outcome(lease: Lease, status: Status, error: Exception | None = None) -> Outcome:
+    return Outcome(
+        item_id=lease.item.item_id,
+        attempt=lease.attempt,
+        status=status,
+        reason=reason_code(error) if error else "",
+        detail=str(error) if error else "",
+    )

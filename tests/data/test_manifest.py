@@ -1,0 +1,605 @@
+"""What users write, and what they are told when it is wrong."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import io
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from PIL import Image
+
+from insetgan_batch.data import manifest
+from insetgan_batch.data.commits import ITEM_ID
+from insetgan_batch.data.storage import MemoryStorage
+from insetgan_batch.errors import ManifestError, NotFoundError, StorageError
+from insetgan_batch.records import Item, Source
+
+INSETS = ("face", "shoes")
+QUICK = settings(max_examples=40, deadline=None, database=None)
+
+
+def stored(table: pa.Table, **options: Any) -> str:
+    """The URI of a Parquet file in memory."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, **options)
+    return stored_bytes(sink.getvalue())
+
+
+def stored_bytes(data: bytes) -> str:
+    name = uuid.uuid4().hex
+    MemoryStorage(name).put("in/m.parquet", data)
+    return f"memory://{name}/in/m.parquet"
+
+
+def read(table: pa.Table) -> list[Item]:
+    return list(manifest.read(stored(table), INSETS))
+
+
+def refused(table: pa.Table) -> str:
+    """What the reader says about the table: one line that names the file."""
+    uri = stored(table)
+    with pytest.raises(ManifestError) as caught:
+        list(manifest.read(uri, INSETS))
+    message = str(caught.value)
+    assert message.startswith(f"{uri}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{uri}: ")
+
+
+def complaint(uri: str) -> str:
+    """What the reader says, "" if it takes the file."""
+    try:
+        list(manifest.read(uri, INSETS))
+    except ManifestError as err:
+        return str(err)
+    return ""
+
+
+# What is read
+
+
+def test_every_column_finds_its_place_in_the_item() -> None:
+    table = pa.table(
+        {
+            "item_id": ["a"],
+            "canvas_seed": [7],
+            "canvas_psi": [0.25],
+            "face_image": ["s3://faces/7.png"],
+            "shoes_latent": ["7.safetensors"],
+            "shoes_psi": [1.0],
+            "seed": [3],
+            "overrides": ['{"rounds": 2, "weights": {"border": 1.5}}'],
+            "meta_name": ["Ada"],
+            "meta_tags": [["x", "y"]],
+        }
+    )
+    assert read(table) == [
+        Item(
+            item_id="a",
+            canvas=Source("seed", 7, 0.25),
+            insets={
+                "face": Source("image", "s3://faces/7.png"),
+                "shoes": Source("latent", "7.safetensors", 1.0),
+            },
+            seed=3,
+            overrides={"rounds": 2, "weights": {"border": 1.5}},
+            meta={"name": "Ada", "tags": ["x", "y"]},
+        )
+    ]
+
+
+def test_null_and_a_missing_column_mean_not_given() -> None:
+    average = {"face": Source(), "shoes": Source()}
+    table = pa.table({"item_id": ["a"], "canvas_seed": pa.array([None]), "meta_name": [None]})
+    assert read(table) == [Item("a", Source(), average)]
+
+
+def test_columns_of_pandas_and_friends_are_understood() -> None:
+    table = pa.table(
+        {
+            "item_id": pa.array(["a", "b"]).dictionary_encode(),
+            "canvas_seed": pa.array([1, None], pa.uint32()),
+            "canvas_psi": pa.array([0.5, None], pa.float32()),
+            "face_image": pa.array(["x", None], pa.large_string()),
+        }
+    )
+    items = read(table)
+    assert [item.canvas for item in items] == [Source("seed", 1, 0.5), Source()]
+    assert [item.insets["face"] for item in items] == [Source("image", "x"), Source()]
+
+
+def test_meta_becomes_what_json_can_hold() -> None:
+    table = pa.table(
+        {
+            "item_id": ["a"],
+            "meta_day": [datetime.date(2026, 1, 2)],
+            "meta_at": [datetime.datetime(2026, 1, 2, 3, 4)],
+            "meta_took": [datetime.timedelta(seconds=90)],
+            "meta_price": [decimal.Decimal("1.20")],
+            "meta_box": [{"x": 1, "y": [True, None]}],
+        }
+    )
+    assert json.loads(json.dumps(read(table)[0].meta)) == {
+        "day": "2026-01-02",
+        "at": "2026-01-02T03:04:00",
+        "took": 90.0,
+        "price": "1.20",
+        "box": {"x": 1, "y": [True, None]},
+    }
+
+
+def test_rows_come_in_order_over_row_groups_and_batches() -> None:
+    ids = [f"item{n}" for n in range(2_500)]
+    uri = stored(pa.table({"item_id": ids}), row_group_size=700)
+    assert [item.item_id for item in manifest.read(uri, INSETS)] == ids
+    assert manifest.validate_schema(uri, INSETS) == 2_500
+
+
+def test_local_paths_are_read_and_written(tmp_path: Path) -> None:
+    items = manifest.montage_items([1, 2], [3])
+    for uri in (f"{tmp_path}/a b.parquet", f"file://{tmp_path}/a%20c.parquet"):
+        assert manifest.write(uri, items, ["face"]) == 2
+        assert list(manifest.read(uri, ["face"])) == items
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a b.parquet", "a c.parquet"]
+
+
+# Ids
+
+
+def test_row_without_an_id_gets_one_from_what_decides_its_result() -> None:
+    columns = {"canvas_seed": [1, 1, 1, 2], "seed": [0, 1, 2, None], "overrides": [None] * 4}
+    ids = [item.item_id for item in read(pa.table({**columns, "meta_name": ["a", "b", "c", "d"]}))]
+    assert len(set(ids)) == 4
+    assert all(ITEM_ID.fullmatch(item_id) and len(item_id) == 20 for item_id in ids)
+    assert ids == [item.item_id for item in read(pa.table(columns))]
+    # Pinned: a resume finds what an earlier version has committed.
+    assert ids[0] == "7fc6195ccc162cbc4cd1"
+
+
+def test_same_row_twice_is_a_duplicate() -> None:
+    message = refused(pa.table({"canvas_seed": [1, 2, 1], "meta_name": ["a", "b", "c"]}))
+    assert message.startswith("row 2, column item_id: ")
+
+
+def test_duplicate_id_is_found_far_away() -> None:
+    ids = [f"item{n}" for n in range(1_500)]
+    message = refused(pa.table({"item_id": [*ids, "item3"]}))
+    assert message.startswith("row 1500, column item_id: item3 stands for an earlier row too")
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "says"),
+    [
+        ("item_id", ["a/b"], "row 1, column item_id: 'a/b' is no id"),
+        ("item_id", [".a"], "row 1, column item_id: '.a' is no id"),
+        ("item_id", [""], "row 1, column item_id: '' is no id"),
+        ("item_id", ["x" * 129], "row 1, column item_id: "),
+        ("canvas_seed", [-1], "row 1, column canvas_seed: -1 is no seed"),
+        ("face_seed", [2**32], "row 1, column face_seed: 4294967296 is no seed"),
+        ("seed", [-5], "row 1, column seed: -5 is no seed"),
+        ("canvas_psi", [1.01], "row 1, column canvas_psi: 1.01 is no truncation"),
+        ("canvas_psi", [-0.1], "row 1, column canvas_psi: -0.1 is no truncation"),
+        ("face_psi", [float("nan")], "row 1, column face_psi: nan is no truncation"),
+        ("face_image", [""], "row 1, column face_image: '' is no URI"),
+        ("overrides", ["{"], "row 1, column overrides: not JSON: "),
+        ("overrides", ["[1]"], "row 1, column overrides: expected a JSON object, found '[1]'"),
+        ("overrides", ['{"a": NaN}'], "row 1, column overrides: not JSON: NaN"),
+        ("overrides", ["[" * 200_000], "row 1, column overrides: not JSON: "),
+        ("meta_raw", [b"\xff"], "row 1, column meta_raw: found bytes; expected what JSON can hold"),
+    ],
+)
+def test_bad_value_is_named_by_row_and_column(column: str, values: list[Any], says: str) -> None:
+    table = pa.table({column: pa.array([None, *values]), "meta_n": [0, 1]})
+    assert refused(table).startswith(says)
+
+
+def test_largest_and_smallest_values_are_taken() -> None:
+    table = pa.table({"item_id": ["a", "x" * 128], "seed": [0, 2**32 - 1], "face_psi": [0.0, 1.0]})
+    assert [item.seed for item in read(table)] == [0, 2**32 - 1]
+
+
+def test_two_sources_of_one_generator_are_refused() -> None:
+    table = pa.table(
+        {"face_seed": [1, None], "face_image": [None, "a"], "face_latent": [None, "b"]}
+    )
+    assert refused(table).startswith("row 1, column face_latent: face_image is given too")
+
+
+def test_unknown_column_is_refused_with_the_nearest_one() -> None:
+    message = refused(pa.table({"canvas_seed": [1], "face_sed": [1]}))
+    assert message.startswith(
+        "unknown column 'face_sed' (did you mean face_seed?); known are item_id"
+    )
+    assert message.endswith("seed, overrides and meta_*")
+    assert refused(pa.table({"zzz": [1]})).startswith("unknown column 'zzz'; known are")
+    assert refused(pa.table({"hands_seed": [1]})).startswith("unknown column 'hands_seed'")
+    assert refused(pa.table({"meta_": [1]})).startswith("unknown column 'meta_'")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "says"),
+    [
+        ("item_id", [1], "column item_id is int64, expected string"),
+        ("canvas_seed", [1.0], "column canvas_seed is double, expected int64"),
+        ("canvas_seed", [True], "column canvas_seed is bool, expected int64"),
+        ("face_psi", ["0.7"], "column face_psi is string, expected float"),
+        ("face_image", [b"png"], "column face_image is binary, expected string"),
+        ("overrides", [{"a": 1}], "column overrides is struct<a: int64>, expected string"),
+    ],
+)
+def test_wrong_type_is_refused_before_the_first_row(
+    column: str, values: list[Any], says: str
+) -> None:
+    uri = stored(pa.table({column: values}))
+    with pytest.raises(ManifestError, match=f"{uri}: {says}"):
+        manifest.validate_schema(uri, INSETS)
+    with pytest.raises(ManifestError, match=f"{uri}: {says}"):
+        manifest.read(uri, INSETS)
+
+
+def test_column_given_twice_is_refused() -> None:
+    table = pa.table([[1], [2]], names=["canvas_seed", "canvas_seed"])
+    assert refused(table).startswith("more than one column canvas_seed")
+
+
+def test_schema_version_is_checked() -> None:
+    table = pa.table({"canvas_seed": [1]})
+    key = b"insetgan_batch.manifest"
+    assert len(read(table.replace_schema_metadata({key: b"1"}))) == 1
+    newer = refused(table.replace_schema_metadata({key: b"2"}))
+    assert newer.startswith("written for version 2 of the schema, known here is 1; upgrade")
+    for broken in (b"", b"0", b"one", b"\xff"):
+        assert "schema version" in refused(table.replace_schema_metadata({key: broken}))
+
+
+def test_empty_manifest_is_refused() -> None:
+    assert refused(pa.table({"item_id": pa.array([], pa.string())})).startswith("no rows")
+    with pytest.raises(ManifestError, match="no items"):
+        manifest.write(f"memory://{uuid.uuid4().hex}/m", [], INSETS)
+
+
+def test_missing_manifest_is_refused(tmp_path: Path) -> None:
+    for uri in (f"{tmp_path}/none.parquet", f"memory://{uuid.uuid4().hex}/none.parquet"):
+        with pytest.raises(ManifestError, match=f"{uri}: there is no such manifest"):
+            manifest.read(uri, INSETS)
+    with pytest.raises(ManifestError, match="not a Parquet file"):
+        manifest.read(str(tmp_path), INSETS)
+
+
+def test_text_that_is_not_utf8_is_refused() -> None:
+    column = pa.array([b"ok", b"\xff\xfe"]).cast(pa.string(), safe=False)
+    with pytest.raises(ManifestError, match="damaged somewhere after row 0"):
+        list(manifest.read(stored(pa.table({"face_image": column})), INSETS))
+
+
+# Any file at all
+
+
+FOREIGN_TYPES = st.sampled_from(
+    [
+        pa.null(),
+        pa.bool_(),
+        pa.int8(),
+        pa.uint64(),
+        pa.float16(),
+        pa.decimal128(5, 2),
+        pa.string(),
+        pa.binary(),
+        pa.date32(),
+        pa.timestamp("ns"),
+        pa.duration("s"),
+        pa.list_(pa.int32()),
+        pa.struct([("a", pa.int8())]),
+        pa.map_(pa.string(), pa.binary()),
+        pa.dictionary(pa.int8(), pa.int64()),
+    ]
+)
+VALUES = {
+    "bool": True,
+    "float": 0.5,
+    "binary": b"\xff",
+    "list": [1],
+    "map": [("k", b"v")],
+    "struct": {"a": 1},
+    "string": "x",
+    "decimal128": decimal.Decimal("1.5"),
+}
+
+
+def _column(kind: pa.DataType) -> pa.Array:
+    for name, value in VALUES.items():
+        if str(kind).startswith(name):
+            return pa.array([value, None], kind)
+    return pa.array([1, None], pa.int64()).cast(pa.int32() if kind == pa.date32() else pa.int64())
+
+
+@given(
+    columns=st.dictionaries(
+        st.sampled_from(["item_id", "canvas_seed", "face_psi", "overrides", "meta_x", "other", ""]),
+        FOREIGN_TYPES,
+        max_size=4,
+    )
+)
+@QUICK
+def test_foreign_parquet_is_read_or_refused(columns: dict[str, pa.DataType]) -> None:
+    table = pa.table({name: pa.nulls(2, kind) for name, kind in columns.items()})
+    for candidate in (table, pa.table({name: _column(kind) for name, kind in columns.items()})):
+        assert "\n" not in complaint(stored(candidate))
+
+
+def _valid() -> bytes:
+    sink = io.BytesIO()
+    table = pa.table({"item_id": [f"i{n}" for n in range(50)], "meta_n": list(range(50))})
+    pq.write_table(table, sink, row_group_size=20)
+    return sink.getvalue()
+
+
+VALID = _valid()
+
+
+def test_footer_that_counts_other_rows_is_refused() -> None:
+    sink = io.BytesIO()
+    pq.write_table(
+        pa.table({"meta_n": [0] * 4_321, "seed": range(4_321)}), sink, row_group_size=999
+    )
+    counted, more = b"\x16\xc2\x43", b"\x16\xc4\x43"  # the footer's 4,321, and one row more
+    assert sink.getvalue().count(counted) == 1
+    with pytest.raises(ManifestError, match="4321 rows where the footer counts 4322"):
+        list(manifest.read(stored_bytes(sink.getvalue().replace(counted, more)), INSETS))
+
+
+@given(length=st.integers(0, len(VALID) - 1))
+@QUICK
+def test_truncated_manifest_is_refused(length: int) -> None:
+    with pytest.raises(ManifestError, match="not a Parquet file"):
+        manifest.read(stored_bytes(VALID[:length]), INSETS)
+
+
+@given(data=st.binary(max_size=200))
+@QUICK
+def test_garbage_is_refused(data: bytes) -> None:
+    for candidate in (data, b"PAR1" + data + b"PAR1"):
+        with pytest.raises(ManifestError):
+            manifest.read(stored_bytes(candidate), INSETS)
+
+
+@given(changes=st.lists(st.tuples(st.integers(0, len(VALID) - 1), st.integers(0, 255)), min_size=1))
+@QUICK
+def test_damaged_manifest_is_read_or_refused(changes: list[tuple[int, int]]) -> None:
+    data = bytearray(VALID)
+    for position, byte in changes:
+        data[position] = byte
+    assert "\n" not in complaint(stored_bytes(bytes(data)))
+
+
+# What is written
+
+
+SEEDS = st.integers(0, 2**32 - 1)
+PSI = st.none() | st.floats(0, 1)
+TEXT = st.text(max_size=8)
+SOURCES = st.one_of(
+    st.builds(Source, psi=PSI),
+    st.builds(Source, st.just("seed"), SEEDS, PSI),
+    st.builds(Source, st.sampled_from(["image", "latent"]), st.text(min_size=1), PSI),
+)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+META = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": TEXT,
+        "count": st.integers(-(2**63), 2**63 - 1),
+        "ratio": st.floats(allow_nan=False),
+        "good": st.booleans(),
+        "ünïcode col": st.lists(TEXT, max_size=3),
+    },
+)
+ITEMS = st.builds(
+    Item,
+    item_id=st.from_regex(ITEM_ID, fullmatch=True),
+    canvas=SOURCES,
+    insets=st.fixed_dictionaries({name: SOURCES for name in INSETS}),
+    seed=SEEDS,
+    overrides=st.dictionaries(TEXT, JSON, max_size=3),
+    meta=META,
+)
+
+
+@given(items=st.lists(ITEMS, min_size=1, max_size=8, unique_by=lambda item: item.item_id))
+@QUICK
+def test_what_is_written_is_read_back(items: list[Item]) -> None:
+    uri = f"memory://{uuid.uuid4().hex}/m.parquet"
+    assert manifest.write(uri, iter(items), INSETS) == len(items)
+    assert manifest.validate_schema(uri, INSETS) == len(items)
+    assert list(manifest.read(uri, INSETS)) == items
+
+
+def test_large_manifest_is_written_in_row_groups() -> None:
+    name = uuid.uuid4().hex
+    average = {"face": Source()}
+    items = [
+        Item(f"i{n}", Source("seed", n), average, meta={"late": n} if n > 9_000 else {})
+        for n in range(11_000)
+    ]
+    assert manifest.write(f"memory://{name}/m", iter(items), ["face"]) == 11_000
+    file = pq.ParquetFile(pa.BufferReader(MemoryStorage(name).get("m")))
+    assert [file.metadata.row_group(n).num_rows for n in range(3)] == [5_000, 5_000, 1_000]
+    assert file.schema_arrow.metadata[b"insetgan_batch.manifest"] == b"1"
+    assert list(manifest.read(f"memory://{name}/m", ["face"])) == items
+
+
+@pytest.mark.parametrize(
+    ("items", "says"),
+    [
+        ([Item("a/b", Source(), {})], "row 0, column item_id: 'a/b' is no id"),
+        ([Item("a", Source(), {}), Item("a", Source(), {})], "row 1, column item_id: a stands for"),
+        ([Item("a", Source("seed", -1), {})], "row 0, column canvas_seed: -1 is no seed"),
+        ([Item("a", Source("seed", "1"), {})], "row 0, column canvas_seed: '1' is no seed"),
+        ([Item("a", Source("image", ""), {})], "row 0, column canvas_image: '' is no URI"),
+        ([Item("a", Source(), {"hands": Source("seed", 1)})], "unknown column 'hands_seed'"),
+        ([Item("a", Source(), {}, overrides={"x": float("nan")})], "row 0, column overrides: not"),
+        ([Item("a", Source(), {}, meta={"x": b""})], "row 0, column meta_x: found bytes"),
+        (
+            [Item("a", Source(), {}, meta={"x": 1}), Item("b", Source(), {}, meta={"x": "1"})],
+            "column meta_x: ",
+        ),
+        ([Item("a", Source(), {}, meta={"x": 2**70})], "column meta_x: "),
+        ([Item("a", Source(), {}, meta={"x": "\ud800"})], "column meta_x: "),
+        ([Item("a", Source(), {}, meta={"x": {}})], "these items do not fit in columns"),
+    ],
+)
+def test_items_that_could_not_be_read_back_are_not_written(items: list[Item], says: str) -> None:
+    name = uuid.uuid4().hex
+    with pytest.raises(ManifestError) as caught:
+        manifest.write(f"memory://{name}/m", items, INSETS)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not MemoryStorage(name).exists("m")
+
+
+# Seeds and the montage
+
+
+def test_montage_puts_every_face_on_every_body() -> None:
+    items = manifest.montage_items([1, 2], [7, 8])
+    assert [item.item_id for item in items] == [
+        "body1-face7",
+        "body2-face7",
+        "body1-face8",
+        "body2-face8",
+    ]
+    assert items[1].canvas == Source("seed", 2)
+    assert items[1].insets == {"face": Source("seed", 7)}
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("0-3,20", [0, 1, 2, 3, 20]),
+        ("5", [5]),
+        (" 7 - 8 , 3 ", [7, 8, 3]),
+        ("4-4", [4]),
+        ("4294967295", [2**32 - 1]),
+    ],
+)
+def test_seeds_are_parsed_with_both_ends(text: str, seeds: list[int]) -> None:
+    assert manifest.parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ",",
+        "a",
+        "1,",
+        "-5",
+        "1-",
+        "3-1",
+        "1-2-3",
+        "0.5",
+        "1,1",
+        "0-4,2",
+        "4294967296",
+        "0-4294967295",
+        "٣",
+        "9" * 5_000,
+    ],
+)
+def test_bad_seeds_are_one_clear_line(text: str) -> None:
+    with pytest.raises(ManifestError, match="seeds ") as caught:
+        manifest.parse_seeds(text)
+    assert "\n" not in str(caught.value)
+
+
+# The sample of images
+
+
+def _png() -> bytes:
+    sink = io.BytesIO()
+    Image.frombytes("L", (16, 16), bytes(range(256))).convert("RGB").save(sink, format="PNG")
+    return sink.getvalue()
+
+
+PNG = _png()
+
+
+def no_image(uri: str) -> bytes:
+    raise AssertionError(f"{uri} was opened")
+
+
+def _check(data: bytes | None) -> None:
+    def storage_of(uri: str) -> bytes:
+        if data is None:
+            raise NotFoundError(f"{uri}: there is no such object")
+        return data
+
+    item = Item("a", Source("seed", 1), {"face": Source("image", "s3://faces/1.png")})
+    manifest.check_sample([item], storage_of)
+
+
+def test_good_sample_passes_and_only_images_are_opened() -> None:
+    _check(PNG)
+    manifest.check_sample([Item("a", Source("seed", 1), {"face": Source("latent", "x")})], no_image)
+
+
+def test_missing_image_is_named_by_item_and_column() -> None:
+    with pytest.raises(
+        ManifestError, match=r"item a, column face_image: s3://faces/1.png is missing"
+    ):
+        _check(None)
+
+
+def test_unreadable_store_is_named_by_item_and_column() -> None:
+    def storage_of(uri: str) -> bytes:
+        raise StorageError(f"{uri}: denied")
+
+    item = Item("a", Source("image", "s3://b/x.png"), {})
+    with pytest.raises(
+        ManifestError, match=r"item a, column canvas_image: .* cannot be read: .*denied"
+    ):
+        manifest.check_sample([item], storage_of)
+
+
+def test_image_in_a_late_item_is_left_to_its_row() -> None:
+    items = [*manifest.montage_items(range(20), [1]), Item("a", Source("image", "x"), {})]
+    manifest.check_sample(items, no_image)
+
+
+@given(length=st.integers(0, len(PNG) - 40))
+@QUICK
+def test_truncated_image_is_refused(length: int) -> None:
+    with pytest.raises(ManifestError, match=r"column face_image: s3://faces/1.png is not an image"):
+        _check(PNG[:length])
+
+
+@given(data=st.binary(max_size=100) | st.binary(max_size=100).map(lambda tail: PNG[:40] + tail))
+@QUICK
+def test_garbage_is_no_image(data: bytes) -> None:
+    with pytest.raises(ManifestError, match="is not an image"):
+        _check(data)
+
+
+def test_source_without_its_value_is_our_own_bug() -> None:
+    with pytest.raises(ValueError, match="canvas: kind image without"):
+        manifest.write("memory://x/m", [Item("a", Source("image"), {})], INSETS)

@@ -71,6 +71,9 @@ def _explained(command: Callable[_P, _T]) -> Callable[_P, _T]:
         except InsetGanError as err:
             print(f"insetgan-batch: {err}", file=sys.stderr)
             raise typer.Exit(2 if isinstance(err, _WRONG_INPUT) else 3) from err
+        except KeyboardInterrupt as err:
+            print("insetgan-batch: stopped; the same command goes on", file=sys.stderr)
+            raise typer.Exit(3) from err
 
     return wrapper
 
@@ -109,9 +112,9 @@ def run(
 @_explained
 def report(uri: Annotated[str, typer.Argument(help="Where the run lives.")]) -> None:
     """Make the page of a run anew."""
-    from insetgan_batch import report as page
     from insetgan_batch.data.commits import RunStore
     from insetgan_batch.data.storage import open_storage
+    from insetgan_batch.report import page
 
     storage = open_storage(uri)
     print(f"{storage.uri}/{page.write(RunStore(storage))}")

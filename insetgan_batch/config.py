@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from insetgan_batch.errors import BadInputError, ConfigError
 
-_STRICT = pydantic.ConfigDict(extra="forbid")
+_STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 DEMO_PREFIX = "demo/"
 STAGE_ALEXNET = (
     'python -c "import torch, torchvision;'
@@ -112,12 +112,53 @@ class Recipe:
     # noise.
     region_step: Fraction = 0.5
 
+    def __post_init__(self) -> None:
+        """Checks that concern several fields."""
+        if self.coarse_size > self.resolution:
+            raise ValueError(
+                f"recipe.coarse_size is {self.coarse_size}, expected at most"
+                f" recipe.resolution ({self.resolution})"
+            )
+        if self.min_rounds > self.max_rounds:
+            raise ValueError(
+                f"recipe.min_rounds is {self.min_rounds}, expected at most"
+                f" recipe.max_rounds ({self.max_rounds})"
+            )
+        if "canvas" in self.insets:
+            raise ValueError("recipe.insets has `canvas`, the name of the whole; choose another")
+        absent = {"canvas.face": self.canvas.face}
+        absent |= {f"insets.{name}.body": player.body for name, player in self.insets.items()}
+        for name, weights in absent.items():
+            if weights != ImageWeights():
+                raise ValueError(f"recipe.{name} has a weight, but there is no such term; leave it")
+
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class FixedBoxes:
     """Where the part is in every image of a generator: (x0, y0, x1, y1) in pixels, by generator."""
 
     fixed: dict[str, tuple[float, float, float, float]]
+
+    def __post_init__(self) -> None:
+        """Boxes must hold something."""
+        for name, (x0, y0, x1, y1) in self.fixed.items():
+            if not (x0 < x1 and y0 < y1):
+                raise ValueError(
+                    f"detector.fixed.{name} is {[x0, y0, x1, y1]}, expected [x0, y0, x1, y1] with"
+                    " x0 < x1 and y0 < y1"
+                )
+
+
+def _detector_kind(detector: object) -> str:
+    return "name" if isinstance(detector, str) else "boxes"
+
+
+# A tagged union, so that a mistake in one kind is not also reported as not being the other.
+DetectorChoice = Annotated[
+    Annotated[Literal["mtcnn"], pydantic.Tag("name")]
+    | Annotated[FixedBoxes, pydantic.Tag("boxes")],
+    pydantic.Discriminator(_detector_kind),
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -130,7 +171,7 @@ class RunConfig:
     insets: dict[str, str] = dataclasses.field(default_factory=lambda: {"face": "demo/face"})
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
     # "mtcnn" finds faces; `{fixed: {canvas: [...], face: [...]}}` needs no detector.
-    detector: Literal["mtcnn"] | FixedBoxes = "mtcnn"
+    detector: DetectorChoice = "mtcnn"
     # Path of torchvision's alexnet state dict, or "random". Left out, it is random for the demo's
     # generators, and an error for real ones: random features would spoil results that cost real
     # money.
@@ -151,15 +192,11 @@ class RunConfig:
                 f"insets has {sorted(self.insets)}, but recipe `{self.recipe.name}` has"
                 f" {sorted(self.recipe.insets)}; give each inset of the recipe one generator"
             )
-        if self.recipe.coarse_size > self.recipe.resolution:
+        generators = {"canvas", *self.insets}
+        if isinstance(self.detector, FixedBoxes) and set(self.detector.fixed) != generators:
             raise ValueError(
-                f"recipe.coarse_size is {self.recipe.coarse_size}, expected at most"
-                f" recipe.resolution ({self.recipe.resolution})"
-            )
-        if self.recipe.min_rounds > self.recipe.max_rounds:
-            raise ValueError(
-                f"recipe.min_rounds is {self.recipe.min_rounds}, expected at most"
-                f" recipe.max_rounds ({self.recipe.max_rounds})"
+                f"detector.fixed has {sorted(self.detector.fixed)}, expected one box for each of"
+                f" {sorted(generators)}"
             )
         if self.perceptual is None and not self._uses_only_demo_generators:
             raise ValueError(
@@ -194,7 +231,7 @@ def parse(fields: object, where: str) -> RunConfig:
     if not isinstance(fields, dict):
         raise ConfigError(f"{where}: found {type(fields).__name__}, expected `key: value` lines")
     if isinstance(fields.get("recipe"), dict):
-        fields = {**fields, "recipe": _merged(dataclasses.asdict(Recipe()), fields["recipe"])}
+        fields = {**fields, "recipe": _merged(_recipe_defaults(fields), fields["recipe"])}
     try:
         return _ADAPTER.validate_python(fields)
     except pydantic.ValidationError as err:
@@ -238,6 +275,15 @@ _ADAPTER = pydantic.TypeAdapter(RunConfig)
 _RECIPE_ADAPTER = pydantic.TypeAdapter(Recipe)
 
 
+def _recipe_defaults(fields: dict[str, Any]) -> dict[str, Any]:
+    """The default recipe, without its insets where the file names others."""
+    recipe = dataclasses.asdict(Recipe())
+    named = fields.get("insets", recipe["insets"])
+    if isinstance(named, dict):
+        recipe["insets"] = {k: v for k, v in recipe["insets"].items() if k in named}
+    return recipe
+
+
 def _merged(defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Nested changes over nested defaults: a file that changes one weight keeps all others."""
     merged = dict(defaults)
@@ -249,7 +295,10 @@ def _merged(defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
 
 def _explain(error: pydantic_core.ErrorDetails) -> str:
     """One of pydantic's errors as one line: where, what was found, what was expected."""
-    where = ".".join(str(part) for part in error["loc"])
+    loc = error["loc"]
+    if loc[0] == "detector":
+        loc = (loc[0], *loc[2:])  # without the tag of the union
+    where = ".".join(str(part) for part in loc)
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         close = difflib.get_close_matches(where.rsplit(".", 1)[-1], _field_names(), n=1)
         hint = f"; did you mean `{close[0]}`?" if close else ""

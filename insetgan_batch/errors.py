@@ -7,9 +7,9 @@ InsetGanError
 ├── CheckpointError         a file of weights is not what it should be
 ├── MissingPackageError     an optional extra is not installed
 ├── StorageError            the store could not do what was asked
-│   └── NotFoundError       there is no object of that name
-└── ItemError               this item cannot be done: it would fail again (`reason` goes to
-quarantine)
+│   ├── NotFoundError       there is no object of that name
+│   └── RefusedError        the store says no, and would say it again: access denied, no such bucket
+└── ItemError               this item cannot be done and would fail again; `reason` is its code
     ├── NoFaceFoundError    `no_face`
     ├── BadInputError       `bad_input`: an image or a latent of the row cannot be used
     └── DivergedError       `diverged`: a loss is no longer a number
@@ -48,6 +48,10 @@ class StorageError(InsetGanError):
 
 class NotFoundError(StorageError):
     """There is no object of that name."""
+
+
+class RefusedError(StorageError):
+    """The store says no, and would say it again: access denied, no such bucket, wrong key."""
 
 
 class ItemError(InsetGanError):

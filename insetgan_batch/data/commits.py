@@ -125,7 +125,7 @@ class RunStore:
         return self._read_all("commits", sorted(self.committed()))
 
     def quarantine(self, item_id: str, record: dict[str, Any]) -> None:
-        """Set an item aside. record: item_id, reason, detail, attempts, attempt, trace."""
+        """Set an item aside. record: item_id, reason, detail, attempts, attempt, item."""
         self.storage.put(_key("quarantine", item_id), _to_json(record))
 
     def quarantined(self) -> dict[str, dict[str, Any]]:

@@ -126,15 +126,24 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def check_sample(items: Sequence[Item], storage_of: Callable[[str], bytes]) -> None:
-    """Open every image that the first few items name; raises `ManifestError` for one that fails.
+    """Open images that the first items name; raises `ManifestError` if none of them can be read.
 
-    storage_of: URI → bytes (`storage.read_uri`).
+    One bad image is its row's failure; when all are bad, so is the way to them. storage_of: URI →
+    bytes (`storage.read_uri`).
     """
+    failures = []
     for item in items[:_SAMPLE]:
         for generator, source in {"canvas": item.canvas, **item.insets}.items():
             if source.kind == "image":
                 where = f"item {item.item_id}, column {generator}_image: {source.value}"
-                _check_image(where, str(source.value), storage_of)
+                try:
+                    _check_image(where, str(source.value), storage_of)
+                except ManifestError as err:
+                    failures.append(err)
+                else:
+                    return
+    if failures:
+        raise failures[0]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

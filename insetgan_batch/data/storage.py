@@ -25,14 +25,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-from insetgan_batch.errors import NotFoundError, StorageError
+from insetgan_batch.errors import NotFoundError, RefusedError, StorageError
 
 _KNOWN = "a path, file:///absolute/directory, s3://bucket/prefix or memory://name"
 _TEMPORARY = ".insetgan-tmp-"  # never a key: what a machine that died half-way leaves behind
-
-
-class RefusedError(StorageError):
-    """The store says no: trying again does not help until a person changes something."""
 
 
 class Storage(Protocol):

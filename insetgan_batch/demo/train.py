@@ -94,9 +94,9 @@ def train(model: DemoModel, pictures: Pictures, directory: Path) -> Training:
     )
     with Progress(*columns) as progress:
         task = progress.add_task(model.name, total=total, completed=training.step, loss=math.nan)
-        for stage in _stages_left(model, training.step):
+        for stage in stages_left(model, training.step):
             height = model.architecture.resolutions[stage.blocks - 1][0]
-            loss = _train_step(training, stage, pictures, total)
+            loss = train_step(training, stage, pictures)
             progress.update(
                 task,
                 advance=1,
@@ -133,7 +133,7 @@ def write_samples(training: Training, blocks: int, path: Path) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def _stages_left(model: DemoModel, done: int) -> Iterator[Stage]:
+def stages_left(model: DemoModel, done: int) -> Iterator[Stage]:
     """The stage of every step that is still to be done."""
     first = 0
     for stage in model.stages:
@@ -142,7 +142,9 @@ def _stages_left(model: DemoModel, done: int) -> Iterator[Stage]:
         first += stage.steps
 
 
-def _train_step(training: Training, stage: Stage, pictures: Pictures, total: int) -> float:
+def train_step(training: Training, stage: Stage, pictures: Pictures) -> float:
+    """One optimiser step; returns the loss. The step size falls along a cosine over all stages."""
+    total = sum(stage.steps for stage in training.model.stages)
     z, target, weight = _batch(training, stage, pictures)
     for group in training.optimizer.param_groups:
         group["lr"] = _LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * training.step / total))
@@ -171,11 +173,11 @@ def _batch(training: Training, stage: Stage, pictures: Pictures) -> tuple[Tensor
     height, width = training.model.architecture.resolutions[stage.blocks - 1]
     factor = rgb.shape[2] // height
     target = F.avg_pool2d(rgb, factor)
-    weight = _head_weight(pictures.face_boxes[chosen] / factor, height, width)
+    weight = head_weight(pictures.face_boxes[chosen] / factor, height, width)
     return torch.from_numpy(pictures.z[chosen]).float(), target, weight
 
 
-def _head_weight(face_boxes: np.ndarray, height: int, width: int) -> Tensor:
+def head_weight(face_boxes: np.ndarray, height: int, width: int) -> Tensor:
     """1 everywhere, `_HEAD_WEIGHT` on the head, with mean 1 over the picture; `[n 1 h w]`."""
     boxes = torch.from_numpy(face_boxes).float()
     margin = _HEAD_MARGIN * (boxes[:, 3] - boxes[:, 1])

@@ -22,7 +22,11 @@ def resample(image: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     image.
     """
     height, width = size
-    factor = _samples_per_pixel(boxes, size)
+    factors = _samples_per_pixel(boxes, size)
+    if len(set(factors)) > 1:  # an item's samples do not depend on its neighbours
+        pairs = zip(image.split(1), boxes.split(1), strict=True)
+        return torch.cat([resample(one, box, size) for one, box in pairs])
+    factor = factors[0]
     xs = _sample_positions(boxes[:, 0], boxes[:, 2], width * factor) * (2 / image.shape[3]) - 1
     ys = _sample_positions(boxes[:, 1], boxes[:, 3], height * factor) * (2 / image.shape[2]) - 1
     grid = torch.stack(
@@ -106,12 +110,13 @@ def from_pixels(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _samples_per_pixel(boxes: Tensor, size: tuple[int, int]) -> int:
-    """One number for the batch: the largest shrinking factor, rounded up."""
+def _samples_per_pixel(boxes: Tensor, size: tuple[int, int]) -> list[int]:
+    """One number per box: the larger of its two shrinking factors, rounded up."""
     height, width = size
-    widest = float((boxes[:, 2] - boxes[:, 0]).max()) / width
-    highest = float((boxes[:, 3] - boxes[:, 1]).max()) / height
-    return max(1, math.ceil(max(widest, highest) - 1e-4))
+    return [
+        max(1, math.ceil(max((x1 - x0) / width, (y1 - y0) / height) - 1e-4))
+        for x0, y0, x1, y1 in boxes.tolist()
+    ]
 
 
 def _sample_positions(low: Tensor, high: Tensor, count: int) -> Tensor:

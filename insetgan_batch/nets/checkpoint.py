@@ -15,6 +15,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets.stylegan2 import Architecture, Generator
@@ -48,22 +49,31 @@ def parse(data: bytes, name: str) -> Checkpoint:
     """
     try:
         tensors = safetensors.torch.load(data)
-    except safetensors.SafetensorError as err:
+    except (safetensors.SafetensorError, LookupError, RuntimeError, OverflowError) as err:
+        # The last three: element types and shapes that the format allows and torch has not.
         raise CheckpointError(
-            f"{name}: not a safetensors file ({err}); expected a generator saved by this package"
+            f"{name}: not a safetensors file ({_one_line(err)}); expected a generator saved by"
+            " this package"
         ) from err
     header = _header(data, name)
     try:
         fields = dict(header["architecture"])
         fields["base"], fields["channels"] = tuple(fields["base"]), tuple(fields["channels"])
-        generator = Generator(Architecture(**fields))
-    except (KeyError, TypeError, ValueError) as err:
-        raise CheckpointError(f"{name}: the header's architecture is not valid: {err}") from err
+        architecture = Architecture(**fields)
+        with torch.device("meta"):  # shapes without memory: a header may ask for terabytes
+            outline = Generator(architecture)
+    except (KeyError, TypeError, ValueError, RuntimeError) as err:
+        raise CheckpointError(
+            f"{name}: the header's architecture is not valid: {_one_line(err)}"
+        ) from err
     try:
-        generator.load_state_dict(tensors)
+        outline.load_state_dict(tensors, assign=True)
     except RuntimeError as err:
-        detail = " ".join(str(err).split())
-        raise CheckpointError(f"{name}: the tensors do not fit the header: {detail}") from err
+        raise CheckpointError(
+            f"{name}: the tensors do not fit the header: {_one_line(err)}"
+        ) from err
+    generator = Generator(architecture)
+    generator.load_state_dict(tensors)
     return Checkpoint(generator.freeze(), header.get("about", {}), hashlib.sha256(data).hexdigest())
 
 
@@ -87,10 +97,10 @@ def save(path: Path, generator: Generator, about: dict[str, Any]) -> str:
 def _header(data: bytes, name: str) -> dict[str, Any]:
     """Our part of the header; the file as such has been checked by then."""
     length = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
     try:
         header = json.loads(metadata[_HEADER_KEY])
-    except (KeyError, json.JSONDecodeError) as err:
+    except (KeyError, ValueError, RecursionError) as err:
         raise CheckpointError(
             f"{name}: safetensors without a header `{_HEADER_KEY}`; expected a generator saved"
             " by this package"
@@ -99,3 +109,7 @@ def _header(data: bytes, name: str) -> dict[str, Any]:
         found = header.get("format") if isinstance(header, dict) else header
         raise CheckpointError(f"{name}: format {found!r}, expected {_FORMAT}")
     return header
+
+
+def _one_line(err: Exception) -> str:
+    return " ".join(str(err).split())

@@ -10,7 +10,7 @@ one weighs all channels alike.
 
 from __future__ import annotations
 
-import logging
+import pickle
 from pathlib import Path
 
 import lpips
@@ -21,7 +21,17 @@ from insetgan_batch.errors import CheckpointError
 
 _RANDOM_SEED = 0
 _EPS = 1e-10
-_log = logging.getLogger(__name__)
+# What torch raises for a file of something else.
+_NOT_A_STATE_DICT = (
+    OSError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 
 Features = list[Tensor]
 
@@ -39,10 +49,6 @@ class Perceptual(nn.Module):
             )
         if trunk is None:
             self.name = f"alexnet-random-{_RANDOM_SEED}"
-            _log.warning(
-                "perceptual features are random (%s): fine for the demo, not for real models",
-                self.name,
-            )
         else:
             self.name = f"alexnet-{trunk.stem}"
             _load_trunk(self._lpips.net, trunk)
@@ -72,8 +78,11 @@ def _load_trunk(net: nn.Module, path: Path) -> None:
         state = torch.load(path, weights_only=True, map_location="cpu")
         weights = {key: state[f"features.{key.split('.', 1)[1]}"] for key in net.state_dict()}
         net.load_state_dict(weights)
-    except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as err:
+    except _NOT_A_STATE_DICT as err:
+        # What torch says of a pickle, in many lines, is how to execute it.
+        detail = "a pickle" if isinstance(err, pickle.UnpicklingError) else err
         raise CheckpointError(
-            f"{path}: not torchvision's alexnet state dict ({err}); save it with"
+            f"{path}: not torchvision's alexnet state dict ({' '.join(str(detail).split())});"
+            " save it with"
             " torch.save(torchvision.models.alexnet(weights='DEFAULT').state_dict(), FILE)"
         ) from err

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 _DEMODULATION_EPS = 1e-8
 _LEAKY_SLOPE = 0.2
 _ACTIVATION_GAIN = math.sqrt(2.0)
+_LARGEST_SIZE = 1 << 14
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,6 +52,18 @@ class Architecture:
     mapping_lr_multiplier: float = 0.01
     image_channels: int = 3
     conv_clamp: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError`: these fields also come from files."""
+        sizes = (self.z_dim, self.w_dim, self.mapping_layers, self.image_channels)
+        for size in (*self.base, *self.channels, *sizes):
+            if not (isinstance(size, int) and 0 < size <= _LARGEST_SIZE):
+                raise ValueError(f"found size {size!r}, expected 1 to {_LARGEST_SIZE}")
+        if len(self.base) != 2 or not self.channels:
+            raise ValueError(f"found base {self.base} and channels {self.channels}")
+        for number in (self.mapping_lr_multiplier, self.conv_clamp):
+            if number is not None and not number > 0:
+                raise ValueError(f"found {number!r}, expected a number above 0")
 
     @property
     def num_ws(self) -> int:
@@ -220,7 +233,7 @@ class ModulatedConv(nn.Module):
         self._kernels = self._compute_kernels()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ModulatedConv:
-        # The cache is no buffer (it must not be saved), so a move to another device has to renew it.
+        # The cache is no buffer (it must not be saved), so a move to another device renews it.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self._kernels is not None:
             self.cache_kernels()
@@ -275,9 +288,11 @@ class StyledConv(ModulatedConv):
         `upsample`).
         """
         x, demodulation = self.convolve(x, w)
-        # Demodulation, noise, bias and gain in one pass over the features, which are what costs time
-        # here: leaky ReLU passes a positive factor through.
-        offset = (self.noise_const * self.noise_strength + self.bias[:, None, None]) * _ACTIVATION_GAIN
+        # Demodulation, noise, bias and gain in one pass over the features, whose size is what costs
+        # time here: leaky ReLU passes a positive factor through.
+        offset = (
+            self.noise_const * self.noise_strength + self.bias[:, None, None]
+        ) * _ACTIVATION_GAIN
         x = F.leaky_relu(torch.addcmul(offset, x, demodulation * _ACTIVATION_GAIN), _LEAKY_SLOPE)
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 

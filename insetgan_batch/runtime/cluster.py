@@ -30,6 +30,8 @@ def connected() -> Iterator[None]:
     """Join the cluster that `RAY_ADDRESS` (or a surrounding job) names, else start Ray on this
     machine.
     """
+    # Ray tells everybody who starts it on their own machine that it wants a token: it is ours.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     if ray.is_initialized():
         yield
         return

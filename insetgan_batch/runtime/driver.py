@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from insetgan_batch import __version__, report
+from insetgan_batch import __version__
 from insetgan_batch import config as configuration
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data import manifest
@@ -25,6 +25,7 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import conditional_writes_work, open_storage, read_uri
 from insetgan_batch.errors import ConfigError, InsetGanError
 from insetgan_batch.records import Item, Outcome
+from insetgan_batch.report import page
 from insetgan_batch.runtime import cluster
 from insetgan_batch.runtime.actor import Answer, Crew
 from insetgan_batch.runtime.failures import Caps, FailureClass, classify, reason_code
@@ -34,6 +35,7 @@ from insetgan_batch.runtime.worker import Served, read_weights
 # Items that the ledger holds in advance, per actor: enough to fill its slots again and again.
 _QUEUE_PER_ACTOR = 64
 _POLL_S = 1.0
+_SAMPLE = 8  # items whose images are opened before anything starts
 _log = logging.getLogger(__name__)
 
 
@@ -90,6 +92,7 @@ def run(
     started_at = time.monotonic()
     store = _open_store(out_uri, config)
     total = manifest.validate_schema(manifest_uri, list(config.insets))
+    manifest.check_sample(_first_items(config, manifest_uri), read_uri)
     stored = store.open_run(_run_record(config, manifest_uri, total, run_id))
     epoch = store.take_epoch()
     committed, quarantined = store.committed(), store.quarantined()
@@ -101,6 +104,10 @@ def run(
     )
     ledger = Ledger(epoch, Caps(), store.suspects())
     tally = _Tally(total, len(committed), len(quarantined), config)
+    if config.perceptual_trunk is None:
+        _log.warning(
+            "LPIPS compares seeded random features: fine for the demo, not for real models"
+        )
     if tally.left:
         with cluster.connected():
             room = cluster.room(config, tally.left)
@@ -109,7 +116,7 @@ def run(
                 _Shift(store, ledger, crew, items, tally, on_progress).work()
             finally:
                 crew.close()
-    page = report.write(store)
+    page_key = page.write(store)
     return Summary(
         run_id=stored["run_id"],
         items=total,
@@ -117,7 +124,7 @@ def run(
         quarantined=tally.quarantined,
         seconds=time.monotonic() - started_at,
         resumed=epoch > 1,
-        report_uri=f"{store.storage.uri}/{page}",
+        report_uri=f"{store.storage.uri}/{page_key}",
     )
 
 
@@ -194,6 +201,9 @@ class _Shift:
         self._items, self._tally, self._on_progress = items, tally, on_progress
         self._caps = Caps()
         self._all_read = False
+        self._inside: dict[
+            str, Item
+        ] = {}  # what is leased, to say what a failed item was made from
 
     def work(self) -> None:
         """Until every item has ended; raises what is wrong with the whole run."""
@@ -229,6 +239,7 @@ class _Shift:
             inside = len(self._ledger.leases_of(worker_id))
             free = self._crew.capacity(worker_id) - inside
             leases = self._ledger.grant(worker_id, free, time.monotonic())
+            self._inside |= {lease.item.item_id: lease.item for lease in leases}
             if leases or inside:
                 self._crew.serve(worker_id, leases)
 
@@ -269,21 +280,24 @@ class _Shift:
         if decision.kind == "requeue" and decision.suspect_crashes:
             self._store.write_suspect(decision.item_id, decision.suspect_crashes)
         if decision.kind == "quarantine":
-            self._store.quarantine(
-                decision.item_id,
-                {
-                    "item_id": decision.item_id,
-                    "reason": decision.reason,
-                    "detail": outcome.detail if outcome else "",
-                    "attempt": outcome.attempt if outcome else "",
-                    "attempts": decision.attempts,
-                    "trace": "",
-                },
-            )
+            record = {
+                "item_id": decision.item_id,
+                "reason": decision.reason,
+                "detail": outcome.detail if outcome else "",
+                "attempt": outcome.attempt if outcome else "",
+                "attempts": decision.attempts,
+                "item": dataclasses.asdict(self._inside[decision.item_id]),
+            }
+            self._store.quarantine(decision.item_id, record)
         if decision.kind in ("done", "quarantine"):
+            self._inside.pop(decision.item_id, None)
             self._tally.count(decision, outcome)
             if decision.suspect_crashes:
                 self._store.clear_suspect(decision.item_id)
+
+
+def _first_items(config: RunConfig, manifest_uri: str) -> list[Item]:
+    return list(itertools.islice(manifest.read(manifest_uri, list(config.insets)), _SAMPLE))
 
 
 def _open_store(out_uri: str, config: RunConfig) -> RunStore:

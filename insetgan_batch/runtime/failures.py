@@ -4,7 +4,8 @@ class     errors                                        items inside           t
 ROW       every ItemError                               quarantined at once    the first
 WORKER    out of memory, CUDA fault, crash, all others  suspects, tried alone  max_crashes(_alone)
 INFRA     StorageError, preempted or lost machine       tried again            max_infra_retries
-SYSTEMIC  configuration, manifest, weights, packages    untouched              the first: run stops
+SYSTEMIC  configuration, manifest, weights, packages,   untouched              the first: run stops
+          a store that refuses
 
 An unknown exception is WORKER, also when one item alone seems to have raised it: we cannot say
 that it would not hit the neighbours. An innocent row is only tried again, a guilty one convicted.
@@ -23,6 +24,7 @@ from insetgan_batch.errors import (
     ItemError,
     ManifestError,
     MissingPackageError,
+    RefusedError,
     StorageError,
 )
 
@@ -54,7 +56,13 @@ REASONS = frozenset(
     }
 )
 
-_SYSTEMIC_ERRORS = (ConfigError, ManifestError, CheckpointError, MissingPackageError)
+_SYSTEMIC_ERRORS = (
+    ConfigError,
+    ManifestError,
+    CheckpointError,
+    MissingPackageError,
+    RefusedError,
+)
 
 # Ray's words for a machine that went away. Not ActorDiedError as such: a crash of our own code
 # raises it too, and only its `preempted` tells the two apart.

@@ -33,7 +33,13 @@ from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage, read_uri
 from insetgan_batch.demo.models import weights_path
-from insetgan_batch.errors import BadInputError, ItemError, NotFoundError, StorageError
+from insetgan_batch.errors import (
+    BadInputError,
+    ItemError,
+    NotFoundError,
+    RefusedError,
+    StorageError,
+)
 from insetgan_batch.inset import compose, images
 from insetgan_batch.inset.objective import CANVAS
 from insetgan_batch.inset.slots import Finished, SlotOptimizer, Start, State
@@ -130,6 +136,8 @@ class Worker:
             self._optimizer.admit(self._start(lease))
         except ItemError as err:
             return _outcome(lease, Status.QUARANTINED, err)
+        except RefusedError:
+            raise  # it would happen to every item
         except StorageError as err:
             return _outcome(lease, Status.FAILED, err)
         self._leases[lease.attempt] = lease
@@ -142,7 +150,10 @@ class Worker:
         sources = {CANVAS: item.canvas, **item.insets}
         latents, references = {}, {}
         for name, source in sources.items():
-            latents[name], references[name] = self._resolve(name, source, recipe)
+            try:
+                latents[name], references[name] = self._resolve(name, source, recipe)
+            except BadInputError as err:
+                raise BadInputError(f"column {name}_{source.kind}: {err}") from err
         return Start(lease.attempt, recipe, latents, references)
 
     def _resolve(self, name: str, source: Source, recipe: Recipe) -> tuple[Tensor, Tensor]:
@@ -189,6 +200,8 @@ class Worker:
         try:
             record = results.save(self._store, result)
             won = self._store.commit(lease.item.item_id, record)
+        except RefusedError:
+            raise  # it would happen to every item
         except StorageError as err:
             return _outcome(lease, Status.FAILED, err)
         outcome = _outcome(lease, Status.COMMITTED if won else Status.DUPLICATE)

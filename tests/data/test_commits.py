@@ -175,6 +175,14 @@ def test_fresh_run_has_no_commits(store: RunStore) -> None:
         store.read_commit("a")
 
 
+def test_item_is_done_once_its_commit_exists(store: RunStore) -> None:
+    store.quarantine("a", {"item_id": "a"})
+    store.storage.put(f"{store.item_prefix('a', '1-1')}/image.png", b"")
+    assert not store.is_committed("a")
+    store.commit("a", {"item_id": "a"})
+    assert store.is_committed("a")
+
+
 def test_objects_that_are_no_commits_are_not_counted(store: RunStore) -> None:
     store.commit("a", {"item_id": "a"})
     for key in ("commits/00/a.json", f"commits/{hh('b')}/b.json.bak", f"commits/{hh('c')}/.c.json"):

@@ -570,6 +570,14 @@ def test_missing_image_is_named_by_item_and_column() -> None:
         _check(None)
 
 
+def test_one_bad_image_among_good_ones_is_left_to_its_row() -> None:
+    items = [
+        Item(name, Source("image", f"s3://bodies/{name}.png"), {"face": Source("seed", 1)})
+        for name in ("bad", "good")
+    ]
+    manifest.check_sample(items, lambda uri: PNG if "good" in uri else b"no picture")
+
+
 def test_unreadable_store_is_named_by_item_and_column() -> None:
     def storage_of(uri: str) -> bytes:
         raise StorageError(f"{uri}: denied")

@@ -21,14 +21,13 @@ from moto import mock_aws
 from insetgan_batch.data.storage import (
     LocalStorage,
     MemoryStorage,
-    RefusedError,
     Storage,
     conditional_writes_work,
     locate,
     open_storage,
     read_uri,
 )
-from insetgan_batch.errors import NotFoundError, StorageError
+from insetgan_batch.errors import NotFoundError, RefusedError, StorageError
 
 BUCKET = "results"
 

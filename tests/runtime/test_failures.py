@@ -12,8 +12,10 @@ from insetgan_batch.runtime import failures
 from insetgan_batch.runtime.failures import Caps, FailureClass, classify, reason_code
 
 
-def _leaves(base: type[Exception]) -> list[type[Exception]]:
-    return [base, *(leaf for child in base.__subclasses__() for leaf in _leaves(child))]
+def _tree(base: type[Exception]) -> list[type[Exception]]:
+    """`base` and what errors.py derives from it."""
+    found = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    return [kind for kind in found if issubclass(kind, base)]
 
 
 def _named(name: str, module: str, base: type[Exception] = Exception) -> type[Exception]:
@@ -27,11 +29,11 @@ def _raised_by_torch() -> RuntimeError:
     return caught.value
 
 
-@pytest.mark.parametrize("error_type", _leaves(errors.ItemError))
+@pytest.mark.parametrize("error_type", _tree(errors.ItemError))
 def test_every_item_error_is_a_row_failure_with_its_own_reason(error_type: type[Exception]) -> None:
     error = error_type("x")
     assert classify(error) is FailureClass.ROW
-    assert reason_code(error) == error_type.__dict__["reason"]
+    assert reason_code(error) == vars(error_type)["reason"]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,7 @@ def test_every_item_error_is_a_row_failure_with_its_own_reason(error_type: type[
         errors.ManifestError,
         errors.CheckpointError,
         errors.MissingPackageError,
+        errors.RefusedError,
     ],
 )
 def test_what_would_hit_every_item_is_systemic(error_type: type[Exception]) -> None:
@@ -55,7 +58,7 @@ def test_storage_errors_are_infrastructure(error_type: type[Exception]) -> None:
     assert reason_code(error_type("x")) == "storage"
 
 
-@pytest.mark.parametrize("error_type", _leaves(errors.InsetGanError)[1:])
+@pytest.mark.parametrize("error_type", _tree(errors.InsetGanError)[1:])
 def test_no_error_of_ours_falls_through_to_worker(error_type: type[Exception]) -> None:
     assert classify(error_type("x")) is not FailureClass.WORKER
 
@@ -122,7 +125,7 @@ def test_our_error_is_known_again_when_ray_has_wrapped_it() -> None:
 
 
 def test_reasons_of_every_item_error_are_in_the_closed_set() -> None:
-    assert {leaf.__dict__["reason"] for leaf in _leaves(errors.ItemError)} <= failures.REASONS
+    assert {vars(kind)["reason"] for kind in _tree(errors.ItemError)} <= failures.REASONS
 
 
 @pytest.mark.parametrize(

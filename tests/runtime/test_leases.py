@@ -441,6 +441,7 @@ CRASHES = {"1": 1, "4": 2}
 workers = st.sampled_from(WORKERS)
 picks = st.integers(0, 1000)
 statuses = st.sampled_from(Status)
+fates = st.sampled_from(["read", "late", "lost"])
 
 
 class LedgerHistory(RuleBasedStateMachine):
@@ -457,12 +458,14 @@ class LedgerHistory(RuleBasedStateMachine):
         self.state: dict[str, str] = {}
         self.crashes = collections.Counter(CRASHES)
         self.grants: collections.Counter[str] = collections.Counter()
+        self.infra_retries: collections.Counter[str] = collections.Counter()
         self.free_losses: collections.Counter[str] = collections.Counter()
         self.inside: dict[str, list[Lease]] = {worker: [] for worker in WORKERS}
         self.committed: set[str] = set()
         self.mail: list[Outcome] = []
         self.read: list[Outcome] = []
         self.attempts: set[str] = set()
+        self.absent: set[str] = set()
         self.feed(count)
 
     @precondition(lambda self: len(self.state) < 30)
@@ -481,6 +484,7 @@ class LedgerHistory(RuleBasedStateMachine):
     @rule(worker=workers)
     def ask(self, worker: str) -> None:
         inside = {lease.item.item_id for lease in self.inside[worker]}
+        self.absent.discard(worker)
         free_slots = SLOTS - len(self.inside[worker])
         granted = self.ledger.grant(worker, free_slots, self.now_s)
         assert len(granted) <= free_slots
@@ -498,7 +502,7 @@ class LedgerHistory(RuleBasedStateMachine):
             self.grants[item_id] += 1
         self.inside[worker].extend(granted)
 
-    @rule(worker=workers, pick=picks, status=statuses, fate=st.sampled_from(["read", "late", "lost"]))
+    @rule(worker=workers, pick=picks, status=statuses, fate=fates)
     def ask_and_end_an_attempt(self, worker: str, pick: int, status: Status, fate: str) -> None:
         self.ask(worker)
         if not self.inside[worker]:
@@ -535,16 +539,18 @@ class LedgerHistory(RuleBasedStateMachine):
     @rule(worker=workers)
     def crash(self, worker: str) -> None:
         inside = {lease.item.item_id for lease in self.inside[worker]}
-        live = self.ledger.leases_of(worker)
+        live = {lease.item.item_id for lease in self.ledger.leases_of(worker)}
+        waiting = {item_id for item_id, state in self.state.items() if state == "waiting"}
+        suspects = {item_id for item_id in live if self.crashes[item_id]}
         decisions = self._lose(worker, crashed=True)
         blamed = {decision.item_id for decision in decisions}
-        assert {lease.item.item_id for lease in live} <= blamed
+        convicted = {decision.item_id for decision in decisions if decision.kind == "quarantine"}
+        assert live | (inside & waiting) <= blamed <= live | waiting
+        assert suspects <= convicted, "it had crashed in company, and now alone"
+        assert not convicted or inside <= blamed == convicted, "it was in company"
         for decision in decisions:
             self.crashes[decision.item_id] += 1
             assert decision.suspect_crashes == self.crashes[decision.item_id]
-            if decision.kind == "quarantine":
-                assert blamed == {decision.item_id}
-                assert inside <= blamed, "convicted though it was in company"
 
     @rule(worker=workers)
     def preempt(self, worker: str) -> None:
@@ -552,7 +558,7 @@ class LedgerHistory(RuleBasedStateMachine):
             assert decision.kind == "requeue"
             self.free_losses[decision.item_id] += 1
 
-    @rule(seconds=st.floats(0.0, CAPS.lease_s))
+    @rule(seconds=st.sampled_from([1.0, CAPS.lease_s / 2, CAPS.lease_s]))
     def pass_time(self, seconds: float) -> None:
         self.now_s += seconds
         for decision in self.ledger.expire(self.now_s):
@@ -593,22 +599,36 @@ class LedgerHistory(RuleBasedStateMachine):
             assert grants <= paid + self.free_losses[item_id]
 
     def teardown(self) -> None:
-        """From now on every worker answers, one attempt per round: all must end, and soon."""
+        """From now on the workers answer, but for those just lost: all must end, and soon.
+
+        First with new work for every slot that gets free, so that no worker is idle by itself.
+        """
         if not hasattr(self, "ledger"):
             return
-        rounds = 0
+        present = [worker for worker in WORKERS if worker not in self.absent] or [WORKERS[0]]
+        rounds_left = 2 * self.ledger.counts.suspects + 4 * SLOTS
+        while self.ledger.counts.suspects:
+            self.feed(len(present))
+            self._answer_all(present)
+            rounds_left -= 1
+            assert rounds_left, "suspects starve"
+        rounds_left = len(self.state) + 4 * SLOTS
         while not self.ledger.is_finished:
-            rounds += 1
-            assert rounds <= 2 * len(self.state) + 2 * SLOTS, "items starve"
-            self.pass_time(CAPS.lease_s / 4)
-            for worker in WORKERS:
-                self.renew(worker)
-                self.ask(worker)
-                if self.inside[worker]:
-                    self._read(self._outcome(self.inside[worker].pop(0), Status.COMMITTED))
-                self.every_item_is_in_exactly_one_state()
-                self.a_suspect_is_never_in_company()
+            self._answer_all(present)
+            rounds_left -= 1
+            assert rounds_left, "items starve"
         assert {i for i, state in self.state.items() if state == "done"} <= self.committed
+
+    def _answer_all(self, present: list[str]) -> None:
+        """Each worker names what it holds, asks for more, and ends one attempt."""
+        self.pass_time(CAPS.lease_s / 4)
+        for worker in present:
+            self.renew(worker)
+            self.ask(worker)
+            if self.inside[worker]:
+                self._read(self._outcome(self.inside[worker].pop(0), Status.COMMITTED))
+        self.every_item_is_in_exactly_one_state()
+        self.a_suspect_is_never_in_company()
 
     def _outcome(self, lease: Lease, status: Status) -> Outcome:
         """What the worker says; whether its commit is the first is for the store to say."""
@@ -641,6 +661,7 @@ class LedgerHistory(RuleBasedStateMachine):
 
     def _lose(self, worker: str, *, crashed: bool) -> list[Decision]:
         self.inside[worker].clear()
+        self.absent.add(worker)
         decisions = self.ledger.lose_worker(worker, crashed)
         for decision in decisions:
             assert self.state[decision.item_id] in ("waiting", "leased")
@@ -657,13 +678,18 @@ class LedgerHistory(RuleBasedStateMachine):
         assert before != "done"
         grants = 0 if before == "quarantined" else self.grants[decision.item_id]
         assert decision.attempts == grants
+        if decision.kind == "requeue" and decision.reason in ("storage", "lease_expired"):
+            self.infra_retries[decision.item_id] += 1
+        used_up = self.infra_retries[decision.item_id] - CAPS.max_infra_retries
+        assert used_up <= 0
+        assert used_up == 0 or decision.reason != "retries_exhausted"
         new = {"done": "done", "quarantine": "quarantined", "requeue": "waiting"}
         self.state[decision.item_id] = new[decision.kind]
 
 
 TestLedgerHistory = LedgerHistory.TestCase
 TestLedgerHistory.settings = settings(
-    max_examples=300,
+    max_examples=400,
     stateful_step_count=80,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

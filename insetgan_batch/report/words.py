@@ -1,0 +1,73 @@
+"""Numbers, dates, reasons and sources in the words that people use."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+_REASONS = {
+    "no_face": "no face found",
+    "bad_input": "its input cannot be used",
+    "diverged": "a loss is no longer a number",
+    "crashed_its_worker": "it crashed its worker",
+    "retries_exhausted": "failed too often",
+    "out_of_memory": "out of memory",
+}
+
+
+def number(value: float | None) -> str:
+    """Three digits that count; a dash for what is missing."""
+    if value is None:
+        return "–"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".")
+
+
+def level(value: float | None) -> str:
+    """A seam: levels of 0..255 with one decimal."""
+    return "–" if value is None else f"{value:.1f}"
+
+
+def change(before: float | None, after: float | None) -> str:
+    """By how much a number fell or rose; nothing where that cannot be said."""
+    if not before or after is None:
+        return ""
+    return f"{'fell' if after < before else 'rose'} by {abs(after / before - 1):.0%}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that people would use."""
+    if seconds is None:
+        return "–"
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def moment(stamp: str) -> str:
+    """A time of ISO 8601 to the minute, for people; any other text as it is."""
+    try:
+        return f"{datetime.fromisoformat(stamp):%d %B %Y, %H:%M %Z}".strip()
+    except ValueError:
+        return stamp
+
+
+def reason(code: str) -> str:
+    """Why an item failed."""
+    return _REASONS.get(code, code.replace("_", " "))
+
+
+def source(fields: dict[str, Any]) -> str:
+    """A source in a few words: its seed, or the last part of its URI."""
+    if fields["kind"] == "average":
+        return "average"
+    if fields["kind"] == "seed":
+        psi = fields.get("psi")
+        return f"seed {fields['value']}" + (f", psi {psi:g}" if psi is not None else "")
+    return str(fields["value"]).rstrip("/").rpartition("/")[2]
+
+
+def insets(item: dict[str, Any]) -> str:
+    """Every inset of an item with its source."""
+    return ", ".join(f"{name} {source(fields)}" for name, fields in item["insets"].items())

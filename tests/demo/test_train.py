@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from insetgan_batch.demo import models, pictures, train
+from insetgan_batch.nets import checkpoint
+from insetgan_batch.nets.stylegan2 import Architecture
+
+TINY = models.DemoModel(
+    name="tiny",
+    view="body",
+    architecture=Architecture(
+        (4, 2),
+        (8, 8, 8),
+        z_dim=64,
+        w_dim=16,
+        mapping_layers=2,
+        mapping_lr_multiplier=1.0,
+    ),
+    stages=(models.Stage(2, 4, 30), models.Stage(3, 4, 30)),
+)
+
+
+@pytest.fixture(scope="module")
+def data() -> pictures.Pictures:
+    """Plain colours that depend on the first entries of z: learnable in a few steps."""
+    z = pictures.seed_to_z(range(40))
+    colours = (128 + 100 * np.tanh(z[:, :3])).astype(np.uint8)
+    rgb = np.broadcast_to(colours[:, None, None], (40, 16, 8, 3)).copy()
+    return pictures.Pictures(z, rgb, np.tile(np.float32([2, 1, 6, 5]), (40, 1)))
+
+
+def test_the_loss_falls(data: pictures.Pictures, tmp_path: Path) -> None:
+    fresh = train.Training.start(TINY)
+    before = loss_of(fresh, data)
+    after = loss_of(train.train(TINY, data, tmp_path), data)
+    assert after < 0.5 * before
+
+
+def loss_of(training: train.Training, data: pictures.Pictures) -> float:
+    z = torch.from_numpy(data.z).float()
+    target = torch.from_numpy(data.rgb).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        w = training.generator.mapping(z)
+        image = training.generator.synthesis(w[:, None].expand(-1, 6, -1))
+    return float((image - target).abs().mean())
+
+
+def test_a_resumed_training_goes_on_exactly(data: pictures.Pictures, tmp_path: Path) -> None:
+    whole = train.train(TINY, data, tmp_path / "whole")
+    # Stopped in the middle of the first stage, and once more in the second.
+    for steps in (17, 41):
+        part = dataclasses.replace(TINY, stages=cut(TINY.stages, steps))
+        stopped = train.Training.resume(part, tmp_path / "tiny.training.pt")
+        run_steps(stopped, data, steps, tmp_path)
+    resumed = train.train(TINY, data, tmp_path)
+    assert resumed.step == whole.step == 60
+    for a, b in zip(resumed.generator.parameters(), whole.generator.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def cut(stages: tuple[models.Stage, ...], steps: int) -> tuple[models.Stage, ...]:
+    first = dataclasses.replace(stages[0], steps=min(steps, stages[0].steps))
+    left = steps - first.steps
+    return (first, dataclasses.replace(stages[1], steps=left)) if left else (first,)
+
+
+def run_steps(
+    training: train.Training, data: pictures.Pictures, steps: int, directory: Path
+) -> None:
+    """What an interrupted training leaves: its schedule is that of the whole one."""
+    for stage in list(train.stages_left(TINY, training.step))[: steps - training.step]:
+        train.train_step(training, stage, data)
+    training.save(directory / "tiny.training.pt")
+
+
+def test_an_exported_generator_has_its_average_and_says_where_it_comes_from(
+    data: pictures.Pictures, tmp_path: Path
+) -> None:
+    training = train.Training.start(TINY)
+    path = tmp_path / "tiny.safetensors"
+    sha256 = train.export(training, path, {"name": "tiny"})
+    read = checkpoint.load(path)
+    assert read.sha256 == sha256
+    assert read.about == {"name": "tiny"}
+    assert read.generator.mapping.w_avg.abs().sum() > 0
+
+
+def test_the_head_weighs_three_times_as_much_and_the_mean_stays_one() -> None:
+    weight = train.head_weight(np.float32([[4, 4, 8, 8]]), 32, 16)
+    assert weight.mean().item() == pytest.approx(1)
+    assert (weight[0, 0, 6, 6] / weight[0, 0, 30, 1]).item() == pytest.approx(3)
+
+
+def test_every_step_belongs_to_one_stage() -> None:
+    stages = [stage.blocks for stage in train.stages_left(TINY, 0)]
+    assert stages == [2] * 30 + [3] * 30
+    assert [stage.blocks for stage in train.stages_left(TINY, 45)] == [3] * 15

@@ -1,0 +1,70 @@
+"""Items that are every inset on every canvas stand in a grid; others do not."""
+
+from __future__ import annotations
+
+from insetgan_batch.data.commits import RunStore
+from insetgan_batch.records import Item, Source
+from tests.report.runs import commit, fail, failure, montage, page_of
+
+
+def test_faces_stand_on_top_and_canvases_at_the_left_in_order_of_their_seeds(
+    store: RunStore,
+) -> None:
+    for body in (9, 10):
+        for face in (4, 30):
+            commit(store, montage(body, face), seam_before=float(body), seam_after=float(face))
+    top, *rows = page_of(store).tables["grid"]
+    assert top == ["", "face seed 4", "face seed 30"]
+    assert [row[0] for row in rows] == ["canvas seed 9", "canvas seed 10"]
+    assert rows[0][2].split() == ["seam", "9.0", "→", "30.0"]
+
+
+def test_a_failed_item_shows_its_reason_in_its_cell(store: RunStore) -> None:
+    for face in (1, 2, 3):
+        commit(store, montage(1, face))
+    commit(store, montage(2, 1))
+    fail(store, montage(2, 3))
+    assert page_of(store).tables["grid"][2][2:] == ["not done", "no face found"]
+
+
+def test_a_failed_item_whose_sources_are_unknown_is_listed_below(store: RunStore) -> None:
+    item = Item("ada", Source("seed", 1), {"face": Source("seed", 2)})
+    commit(store, item)
+    record = failure(montage(1, 7), detail="the face is turned away")
+    del record["item"]
+    store.quarantine("body1-face7", record)
+    made = page_of(store)
+    assert made.tables["grid"][0] == ["", "face seed 2"]
+    assert made.items()[0][:3] == ["body1-face7", "no face found", "the face is turned away"]
+
+
+def test_items_that_are_no_grid_become_a_gallery(store: RunStore) -> None:
+    for n in range(3):
+        commit(store, montage(n, n))
+    made = page_of(store)
+    assert "grid" not in made.tables
+    assert "face seed 2 on canvas seed 2" in made.text
+
+
+def test_more_columns_than_a_page_can_hold_become_a_gallery(store: RunStore) -> None:
+    for face in range(17):
+        commit(store, montage(1, face))
+    assert "grid" not in page_of(store).tables
+
+
+def test_files_of_one_name_in_two_folders_are_two_references(store: RunStore) -> None:
+    for n, folder in enumerate("ab"):
+        face = Source("image", f"s3://people/{folder}/face.jpg")
+        commit(store, Item(f"p{n}", Source("average"), {"face": face}))
+    top, row = page_of(store).tables["grid"]
+    assert top == ["", "face face.jpg", "face face.jpg"]
+    assert row[0] == "canvas average"
+
+
+def test_a_failed_item_opens_the_column_of_its_image(store: RunStore) -> None:
+    ada, bob = (Source("image", f"s3://people/{name}.jpg") for name in ("ada", "bob"))
+    commit(store, Item("p", Source("seed", 1), {"face": ada}))
+    fail(store, Item("q", Source("seed", 1), {"face": bob}), reason="bad_input")
+    top, row = page_of(store).tables["grid"]
+    assert top == ["", "face ada.jpg", "face bob.jpg"]
+    assert row[2] == "its input cannot be used"

@@ -1,0 +1,73 @@
+"""Tiny untrained generators, and a configuration that uses them: a round takes milliseconds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from insetgan_batch.config import RunConfig, parse
+from insetgan_batch.data import manifest
+from insetgan_batch.nets import checkpoint
+from insetgan_batch.nets.stylegan2 import Architecture, Generator
+
+CANVAS = Architecture((4, 2), (8, 8, 8, 8, 8), z_dim=16, w_dim=16, mapping_layers=2)  # 64x32
+FACE = Architecture((4, 4), (8, 8, 8, 8), z_dim=16, w_dim=16, mapping_layers=2)  # 32x32
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """A place to run in: configuration, and where manifest and output are."""
+
+    config: RunConfig
+    manifest: str
+    out: str
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    directory = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    paths = {}
+    for name, architecture in (("canvas", CANVAS), ("face", FACE)):
+        paths[name] = directory / f"{name}.safetensors"
+        checkpoint.save(paths[name], Generator(architecture), {"name": f"tiny {name}"})
+    return paths
+
+
+@pytest.fixture
+def fields(tiny_models: dict[str, Path]) -> dict[str, Any]:
+    """The configuration as a YAML file would hold it."""
+    return {
+        "canvas": str(tiny_models["canvas"]),
+        "insets": {"face": str(tiny_models["face"])},
+        "detector": {"fixed": {"canvas": [8, 8, 20, 24], "face": [8, 8, 24, 28]}},
+        "perceptual": "random",
+        "slots": 2,
+        "max_actors": 2,
+        "recipe": {
+            "resolution": 32,
+            "coarse_size": 32,
+            "min_rounds": 2,
+            "max_rounds": 2,
+            "canvas": {"steps": 2},
+            "insets": {"face": {"steps": 2}},
+        },
+    }
+
+
+@pytest.fixture
+def bench(tmp_path: Path, fields: dict[str, Any]) -> Callable[..., Bench]:
+    """Makes a bench with a montage of so many bodies and faces; `changes` go over the fields."""
+
+    def make(bodies: int = 2, faces: int = 2, **changes: Any) -> Bench:
+        uri = str(tmp_path / "manifest.parquet")
+        items = manifest.montage_items(range(bodies), range(10, 10 + faces))
+        manifest.write(uri, items, ["face"])
+        return Bench(parse(fields | changes, "test"), uri, str(tmp_path / "out"))
+
+    return make

@@ -1,0 +1,135 @@
+"""Whole runs on Ray, with tiny generators."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+from PIL import Image
+
+from insetgan_batch.config import RunConfig
+from insetgan_batch.data import manifest
+from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.storage import open_storage
+from insetgan_batch.errors import CheckpointError, ManifestError, RunMismatchError
+from insetgan_batch.records import Item, Source
+from insetgan_batch.runtime import driver
+from tests.runtime.conftest import Bench
+
+pytestmark = pytest.mark.ray
+MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    """One Ray for all tests here: to start it takes seconds."""
+    from insetgan_batch.runtime import cluster
+
+    with cluster.connected():
+        yield
+
+
+def worker_pids() -> list[int]:
+    """Processes of this Ray that are our actors and have been told to work."""
+    mine = psutil.Process().children(recursive=True)
+    return [p.pid for p in mine if any("WorkerActor" in part for part in p.cmdline())]
+
+
+def test_every_item_is_committed_once_and_the_page_is_there(bench: MakeBench) -> None:
+    place = bench(bodies=2, faces=2)
+    seen: list[driver.Progress] = []
+    summary = driver.run(place.config, place.manifest, place.out, on_progress=seen.append)
+    assert (summary.items, summary.committed, summary.quarantined) == (4, 4, 0)
+    store = RunStore(open_storage(place.out))
+    assert store.committed() == {f"body{b}-face{f}" for b in (0, 1) for f in (10, 11)}
+    assert (Path(place.out) / "report" / "index.html").exists()
+    assert seen[-1].left == 0
+    assert max(progress.inside for progress in seen) > 0
+
+
+def test_the_second_run_finds_everything_done_and_starts_no_actor(bench: MakeBench) -> None:
+    place = bench(bodies=1, faces=2)
+    first = driver.run(place.config, place.manifest, place.out)
+    seen: list[driver.Progress] = []
+    second = driver.run(place.config, place.manifest, place.out, on_progress=seen.append)
+    assert second.committed == 2
+    assert second.resumed
+    assert second.run_id == first.run_id
+    assert seen == []
+
+
+def test_a_killed_actor_loses_no_item(bench: MakeBench) -> None:
+    place = bench(bodies=2, faces=3)
+    killed: list[int] = []
+
+    def kill_one(progress: driver.Progress) -> None:
+        if progress.inside and not killed:
+            killed.append(worker_pids()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    summary = driver.run(place.config, place.manifest, place.out, on_progress=kill_one)
+    assert len(killed) == 1
+    assert (summary.committed, summary.quarantined) == (6, 0)
+
+
+def test_a_row_that_cannot_be_done_is_quarantined_with_its_reason(
+    bench: MakeBench, tmp_path: Path
+) -> None:
+    place = bench()
+    (tmp_path / "no.png").write_text("no picture")
+    Image.new("RGB", (40, 40)).save(tmp_path / "yes.png")
+    items = [
+        Item("good", Source("image", str(tmp_path / "yes.png")), {"face": Source("seed", 2)}),
+        Item("bad", Source("image", str(tmp_path / "no.png")), {"face": Source("seed", 2)}),
+    ]
+    manifest.write(place.manifest, items, ["face"])
+    summary = driver.run(place.config, place.manifest, place.out)
+    assert (summary.committed, summary.quarantined) == (1, 1)
+    record = RunStore(open_storage(place.out)).quarantined()["bad"]
+    assert record["reason"] == "bad_input"
+    assert "no.png" in record["detail"]
+    assert record["item"]["canvas"]["kind"] == "image"
+
+
+def test_another_configuration_on_the_same_output_is_refused(bench: MakeBench) -> None:
+    place = bench(bodies=1, faces=1)
+    driver.run(place.config, place.manifest, place.out)
+    other = bench(bodies=1, faces=1, slots=1)
+    with pytest.raises(RunMismatchError, match="slots"):
+        driver.run(other.config, place.manifest, place.out)
+
+
+def test_a_changed_manifest_on_the_same_output_is_refused(bench: MakeBench) -> None:
+    place = bench(bodies=1, faces=1)
+    driver.run(place.config, place.manifest, place.out)
+    bench(bodies=1, faces=2)
+    with pytest.raises(RunMismatchError, match="manifest"):
+        driver.run(place.config, place.manifest, place.out)
+
+
+def test_wrong_weights_stop_the_run_and_quarantine_nothing(
+    bench: MakeBench, tmp_path: Path
+) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    place = bench(canvas=str(tmp_path / "x.safetensors"))
+    with pytest.raises(CheckpointError, match=r"x\.safetensors"):
+        driver.run(place.config, place.manifest, place.out)
+    assert RunStore(open_storage(place.out)).quarantined() == {}
+
+
+def test_a_manifest_with_a_wrong_row_names_it(bench: MakeBench) -> None:
+    place = bench()
+    Path(place.manifest).write_bytes(b"PAR1 not really")
+    with pytest.raises(ManifestError, match=r"manifest\.parquet"):
+        driver.run(place.config, place.manifest, place.out)
+    assert not Path(place.out, "run.json").exists()
+
+
+def test_the_default_configuration_fits_its_recipe() -> None:
+    assert set(RunConfig().insets) == set(RunConfig().recipe.insets)
+    assert ray.is_initialized()

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from insetgan_batch.data import manifest, results
+from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.storage import open_storage
+from insetgan_batch.errors import CheckpointError
+from insetgan_batch.records import Item, Lease, Outcome, Source, Status
+from insetgan_batch.runtime.worker import Worker, read_weights
+from tests.runtime.conftest import Bench
+
+MakeBench = Callable[..., Bench]
+
+
+def lease(item: Item, n: int = 1) -> Lease:
+    return Lease(item, f"1-{n}", "w", 1e9)
+
+
+def serve_all(worker: Worker, leases: list[Lease]) -> dict[str, Outcome]:
+    """Rounds until everything has ended; outcomes by item."""
+    outcomes: dict[str, Outcome] = {}
+    for _ in range(20):
+        served = worker.serve(leases)
+        leases = []
+        outcomes |= {outcome.item_id: outcome for outcome in served.outcomes}
+        if not served.inside:
+            return outcomes
+    raise AssertionError("the worker did not finish in 20 rounds")
+
+
+def first_items(bench: Bench, n: int) -> list[Item]:
+    return list(manifest.read(bench.manifest, ["face"]))[:n]
+
+
+def test_an_item_leaves_image_latents_losses_and_a_commit(bench: MakeBench) -> None:
+    place = bench()
+    worker = Worker(place.config, place.out, "run")
+    item = first_items(place, 1)[0]
+    outcome = serve_all(worker, [lease(item)])[item.item_id]
+    assert outcome.status is Status.COMMITTED
+    store = RunStore(open_storage(place.out))
+    record = store.read_commit(item.item_id)
+    assert results.read_image(store, record, "image").shape == (64, 32, 3)
+    assert results.read_image(store, record, "face").shape == (32, 32, 3)
+    assert record["seam_before"] > 0
+    assert record["seam_after"] >= 0
+    assert set(results.read_latents(store, record)) == {
+        "canvas.w",
+        "canvas.delta",
+        "face.w",
+        "face.delta",
+    }
+    losses = results.read_losses(store, record)
+    # Two rounds of two steps for each generator, and every step has the border's row.
+    steps = {(p, s) for p, s in zip(losses.phase, losses.step.tolist(), strict=True)}
+    assert steps == {(phase, step) for phase in ("canvas", "face") for step in range(4)}
+    assert {"face.border.l1", "canvas.body.l1", "face.face.l1"} <= set(losses.term)
+
+
+def test_the_picture_itself_says_that_it_is_synthetic_and_from_what(bench: MakeBench) -> None:
+    place = bench()
+    worker = Worker(place.config, place.out, "run-7")
+    item = first_items(place, 1)[0]
+    serve_all(worker, [lease(item)])
+    storage = open_storage(place.out)
+    record = RunStore(storage).read_commit(item.item_id)
+    provenance = results.read_provenance(storage.get(record["files"]["image"]["key"]))
+    assert provenance["synthetic"] is True
+    assert provenance["run_id"] == "run-7"
+    assert provenance["sources"]["canvas"]["value"] == item.canvas.value
+    assert len(provenance["weights"]["face"]) == 64
+    assert provenance["perceptual"] == "alexnet-random-0"
+
+
+def test_a_committed_item_is_not_done_again(bench: MakeBench) -> None:
+    place = bench()
+    worker = Worker(place.config, place.out, "run")
+    item = first_items(place, 1)[0]
+    serve_all(worker, [lease(item)])
+    served = worker.serve([lease(item, 2)])
+    assert [outcome.status for outcome in served.outcomes] == [Status.DUPLICATE]
+    assert served.steps == 0
+
+
+def test_the_copy_and_paste_is_of_the_untouched_references(bench: MakeBench) -> None:
+    place = bench()
+    worker = Worker(place.config, place.out, "run")
+    item = first_items(place, 1)[0]
+    serve_all(worker, [lease(item)])
+    store = RunStore(open_storage(place.out))
+    record = store.read_commit(item.item_id)
+    paste = results.read_image(store, record, "copy_paste")
+    reference = results.read_image(store, record, "canvas_reference")
+    x0, y0, x1, y1 = (round(v) for v in record["boxes"]["face"]["region_before"])
+    inside = np.zeros(paste.shape[:2], bool)
+    inside[max(0, y0 - 1) : y1 + 1, max(0, x0 - 1) : x1 + 1] = True
+    assert (paste == reference)[~inside].all()
+    assert (paste != reference)[inside].any()
+
+
+def test_an_unreadable_image_ends_its_row_alone(bench: MakeBench, tmp_path: Path) -> None:
+    place = bench()
+    worker = Worker(place.config, place.out, "run")
+    (tmp_path / "note.png").write_text("no picture")
+    good, other = first_items(place, 2)
+    bad = dataclasses.replace(other, canvas=Source("image", str(tmp_path / "note.png")))
+    outcomes = serve_all(worker, [lease(good), lease(bad, 2)])
+    assert outcomes[good.item_id].status is Status.COMMITTED
+    assert outcomes[bad.item_id].status is Status.QUARANTINED
+    assert outcomes[bad.item_id].reason == "bad_input"
+    assert "column canvas_image" in outcomes[bad.item_id].detail
+    assert "note.png" in outcomes[bad.item_id].detail
+
+
+def test_a_missing_image_is_the_rows_failure_and_not_the_stores(
+    bench: MakeBench, tmp_path: Path
+) -> None:
+    place = bench()
+    worker = Worker(place.config, place.out, "run")
+    item = dataclasses.replace(
+        first_items(place, 1)[0], canvas=Source("image", str(tmp_path / "nowhere.png"))
+    )
+    outcome = serve_all(worker, [lease(item)])[item.item_id]
+    assert (outcome.status, outcome.reason) == (Status.QUARANTINED, "bad_input")
+
+
+def test_an_image_as_canvas_is_what_the_body_is_held_to(bench: MakeBench, tmp_path: Path) -> None:
+    place = bench()
+    worker = Worker(place.config, place.out, "run")
+    picture = Image.new("RGB", (100, 200), (10, 200, 30))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    (tmp_path / "green.png").write_bytes(buffer.getvalue())
+    item = dataclasses.replace(
+        first_items(place, 1)[0], canvas=Source("image", str(tmp_path / "green.png"))
+    )
+    serve_all(worker, [lease(item)])
+    store = RunStore(open_storage(place.out))
+    record = store.read_commit(item.item_id)
+    latents = results.read_latents(store, record)
+    assert latents["canvas.w"].shape == (16,)
+    losses = results.read_losses(store, record)
+    body = [r for r, t in zip(losses.raw, losses.term, strict=True) if t == "canvas.body.l1"]
+    assert body[-1] < body[0]
+
+
+def test_latents_that_an_item_left_are_a_start_for_another(
+    bench: MakeBench, tmp_path: Path
+) -> None:
+    place = bench()
+    worker = Worker(place.config, place.out, "run")
+    item = first_items(place, 1)[0]
+    serve_all(worker, [lease(item)])
+    store = RunStore(open_storage(place.out))
+    latents = results.read_latents(store, store.read_commit(item.item_id))
+    file = tmp_path / "start.safetensors"
+    tensors = {"w": latents["canvas.w"], "delta": latents["canvas.delta"]}
+    safetensors.torch.save_file({k: torch.from_numpy(v) for k, v in tensors.items()}, file)
+    again = dataclasses.replace(item, item_id="again", canvas=Source("latent", str(file)))
+    outcome = serve_all(worker, [lease(again, 2)])["again"]
+    assert outcome.status is Status.COMMITTED
+    moved = results.read_image(store, store.read_commit(item.item_id), "canvas")
+    start = results.read_image(store, store.read_commit("again"), "canvas_reference")
+    assert np.abs(moved.astype(int) - start.astype(int)).max() <= 1
+
+
+def test_latents_of_another_shape_are_refused_with_both_shapes(
+    bench: MakeBench, tmp_path: Path
+) -> None:
+    place = bench()
+    worker = Worker(place.config, place.out, "run")
+    file = tmp_path / "w.safetensors"
+    safetensors.torch.save_file({"w": torch.zeros(5)}, file)
+    item = dataclasses.replace(first_items(place, 1)[0], canvas=Source("latent", str(file)))
+    outcome = serve_all(worker, [lease(item)])[item.item_id]
+    assert outcome.reason == "bad_input"
+    assert "[5]" in outcome.detail
+    assert "[16]" in outcome.detail
+
+
+def test_wrong_overrides_end_their_row(bench: MakeBench) -> None:
+    place = bench()
+    worker = Worker(place.config, place.out, "run")
+    item = dataclasses.replace(first_items(place, 1)[0], overrides={"max_roundss": 1})
+    outcome = serve_all(worker, [lease(item)])[item.item_id]
+    assert (outcome.status, outcome.reason) == (Status.QUARANTINED, "bad_input")
+    assert "max_roundss" in outcome.detail
+
+
+def test_a_file_that_holds_no_generator_stops_the_worker_before_any_item(
+    bench: MakeBench, tmp_path: Path
+) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    place = bench(canvas=str(tmp_path / "x.safetensors"))
+    with pytest.raises(CheckpointError, match=r"x\.safetensors"):
+        Worker(place.config, place.out, "run")
+
+
+def test_bundled_weights_are_found_by_name() -> None:
+    assert len(read_weights("demo/canvas")) > 100_000
+
+
+def test_closing_twice_is_harmless(bench: MakeBench) -> None:
+    place = bench()
+    worker = Worker(place.config, place.out, "run")
+    worker.close()
+    worker.close()
+    with pytest.raises(RuntimeError):
+        serve_all(worker, [lease(first_items(place, 1)[0])])

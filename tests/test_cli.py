@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from insetgan_batch import cli
+from insetgan_batch.data import manifest
+from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.storage import open_storage
+
+pytest_plugins = ["tests.runtime.conftest"]
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+@pytest.fixture
+def config(tmp_path: Path, fields: dict[str, Any]) -> str:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(fields))
+    return str(path)
+
+
+@pytest.fixture
+def two_items(tmp_path: Path) -> str:
+    uri = str(tmp_path / "m.parquet")
+    manifest.write(uri, manifest.montage_items([0], [1, 2]), ["face"])
+    return uri
+
+
+@pytest.mark.ray
+def test_a_run_says_how_it_ended_and_status_agrees(
+    config: str, two_items: str, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "out")
+    result = call("run", config, "--manifest", two_items, "--out", out, "--run-id", "mine")
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 items are committed, 0 quarantined" in result.output
+    page = next(line for line in result.output.splitlines() if line.startswith("page: "))
+    assert Path(page.removeprefix("page: file://")).exists()
+    answer = json.loads(call("status", out, "--json").output)
+    assert answer == {"run_id": "mine", "items": 2, "committed": 2, "quarantined": 0, "left": 0}
+    again = call("run", config, "--manifest", two_items, "--out", out)
+    assert again.exit_code == 0
+    assert "2 of 2" in again.output
+
+
+@pytest.mark.ray
+def test_a_quarantined_item_gives_exit_code_1(config: str, two_items: str, tmp_path: Path) -> None:
+    rows = list(manifest.read(two_items, ["face"]))
+    store = RunStore(open_storage(str(tmp_path / "out")))
+    for row in rows:
+        store.quarantine(row.item_id, {"item_id": row.item_id, "reason": "no_face", "detail": ""})
+    result = call("run", config, "--manifest", two_items, "--out", str(tmp_path / "out"))
+    assert result.exit_code == 1
+    assert "0 of 2 items are committed, 2 quarantined" in result.output
+
+
+def test_a_wrong_configuration_gives_one_line_and_exit_code_2(
+    two_items: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("slotss: 3\n")
+    result = call("run", str(path), "--manifest", two_items, "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "`slotss` is not a known key; did you mean `slots`?" in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_manifest_gives_exit_code_2(config: str, tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere.parquet")
+    result = call("run", config, "--manifest", nowhere, "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "nowhere.parquet" in result.output
+
+
+def test_status_of_a_place_without_a_run_says_so(tmp_path: Path) -> None:
+    result = call("status", str(tmp_path))
+    assert result.exit_code == 2
+    assert "holds no run" in result.output
+
+
+def test_generate_paints_each_seed_and_a_sheet(
+    tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "pictures"
+    model = str(tiny_models["canvas"])
+    result = call("generate", "--model", model, "--seeds", "3-5,9", "--out", str(out))
+    assert result.exit_code == 0, result.output
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["seed0003.png", "seed0004.png", "seed0005.png", "seed0009.png", "sheet.png"]
+    with Image.open(out / "seed0003.png") as picture:
+        assert picture.size == (32, 64)
+
+
+def test_seeds_that_make_no_sense_are_refused(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    model = str(tiny_models["canvas"])
+    result = call("generate", "--model", model, "--seeds", "5-", "--out", str(tmp_path / "x"))
+    assert result.exit_code == 2
+    assert "5-" in result.output
+
+
+def test_the_launcher_refuses_half_of_its_options() -> None:
+    command = [sys.executable, "jobs/montage.py", "--config", "x.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--manifest" in done.stderr

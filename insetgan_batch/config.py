@@ -296,11 +296,11 @@ def _merged(defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
 def _explain(error: pydantic_core.ErrorDetails) -> str:
     """One of pydantic's errors as one line: where, what was found, what was expected."""
     loc = error["loc"]
-    if loc[0] == "detector":
-        loc = (loc[0], *loc[2:])  # without the tag of the union
+    if loc[:1] == ("detector",):
+        loc = loc[:1] + loc[2:]  # without the tag of the union
     where = ".".join(str(part) for part in loc)
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        close = difflib.get_close_matches(where.rsplit(".", 1)[-1], _field_names(), n=1)
+        close = difflib.get_close_matches(where.rsplit(".", 1)[-1].lower(), _field_names(), n=1)
         hint = f"; did you mean `{close[0]}`?" if close else ""
         return f"`{where}` is not a known key{hint}"
     if error["type"] == "value_error":

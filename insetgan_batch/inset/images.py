@@ -24,8 +24,8 @@ def resample(image: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     factors = _samples_per_pixel(boxes, size)
     if len(set(factors)) > 1:  # an item's samples do not depend on its neighbours
-        pairs = zip(image.split(1), boxes.split(1), strict=True)
-        return torch.cat([resample(one, box, size) for one, box in pairs])
+        one_by_one = (slice(i, i + 1) for i in range(len(factors)))
+        return torch.cat([resample(image[i], boxes[i], size) for i in one_by_one])
     factor = factors[0]
     xs = _sample_positions(boxes[:, 0], boxes[:, 2], width * factor) * (2 / image.shape[3]) - 1
     ys = _sample_positions(boxes[:, 1], boxes[:, 3], height * factor) * (2 / image.shape[2]) - 1

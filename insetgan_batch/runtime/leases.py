@@ -111,16 +111,21 @@ class Ledger:
         """Prolong the leases among `attempts`: all that the worker names as alive, in one call.
 
         A lease that is not named just runs on, for its attempt may be on the way to the worker. A
-        leftover that is not named has gone. An expired lease stays so: its item may be elsewhere.
+        leftover that is not named has gone. One that is named gets its lease and its retry back if
+        its item still waits, but a suspect only when nothing else is inside.
         """
         named = set(attempts)
-        for attempt, item_id in list(self._inside.get(worker_id, {}).items()):
+        inside = self._inside.get(worker_id, {})
+        for attempt, item_id in list(inside.items()):
             lease = self._live_lease(attempt, item_id)
-            if lease is None and attempt not in named:
-                self._leave(attempt, item_id)
-            elif lease is not None and attempt in named:
+            if attempt in named and lease is not None:
                 expires_at_s = max(lease.expires_at_s, now_s + self._caps.lease_s)
                 self._leases[item_id] = dataclasses.replace(lease, expires_at_s=expires_at_s)
+            elif attempt in named and self._is_waiting(item_id):
+                if len(inside) == 1 or not self._is_suspect(item_id):
+                    self._revive(item_id, attempt, worker_id, now_s)
+            elif lease is None and attempt not in named:
+                self._leave(attempt, item_id)
 
     def finish(self, outcome: Outcome) -> Decision:
         """An attempt ended. Late, repeated and unknown outcomes are harmless.
@@ -155,8 +160,7 @@ class Ledger:
         decisions = []
         for attempt, item_id in reversed(inside.items()):
             is_live = self._live_lease(attempt, item_id) is not None
-            is_waiting = item_id in self._open and item_id not in self._leases
-            if crashed and (is_live or is_waiting):
+            if crashed and (is_live or self._is_waiting(item_id)):
                 decisions.append(self._accuse(item_id, was_alone=len(inside) == 1))
             elif is_live:
                 decisions.append(self._requeue(item_id, WORKER_LOST, at_front=True))
@@ -192,6 +196,10 @@ class Ledger:
         leases = (self._live_lease(attempt, item_id) for attempt, item_id in inside.items())
         return [lease for lease in leases if lease is not None]
 
+    def attempts_inside(self, worker_id: str) -> list[str]:
+        """Attempts that may occupy a slot of the worker: of its live leases, and leftovers."""
+        return list(self._inside.get(worker_id, {}))
+
     # Granting
 
     def _choose(self, worker_id: str, free_slots: int) -> list[str]:
@@ -213,13 +221,21 @@ class Ledger:
         return self._kept_worker == worker_id or not self._inside.get(worker_id)
 
     def _lease(self, item_id: str, worker_id: str, now_s: float) -> Lease:
-        work = self._open[item_id]
-        work.attempts += 1
+        self._open[item_id].attempts += 1
         attempt = f"{self._epoch}-{next(self._attempt_numbers)}"
-        lease = Lease(work.item, attempt, worker_id, now_s + self._caps.lease_s)
-        self._withdraw(item_id)
-        self._leases[item_id] = lease
         self._inside.setdefault(worker_id, {})[attempt] = item_id
+        return self._hold(item_id, attempt, worker_id, now_s)
+
+    def _revive(self, item_id: str, attempt: str, worker_id: str, now_s: float) -> None:
+        """Undo an expiry: the worker was only slow to answer."""
+        self._open[item_id].infra_retries -= 1
+        self._hold(item_id, attempt, worker_id, now_s)
+
+    def _hold(self, item_id: str, attempt: str, worker_id: str, now_s: float) -> Lease:
+        self._withdraw(item_id)
+        expires_at_s = now_s + self._caps.lease_s
+        lease = Lease(self._open[item_id].item, attempt, worker_id, expires_at_s)
+        self._leases[item_id] = lease
         return lease
 
     # Ends of a try
@@ -262,6 +278,9 @@ class Ledger:
 
     def _is_suspect(self, item_id: str) -> bool:
         return self._crashes.get(item_id, 0) >= self._caps.max_crashes
+
+    def _is_waiting(self, item_id: str) -> bool:
+        return item_id in self._open and item_id not in self._leases
 
     def _live_lease(self, attempt: str, item_id: str) -> Lease | None:
         lease = self._leases.get(item_id)

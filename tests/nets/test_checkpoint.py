@@ -84,7 +84,7 @@ def test_half_precision_files_load_as_float32() -> None:
 
 def test_saving_a_generator_in_another_memory_layout_changes_nothing(tmp_path: Path) -> None:
     plain, turned = random_generator(SMALL), random_generator(SMALL)
-    turned.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    turned.to(memory_format=torch.channels_last)
     assert checkpoint.save(tmp_path / "a.safetensors", plain, {}) == checkpoint.save(
         tmp_path / "b.safetensors", turned, {}
     )

@@ -70,10 +70,11 @@ def test_a_seed_does_not_depend_on_its_neighbours(generator: FrozenGenerator) ->
 def test_global_random_numbers_are_left_alone(generator: FrozenGenerator) -> None:
     np.random.seed(1)
     torch.manual_seed(1)
-    before = np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[union-attr]
+    expected = np.random.RandomState(1).rand()
+    before = torch.get_rng_state()
     generator.images_of_seeds([1, 2], 0.7)
-    assert np.random.get_state()[1].tolist() == before[0]  # type: ignore[union-attr]
-    assert torch.equal(torch.get_rng_state(), before[1])
+    assert np.random.rand() == expected
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_images_of_seeds_use_one_w_for_every_layer(generator: FrozenGenerator) -> None:

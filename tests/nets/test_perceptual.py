@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import lpips
 import pytest
 import torch
-import torchvision
+import torchvision  # type: ignore[import-untyped]
 from hypothesis import HealthCheck, given, settings
 from torch import Tensor, nn
 
@@ -67,10 +67,10 @@ def test_each_pair_of_a_batch_has_its_own_distance(perceptual: Perceptual) -> No
 
 def test_the_distance_pulls_an_image_towards_its_target(perceptual: Perceptual) -> None:
     target, image = pictures(1, seed=0), pictures(1, seed=1).requires_grad_(True)
-    before = distance(perceptual, image, target)
-    (gradient,) = torch.autograd.grad(before.sum(), image)
+    before = distance(perceptual, image, target).sum()
+    (gradient,) = torch.autograd.grad(before, image)
     after = distance(perceptual, (image - 1e-3 * gradient / gradient.abs().max()).detach(), target)
-    assert float(after) < float(before)
+    assert float(after) < before.item()
 
 
 def test_random_weights_give_what_lpips_itself_gives(perceptual: Perceptual) -> None:

@@ -233,14 +233,50 @@ def test_only_the_holder_renews_a_lease_and_nobody_shortens_it() -> None:
     assert ledger.leases_of("w") == [lease]
 
 
-def test_an_expired_item_is_not_granted_to_the_worker_that_still_has_it() -> None:
+def test_an_expired_item_is_not_granted_to_the_worker_that_may_still_have_it() -> None:
     ledger = _ledger("ab")
     (lease,) = ledger.grant("w", 1, 0.0)
     ledger.expire(LEASE_S)
-    ledger.renew("w", [lease.attempt], LEASE_S)
+    assert ledger.attempts_inside("w") == [lease.attempt]
     assert _ids(ledger.grant("w", 9, LEASE_S)) == "b"
     ledger.renew("w", [], LEASE_S)
+    assert ledger.attempts_inside("w") == ["3-2"]
     assert _ids(ledger.grant("w", 9, LEASE_S)) == "a"
+
+
+def test_a_slow_worker_gets_its_expired_leases_back_and_the_retries_too() -> None:
+    ledger = _ledger("ab", Caps(max_infra_retries=1))
+    attempts = [lease.attempt for lease in ledger.grant("w", 2, 0.0)]
+    for n in range(1, 4):
+        assert [d.kind for d in ledger.expire(n * LEASE_S)] == ["requeue"] * 2
+        ledger.renew("w", attempts, n * LEASE_S)
+        assert [lease.attempt for lease in ledger.leases_of("w")] == attempts
+        assert ledger.leases_of("w")[0].expires_at_s == (n + 1) * LEASE_S
+    assert ledger.counts == Counts(waiting=0, leased=2, done=0, quarantined=0, suspects=0)
+
+
+def test_a_slow_worker_does_not_get_back_what_another_has_by_now() -> None:
+    ledger = _ledger("a")
+    (early,) = ledger.grant("w", 1, 0.0)
+    ledger.expire(LEASE_S)
+    (late,) = ledger.grant("v", 1, LEASE_S)
+    ledger.renew("w", [early.attempt], LEASE_S)
+    assert (ledger.leases_of("w"), ledger.leases_of("v")) == ([], [late])
+    assert ledger.attempts_inside("w") == [early.attempt]
+
+
+def test_a_suspect_is_not_given_back_to_a_slow_worker_that_has_company_for_it() -> None:
+    ledger = _ledger("abc")
+    suspect, _ = ledger.grant("w", 2, 0.0)
+    ledger.renew("w", ["3-2"], LEASE_S - 1)
+    ledger.expire(LEASE_S)
+    ledger.grant("v", 2, LEASE_S)
+    ledger.lose_worker("v", crashed=True)
+    ledger.renew("w", [suspect.attempt, "3-2"], LEASE_S)
+    assert _ids(ledger.leases_of("w")) == "b"
+    ledger.finish(Outcome("b", "3-2", Status.COMMITTED))
+    ledger.renew("w", [suspect.attempt], LEASE_S)
+    assert _ids(ledger.leases_of("w")) == "a"
 
 
 # Lost workers, suspects, convictions
@@ -342,10 +378,9 @@ def test_caps_above_one_allow_more_crashes_before_suspicion_and_conviction() -> 
 
 def test_a_leftover_of_an_expired_lease_is_company_and_is_accused() -> None:
     ledger = _ledger("ab")
-    leftover, _ = ledger.grant("w", 2, 0.0)
+    ledger.grant("w", 2, 0.0)
     ledger.renew("w", ["3-2"], LEASE_S - 1)
     ledger.expire(LEASE_S)
-    ledger.renew("w", [leftover.attempt], LEASE_S)
     decisions = ledger.lose_worker("w", crashed=True)
     assert {(d.kind, d.item_id) for d in decisions} == {("requeue", "a"), ("requeue", "b")}
     assert ledger.counts.suspects == 2
@@ -362,19 +397,17 @@ def test_a_leftover_whose_item_runs_elsewhere_is_judged_there() -> None:
 
 
 def test_a_suspect_waits_until_the_leftovers_of_an_idle_worker_have_gone() -> None:
-    ledger = _ledger("ab", a=1)
-    ledger.add([_item("c")])
-    (suspect,) = ledger.grant("v", 1, 0.0)
+    ledger = _ledger("ab")
     (slow,) = ledger.grant("w", 1, 0.0)
     ledger.expire(LEASE_S)
-    ledger.renew("w", [slow.attempt], LEASE_S)
-    ledger.renew("v", [suspect.attempt], LEASE_S)
-    assert ledger.grant("v", 8, LEASE_S) == []
-    assert ledger.counts.suspects == 1
-    ledger.lose_worker("v", crashed=False)
-    assert ledger.grant("w", 8, LEASE_S) == []
+    ledger.grant("v", 2, LEASE_S)
+    ledger.lose_worker("v", crashed=True)
+    (suspect,) = ledger.grant("v", 2, LEASE_S)
+    ledger.finish(_end(suspect))
+    assert ledger.attempts_inside("w") == [slow.attempt]
+    assert ledger.grant("w", 2, LEASE_S) == []
     ledger.finish(_end(slow, Status.DUPLICATE))
-    assert _ids(ledger.grant("w", 8, LEASE_S)) == "a"
+    assert _ids(ledger.grant("w", 2, LEASE_S)) == "b"
 
 
 def test_one_busy_worker_is_run_empty_for_suspects_and_the_others_go_on() -> None:
@@ -535,6 +568,12 @@ class LedgerHistory(RuleBasedStateMachine):
     def renew(self, worker: str) -> None:
         alive = [lease.attempt for lease in self.inside[worker]]
         self.ledger.renew(worker, alive, self.now_s)
+        for lease in self.ledger.leases_of(worker):
+            item_id = lease.item.item_id
+            if self.state[item_id] == "waiting":
+                assert lease.attempt in alive
+                self.state[item_id] = "leased"
+                self.infra_retries[item_id] -= 1
 
     @rule(worker=workers)
     def crash(self, worker: str) -> None:
@@ -591,6 +630,12 @@ class LedgerHistory(RuleBasedStateMachine):
         for worker in WORKERS:
             held = [lease.item.item_id for lease in self.ledger.leases_of(worker)]
             assert len(held) <= 1 or not any(self.crashes[item_id] for item_id in held)
+
+    @invariant()
+    def the_ledger_forgets_nothing_that_is_inside_a_worker(self) -> None:
+        for worker in WORKERS:
+            believed = self.ledger.attempts_inside(worker)
+            assert {lease.attempt for lease in self.inside[worker]} <= set(believed)
 
     @invariant()
     def attempts_are_bounded_by_the_caps(self) -> None:

@@ -1,0 +1,321 @@
+"""Configurations: what a file may say, and the one line that each mistake gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from insetgan_batch import config
+from insetgan_batch.config import (
+    FixedBoxes,
+    ImageWeights,
+    Player,
+    Recipe,
+    RunConfig,
+    parse,
+    recipe_for_item,
+    to_fields,
+)
+from insetgan_batch.errors import BadInputError, ConfigError
+
+REAL = {"canvas": "s3://weights/body.safetensors", "insets": {"face": "face.safetensors"}}
+BOXES = {"fixed": {"canvas": [8, 8, 20, 24], "face": [8, 8, 24, 28]}}
+
+
+def mistakes_in(fields: object) -> list[str]:
+    """The lines that a configuration is refused with, without the name of the file."""
+    with pytest.raises(ConfigError) as caught:
+        parse(fields, "run.yaml")
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith("run.yaml: ") for line in lines)
+    return [line.removeprefix("run.yaml: ") for line in lines]
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+# What is accepted
+
+
+def test_an_empty_file_is_the_demo(tmp_path: Path) -> None:
+    assert config.load(written(tmp_path, "")) == parse({}, "run.yaml") == RunConfig()
+    assert RunConfig().canvas == "demo/canvas"
+    assert RunConfig().perceptual_trunk is None
+
+
+def test_changing_one_weight_keeps_all_others() -> None:
+    recipe = parse({"recipe": {"canvas": {"border": {"l1": 7.5}}}}, "run.yaml").recipe
+    default = Recipe()
+    border = dataclasses.replace(default.canvas.border, l1=7.5)
+    assert recipe == dataclasses.replace(
+        default, canvas=dataclasses.replace(default.canvas, border=border)
+    )
+    assert border.lpips == default.canvas.border.lpips > 0
+
+
+def test_changing_one_player_keeps_the_others() -> None:
+    recipe = parse({"recipe": {"insets": {"face": {"steps": 3}}}}, "run.yaml").recipe
+    face = dataclasses.replace(Recipe().insets["face"], steps=3)
+    assert recipe == dataclasses.replace(Recipe(), insets={"face": face})
+
+
+def test_a_file_with_other_insets_has_only_these() -> None:
+    fields = {
+        **REAL,
+        "insets": {"shoes": "shoes.safetensors"},
+        "recipe": {"insets": {"shoes": {"border": {"l1": 2.0}}}},
+        "perceptual": "random",
+    }
+    recipe = parse(fields, "run.yaml").recipe
+    assert recipe.insets == {"shoes": Player(border=ImageWeights(l1=2.0))}
+    both = {**fields, "insets": {"shoes": "shoes.safetensors", "face": "face.safetensors"}}
+    assert parse(both, "run.yaml").recipe.insets["face"] == Recipe().insets["face"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"slots": 9, "max_actors": 3, "single_writer": True},
+        {**REAL, "perceptual": "random", "detector": BOXES},
+        {**REAL, "perceptual": "alexnet.pth", "recipe": {"psi": 0, "tolerance": 0.5}},
+    ],
+)
+def test_a_configuration_survives_its_fields_and_yaml(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    found = parse(fields, "run.yaml")
+    assert parse(to_fields(found), "run.json") == found
+    path = written(tmp_path, yaml.safe_dump(to_fields(found)))
+    assert config.load(path) == found
+
+
+def test_fields_hold_the_defaults_too() -> None:
+    fields = to_fields(RunConfig())
+    assert fields["recipe"]["canvas"]["border"]["l1"] == Recipe().canvas.border.l1
+    assert fields["detector"] == "mtcnn"
+    assert fields["max_actors"] is None
+
+
+def test_boxes_instead_of_a_detector() -> None:
+    found = parse({"detector": BOXES}, "run.yaml").detector
+    assert isinstance(found, FixedBoxes)
+    assert found.fixed["face"] == (8, 8, 24, 28)
+
+
+# Perceptual weights
+
+
+def test_real_generators_without_perceptual_weights_are_refused() -> None:
+    (line,) = mistakes_in(REAL)
+    assert line.startswith("perceptual is missing")
+    assert config.STAGE_ALEXNET in line
+    assert "`perceptual: random`" in line
+
+
+@pytest.mark.parametrize(
+    "fields", [{"canvas": "body.safetensors"}, {"insets": {"face": "face.safetensors"}}]
+)
+def test_one_real_generator_is_enough(fields: dict[str, Any]) -> None:
+    assert "perceptual is missing" in mistakes_in(fields)[0]
+
+
+def test_a_trunk_or_an_explicit_random_is_accepted() -> None:
+    staged = parse({**REAL, "perceptual": "alexnet.pth"}, "run.yaml")
+    assert staged.perceptual_trunk == "alexnet.pth"
+    assert parse({**REAL, "perceptual": "random"}, "run.yaml").perceptual_trunk is None
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"slot": 3}, "`slot` is not a known key; did you mean `slots`?"),
+        ({"qwertz": 3}, "`qwertz` is not a known key"),
+        (
+            {"recipe": {"canvas": {"lerning_rate": 1}}},
+            "`recipe.canvas.lerning_rate` is not a known key; did you mean `learning_rate`?",
+        ),
+        (
+            {"recipe": {"insets": {"face": {"border": {"L1": 1}}}}},
+            "`recipe.insets.face.border.L1` is not a known key; did you mean `l1`?",
+        ),
+        ({"slots": 0}, "`slots` is 0: input should be greater than or equal to 1"),
+        ({"slots": "many"}, "`slots` is 'many': input should be a valid integer"),
+        ({"canvas": 3}, "`canvas` is 3: input should be a valid string"),
+        ({"recipe": {"psi": 1.5}}, "`recipe.psi` is 1.5: input should be less than or equal to 1"),
+        (
+            {"recipe": {"canvas": {"coarse": {"l1": -1}}}},
+            "`recipe.canvas.coarse.l1` is -1: input should be greater than or equal to 0",
+        ),
+        (
+            {"recipe": {"canvas": {"coarse": {"l1": float("inf")}}}},
+            "`recipe.canvas.coarse.l1` is inf: input should be a finite number",
+        ),
+        ({"recipe": {"resolution": 16}}, "`recipe.resolution` is 16: input should be greater"),
+        ({"recipe": {"region_step": 0}}, "`recipe.region_step` is 0: input should be greater"),
+        ({"recipe": {"name": "swap"}}, "`recipe.name` is 'swap': input should be 'montage'"),
+        ({"recipe": {"canvas": {"steps": 0}}}, "`recipe.canvas.steps` is 0: input should be"),
+        ({"recipe": None}, "`recipe` is None: input should be a dictionary"),
+        ({"recipe": {"insets": {"face": 3}}}, "`recipe.insets.face` is 3: input should be a dict"),
+        ({"insets": ["face"]}, "`insets` is ['face']: input should be a valid dictionary"),
+        ({"detector": "dlib"}, "`detector` is 'dlib': input should be 'mtcnn'"),
+        ({"detector": {"fixt": {}}}, "`detector.fixed` is {'fixt': {}}: field required"),
+        ({1: 2}, "`1` is 1: keys should be strings"),
+        ({"recipe": {1: 2}}, "`recipe.1` is 1: keys should be strings"),
+        ([1], "found list, expected `key: value` lines"),
+        ("canvas", "found str, expected `key: value` lines"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_key_and_a_hint(fields: object, line: str) -> None:
+    assert mistakes_in(fields)[0].startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        (
+            {"recipe": {"resolution": 64, "coarse_size": 128}},
+            "recipe.coarse_size is 128, expected at most recipe.resolution (64)",
+        ),
+        (
+            {"recipe": {"min_rounds": 5, "max_rounds": 4}},
+            "recipe.min_rounds is 5, expected at most recipe.max_rounds (4)",
+        ),
+        (
+            {"insets": {"face": "demo/face", "shoes": "demo/face"}},
+            "insets has ['face', 'shoes'], but recipe `montage` has ['face']",
+        ),
+        ({"insets": {}}, "insets has [], but recipe `montage` has ['face']"),
+        ({"recipe": {"canvas": {"face": {"l1": 1}}}}, "recipe.canvas.face has a weight"),
+        (
+            {"recipe": {"insets": {"face": {"body": {"lpips": 1}}}}},
+            "recipe.insets.face.body has a weight",
+        ),
+        (
+            {"insets": {"canvas": "demo/face"}, "recipe": {"insets": {"canvas": {"steps": 3}}}},
+            "recipe.insets has `canvas`",
+        ),
+        (
+            {"detector": {"fixed": {"canvas": [0, 0, 9, 9]}}},
+            "detector.fixed has ['canvas'], expected one box for each of ['canvas', 'face']",
+        ),
+        (
+            {"detector": {"fixed": {"canvas": [0, 0, 9, 9], "face": [5, 5, 5, 9]}}},
+            "detector.fixed.face is [5.0, 5.0, 5.0, 9.0], expected [x0, y0, x1, y1] with x0 < x1",
+        ),
+        (
+            {"detector": {"fixed": {"canvas": [0, 0, 9], "face": [5, 5, 8, 9]}}},
+            "`detector.fixed.canvas.3` is [0, 0, 9]: field required",
+        ),
+    ],
+)
+def test_fields_that_contradict_each_other_are_one_line(fields: dict[str, Any], line: str) -> None:
+    (found,) = mistakes_in(fields)
+    assert found.startswith(line)
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    lines = mistakes_in({"slots": 0, "cavas": "x", "recipe": {"psi": 2, "tolerance": -1}})
+    assert [line.split("`")[1] for line in lines] == [
+        "recipe.psi",
+        "recipe.tolerance",
+        "slots",
+        "cavas",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1, 2", "not YAML"),
+        ("a: b: c", "not YAML"),
+        ("- 1\n- 2", "found list"),
+        ("!!python/object/apply:os.system ['true']", "not YAML"),
+        ("slots: 0", "`slots` is 0"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_it(tmp_path: Path, text: str, message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "nowhere.yaml", tmp_path, binary):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            config.load(path)
+
+
+def test_a_configuration_does_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RunConfig().slots = 3  # type: ignore[misc]
+
+
+# One row's recipe
+
+
+def test_a_row_without_overrides_has_the_recipe_itself() -> None:
+    recipe = Recipe()
+    assert recipe_for_item(recipe, {}) is recipe
+
+
+def test_a_row_changes_its_weights_and_nothing_else() -> None:
+    recipe = Recipe(psi=0.4)
+    changed = recipe_for_item(recipe, {"insets": {"face": {"face": {"l1": 0.5}}}, "max_rounds": 4})
+    face = dataclasses.replace(
+        recipe.insets["face"], face=dataclasses.replace(recipe.insets["face"].face, l1=0.5)
+    )
+    assert changed == dataclasses.replace(recipe, insets={"face": face}, max_rounds=4)
+    assert recipe == Recipe(psi=0.4)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"canvas": {"steps": 3}},
+        {"insets": {"face": {"steps": 3}}},
+        {"insets": {"hat": {"steps": 20}}},
+        {"resolution": 128},
+        {"coarse_size": 32},
+    ],
+)
+def test_a_row_cannot_change_what_the_batch_shares(overrides: dict[str, Any]) -> None:
+    with pytest.raises(BadInputError, match="belong to the whole run"):
+        recipe_for_item(Recipe(), overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"psy": 1}, "overrides: `psy` is not a known key; did you mean `psi`?"),
+        ({"psi": 2}, "overrides: `psi` is 2: input should be less than or equal to 1"),
+        (
+            {"psi": 2, "hat": 1},
+            "overrides: `psi` is 2: input should be less than or equal to 1; `h",
+        ),
+        ({"min_rounds": 9}, "overrides: recipe.min_rounds is 9, expected at most"),
+        ({"insets": {"face": None}}, "overrides: `insets.face` is None: input should be a dict"),
+        ({"canvas": {"face": {"l1": 1}}}, "overrides: recipe.canvas.face has a weight"),
+    ],
+)
+def test_a_mistake_in_a_row_is_one_line_and_only_the_row_fails(
+    overrides: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadInputError) as caught:
+        recipe_for_item(Recipe(), overrides)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)

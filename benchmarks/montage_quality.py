@@ -2,12 +2,13 @@
 
     python benchmarks/montage_quality.py out/demo
 
-Prints one line per item and a verdict as JSON. A result counts when its seam has fallen to at most 40 % of the plain
-copy-and-paste's; its face when it is nearest to its own reference among all faces of the run, and its body when it is
-nearest to its own among all bodies.
+Prints one line per item and a verdict as JSON. A result counts when its seam has fallen to at most
+40 % of the plain copy-and-paste's; its face when it is nearest to its own reference among all faces
+of the run, and its body when it is nearest to its own among all bodies.
 
-The face is looked at inside the inset's box, in the inset as it was pasted, at 64 px; the body on the canvas outside of
-the item's own region and of its region before. Distances are mean absolute differences in levels of 0..255.
+The face is looked at inside the inset's box, in the inset as it was pasted, at 64 px; the body on
+the canvas outside of the item's own region and of its region before. Distances are mean absolute
+differences in levels of 0..255.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def main(uri: str) -> None:
     store = RunStore(open_storage(uri))
     records = list(store.commits())
     faces = {_source(r, "face"): results.read_image(store, r, "face_reference") for r in records}
-    bodies = {_source(r, "canvas"): results.read_image(store, r, "canvas_reference") for r in records}
+    bodies = {
+        _source(r, "canvas"): results.read_image(store, r, "canvas_reference") for r in records
+    }
     counts = {"items": len(records), "seam": 0, "face": 0, "body": 0}
     for record in records:
         share = record["seam_after"] / record["seam_before"]

@@ -89,7 +89,7 @@ def demo(
     from insetgan_batch.data import manifest
 
     montage = manifest.montage_items(DEMO_BODIES, DEMO_FACES)[:items]
-    manifest_uri = f"{out.rstrip('/')}/manifest.parquet"
+    manifest_uri = f"{out.rstrip('/')}/manifest-{len(montage)}.parquet"
     manifest.write(manifest_uri, montage, ["face"])
     _run(RunConfig(), manifest_uri, out, None)
 

@@ -22,6 +22,7 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.config import Player, Recipe
 from insetgan_batch.errors import ConfigError, DivergedError, ItemError, NoFaceFoundError
 from insetgan_batch.inset import images, schedule
+from insetgan_batch.inset.adam import MovingLatents, adam_step
 from insetgan_batch.inset.objective import (
     CANVAS,
     CanvasObjective,
@@ -30,86 +31,10 @@ from insetgan_batch.inset.objective import (
     Terms,
     term_weights,
 )
+from insetgan_batch.inset.states import Finished, Start, State, TraceRow
 from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.generator import FrozenGenerator
 from insetgan_batch.nets.perceptual import Perceptual
-
-_ADAM_BETAS = (0.9, 0.999)
-_ADAM_EPS = 1e-8
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Start:
-    """An item as it enters. By generator: first latents `[1+l c]` and the image `[3 H W]` it is
-    held to.
-
-    Latents are w, then the offset of each layer: ws = w + delta.
-
-    boxes: where the part is, for those that a manifest names; the detector finds the others.
-    """
-
-    key: str
-    recipe: Recipe
-    latents: dict[str, Tensor]
-    references: dict[str, Tensor]
-    boxes: dict[str, Box] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class State:
-    """What an item is at the end of a round.
-
-    latents `[1+l c]`, images `[3 H W]`, regions in canvas pixels.
-    """
-
-    round: int
-    score: float
-    terms: dict[str, float]
-    latents: dict[str, Tensor]
-    images: dict[str, Tensor]
-    regions: dict[str, Box]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TraceRow:
-    """The losses of one step: raw values and the weights in force, by term."""
-
-    round: int
-    phase: str
-    step: int
-    raw: dict[str, float]
-    weight: dict[str, float]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Finished:
-    """An item as it leaves. start: round 0, before anything moved; best: the round with the lowest
-    score.
-
-    stop: "converged", "max_rounds" or "diverged" (then `error` is set and best is what stood before
-    it).
-    """
-
-    key: str
-    start: State
-    best: State
-    inset_boxes: dict[str, Box]
-    scores: list[float]
-    steps: int
-    missed_detections: int
-    trace: list[TraceRow]
-    stop: str
-    error: ItemError | None = None
-
-
-@dataclasses.dataclass(slots=True)
-class _Moments:
-    """Latents `[1+l c]` of one generator of one item, with Adam's state; step: its own count."""
-
-    latents: Tensor
-    first: Tensor
-    second: Tensor
-    step: int = 0
 
 
 @dataclasses.dataclass(slots=True)
@@ -122,7 +47,7 @@ class _Slot:
     inset_boxes: dict[str, Box]
     canvas_boxes: dict[str, Box]
     regions: dict[str, Box]
-    moments: dict[str, _Moments]
+    moments: dict[str, MovingLatents]
     images: dict[str, Tensor]
     scores: list[float] = dataclasses.field(default_factory=list)
     trace: list[TraceRow] = dataclasses.field(default_factory=list)
@@ -193,7 +118,7 @@ class SlotOptimizer:
             regions={
                 name: self._region(name, canvas_box, inset_boxes[name]) for name in self._insets
             },
-            moments={name: _at_rest(start.latents[name]) for name in self._generators},
+            moments={name: MovingLatents.at_rest(start.latents[name]) for name in self._generators},
             images={},
         )
         for name in self._generators:
@@ -221,8 +146,7 @@ class SlotOptimizer:
         self._slots = [slot for slot in self._slots if not _stop(slot)]
         return [_finished(slot, stop) for slot, stop in done]
 
-    # ---- entering
-    # -------------------------------------------------------------------------------------
+    # ---- entering ------------------------------------------------------------------------------
 
     def _first_box(self, name: str, start: Start) -> Box:
         if name in start.boxes:
@@ -236,8 +160,7 @@ class SlotOptimizer:
         generator = self._generators[name]
         return boxes.align(canvas_box, inset_box, generator.height, generator.width)
 
-    # ---- phases
-    # ---------------------------------------------------------------------------------------
+    # ---- phases --------------------------------------------------------------------------------
 
     def _run_phase(self, name: str, on_step: Callable[[], None]) -> None:
         """Move one generator of every healthy item; the others stand still."""
@@ -280,7 +203,7 @@ class SlotOptimizer:
         loss = _weighted(terms, weights)
         # The sum keeps items apart: the gradient of each is that of its own loss.
         (gradient,) = torch.autograd.grad(loss.sum(), latents)
-        _adam_step(moments, gradient, rates)
+        adam_step(moments, gradient, rates)
         return {term: value.detach() for term, value in terms.items()}
 
     def _synthesize(self, name: str, latents: Tensor) -> Tensor:
@@ -329,8 +252,7 @@ class SlotOptimizer:
     def _weights(self, name: str, player: Player, border_ramp: float = 1.0) -> dict[str, float]:
         return term_weights(name, player, self._insets if name == CANVAS else [name], border_ramp)
 
-    # ---- between phases
-    # -------------------------------------------------------------------------------
+    # ---- between phases ------------------------------------------------------------------------
 
     def _find_again(self) -> None:
         """Look for the part on every canvas, and move the regions towards where it is now."""
@@ -378,10 +300,6 @@ class SlotOptimizer:
         ]
 
 
-def _at_rest(latents: Tensor) -> _Moments:
-    return _Moments(latents, torch.zeros_like(latents), torch.zeros_like(latents))
-
-
 def _player(recipe: Recipe, name: str) -> Player:
     return recipe.canvas if name == CANVAS else recipe.insets[name]
 
@@ -403,23 +321,6 @@ def _weighted(terms: Terms, weights: list[dict[str, float]]) -> Tensor:
             for term, value in terms.items()
         ]
     ).sum(dim=0)
-
-
-def _adam_step(moments: list[_Moments], gradient: Tensor, rates: list[float]) -> None:
-    """Adam (Kingma and Ba 2015, algorithm 1), each item with its own step count and step size.
-
-    An item whose gradient is not finite stays where it is: its neighbours must not notice, and the
-    assessment at the end of the round finds it.
-    """
-    beta1, beta2 = _ADAM_BETAS
-    for m, g, rate in zip(moments, gradient, rates, strict=True):
-        m.step += 1
-        g = torch.where(g.isfinite().all(), g, torch.zeros_like(g))
-        m.first = beta1 * m.first + (1 - beta1) * g
-        m.second = beta2 * m.second + (1 - beta2) * g.square()
-        first = m.first / (1 - beta1**m.step)
-        second = m.second / (1 - beta2**m.step)
-        m.latents = m.latents - rate * first / (second.sqrt() + _ADAM_EPS)
 
 
 def _record(

@@ -11,6 +11,7 @@ one weighs all channels alike.
 from __future__ import annotations
 
 import pickle
+import struct
 from pathlib import Path
 
 import lpips
@@ -30,6 +31,8 @@ _NOT_A_STATE_DICT = (
     AttributeError,
     TypeError,
     ValueError,
+    AssertionError,
+    struct.error,
     pickle.UnpicklingError,
 )
 

@@ -42,7 +42,8 @@ from insetgan_batch.errors import (
 )
 from insetgan_batch.inset import compose, images
 from insetgan_batch.inset.objective import CANVAS
-from insetgan_batch.inset.slots import Finished, SlotOptimizer, Start, State
+from insetgan_batch.inset.slots import SlotOptimizer
+from insetgan_batch.inset.states import Finished, Start, State
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.detector import Detector, FaceDetector, FixedBox
 from insetgan_batch.nets.generator import FrozenGenerator
@@ -125,8 +126,7 @@ class Worker:
         """Finish the uploads under way and let go of the threads; safe to call twice."""
         self._pool.shutdown(wait=True)
 
-    # ---- an item enters
-    # -------------------------------------------------------------------------------
+    # ---- an item enters ------------------------------------------------------------------------
 
     def _admit(self, lease: Lease) -> Outcome | None:
         """Take an item in; an outcome only if it ended right there."""
@@ -181,8 +181,7 @@ class Worker:
         smallest = _SMALLEST_FACE.get(name, _SMALLEST_FACE_IN_INSET)
         return FaceDetector(self._device, smallest_face=smallest)
 
-    # ---- an item leaves
-    # -------------------------------------------------------------------------------
+    # ---- an item leaves ------------------------------------------------------------------------
 
     def _finish(self, finished: Finished) -> Outcome | None:
         """Hand a finished item to the uploaders; an outcome only if it diverged."""

@@ -32,7 +32,7 @@ def data() -> pictures.Pictures:
     z = pictures.seed_to_z(range(40))
     colours = (128 + 100 * np.tanh(z[:, :3])).astype(np.uint8)
     rgb = np.broadcast_to(colours[:, None, None], (40, 16, 8, 3)).copy()
-    return pictures.Pictures(z, rgb, np.tile(np.float32([2, 1, 6, 5]), (40, 1)))
+    return pictures.Pictures(z, rgb, np.tile(np.array([2, 1, 6, 5], np.float32), (40, 1)))
 
 
 def test_the_loss_falls(data: pictures.Pictures, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_an_exported_generator_has_its_average_and_says_where_it_comes_from(
 
 
 def test_the_head_weighs_three_times_as_much_and_the_mean_stays_one() -> None:
-    weight = train.head_weight(np.float32([[4, 4, 8, 8]]), 32, 16)
+    weight = train.head_weight(np.array([[4, 4, 8, 8]], np.float32), 32, 16)
     assert weight.mean().item() == pytest.approx(1)
     assert (weight[0, 0, 6, 6] / weight[0, 0, 30, 1]).item() == pytest.approx(3)
 

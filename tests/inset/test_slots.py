@@ -20,7 +20,8 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.config import ImageWeights, Player, Recipe, recipe_for_item
 from insetgan_batch.errors import ConfigError, DivergedError, NoFaceFoundError
 from insetgan_batch.inset.objective import term_weights
-from insetgan_batch.inset.slots import Finished, SlotOptimizer, Start, State
+from insetgan_batch.inset.slots import SlotOptimizer
+from insetgan_batch.inset.states import Finished, Start, State
 from insetgan_batch.nets.detector import Detector, FixedBox
 from insetgan_batch.nets.generator import FrozenGenerator
 from insetgan_batch.nets.perceptual import Perceptual

@@ -44,8 +44,8 @@ _SCHEMA = pa.schema(
 class LossTable:
     """Every loss of every step of one item: columns of equal length, one row per step and term.
 
-    step: the item's own count of steps of the generator that moved (phase), from 0. term: like
-    `canvas.coarse.l1`. raw: before the weight; weight: the one in force, ramp included.
+    round: from 1. step: the item's own count of steps of the generator that moved (phase), from 0.
+    term: like `canvas.coarse.l1`. raw: before the weight; weight: the one in force, ramp included.
     """
 
     round: np.ndarray[Any, np.dtype[np.int32]]

@@ -1,5 +1,4 @@
-"""SlotOptimizer: the continuous batch. Items are admitted, moved by whole rounds, and released when
-they are done.
+"""The continuous batch: items are admitted, moved by whole rounds, and released when they are done.
 
 All items share one clock: everybody is in the canvas phase, then everybody in each inset's phase.
 At the end of a canvas phase the detector looks at all canvases again; at the end of a round
@@ -333,7 +332,7 @@ def _record(
         for step_values, (_, weights, steps) in zip(values[:, :, i], history, strict=True):
             slot.trace.append(
                 TraceRow(
-                    round=slot.round,
+                    round=slot.round + 1,
                     phase=name,
                     step=steps[i],
                     raw=dict(zip(terms, step_values.tolist(), strict=True)),
@@ -341,7 +340,8 @@ def _record(
                 )
             )
         if not np.isfinite(values[:, :, i]).all():
-            slot.error = DivergedError(f"a loss of the {name} is not finite in round {slot.round}")
+            number = slot.round + 1
+            slot.error = DivergedError(f"a loss of the {name} is not finite in round {number}")
 
 
 def _stop(slot: _Slot) -> str:

@@ -13,12 +13,11 @@ from insetgan_batch.errors import ItemError
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Start:
-    """An item as it enters. By generator: first latents `[1+l c]` and the image `[3 H W]` it is
-    held to.
+    """An item as it enters.
 
-    Latents are w, then the offset of each layer: ws = w + delta.
-
-    boxes: where the part is, for those that a manifest names; the detector finds the others.
+    By generator: latents `[1+l c]` (w, then the offset of each layer: ws = w + delta) and the
+    reference image `[3 H W]`. boxes: where the part is, for those that a manifest names; the
+    detector finds the others.
     """
 
     key: str
@@ -45,7 +44,10 @@ class State:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TraceRow:
-    """The losses of one step: raw values and the weights in force, by term."""
+    """The losses of one step: raw values and the weights in force, by term.
+
+    round: from 1, like State.round. phase: the generator that moved; step: its own count, from 0.
+    """
 
     round: int
     phase: str
@@ -56,11 +58,10 @@ class TraceRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finished:
-    """An item as it leaves. start: round 0, before anything moved; best: the round with the lowest
-    score.
+    """An item as it leaves.
 
-    stop: "converged", "max_rounds" or "diverged" (then `error` is set and best is what stood before
-    it).
+    start: round 0, before anything moved. best: the round with the lowest score. stop: "converged",
+    "max_rounds" or "diverged" (then `error` is set, and best is what stood before it).
     """
 
     key: str

@@ -42,10 +42,7 @@ class FixedBox:
 
 
 class FaceDetector:
-    """MTCNN (Zhang et al.
-
-    2016) with the weights that facenet-pytorch carries; the likeliest face of an image.
-    """
+    """The likeliest face of an image: MTCNN (Zhang et al. 2016), weights of facenet-pytorch."""
 
     def __init__(self, device: torch.device, *, smallest_face: float) -> None:
         """smallest_face: the least height of a face worth finding, as a share of the image's

@@ -204,9 +204,9 @@ class Block(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """A convolution whose input channels are scaled by a style (Karras et al.
+    """A convolution whose input channels are scaled by a style.
 
-    2020, equations 1 to 3).
+    Karras et al. 2020, equations 1 to 3.
     """
 
     def __init__(

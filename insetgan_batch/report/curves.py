@@ -75,7 +75,7 @@ def charts(losses: LossTable, best_round: int) -> list[Chart]:
     moments = zip(rounds.tolist(), losses.phase, losses.step.tolist(), strict=True)
     starts = [a != b for a, b in itertools.pairwise(moments)]
     x = np.concatenate([[0], np.cumsum(starts)])
-    kept = x[rounds < best_round]
+    kept = x[rounds <= best_round]
     shaded = _runs(x, np.asarray([phase == "canvas" for phase in losses.phase]))
     families: dict[str, list[str]] = {}
     for term in sorted(set(losses.term), key=terms.order):

@@ -213,7 +213,7 @@ def test_references_are_held_to_when_they_are_not_the_start(bench: Bench) -> Non
 def test_the_trace_has_every_step_of_every_phase_once(one: Finished) -> None:
     """The first phase is as long as any other."""
     expected = [
-        (number, phase, number * steps + step)
+        (number + 1, phase, number * steps + step)
         for number in range(3)
         for phase, steps in STEPS.items()
         for step in range(steps)

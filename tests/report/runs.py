@@ -47,7 +47,7 @@ def montage(body: int, face: int) -> Item:
 def losses(rounds: int = 2, steps: int = 3) -> LossTable:
     """Two phases of `steps` steps in each round; a step has a term of its own and one shared."""
     rows = [
-        (r, phase, r * steps + s, term)
+        (r + 1, phase, r * steps + s, term)
         for r in range(rounds)
         for phase, own in (("canvas", "canvas.body.l1"), ("face", "face.face.lpips"))
         for s in range(steps)

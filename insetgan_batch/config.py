@@ -155,7 +155,7 @@ def _detector_kind(detector: object) -> str:
 
 # A tagged union, so that a mistake in one kind is not also reported as not being the other.
 DetectorChoice = Annotated[
-    Annotated[Literal["mtcnn"], pydantic.Tag("name")]
+    Annotated[Literal["mtcnn", "manifest"], pydantic.Tag("name")]
     | Annotated[FixedBoxes, pydantic.Tag("boxes")],
     pydantic.Discriminator(_detector_kind),
 ]
@@ -170,7 +170,8 @@ class RunConfig:
     # The same for each inset of the recipe, by its name.
     insets: dict[str, str] = dataclasses.field(default_factory=lambda: {"face": "demo/face"})
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
-    # "mtcnn" finds faces; `{fixed: {canvas: [...], face: [...]}}` needs no detector.
+    # "mtcnn" finds faces. Without a detector: "manifest" takes the columns `<generator>_box`, and
+    # `{fixed: {canvas: [...], face: [...]}}` one box for all; regions then stay where they are.
     detector: DetectorChoice = "mtcnn"
     # Path of torchvision's alexnet state dict, or "random". Left out, it is random for the demo's
     # generators, and an error for real ones: random features would spoil results that cost real

@@ -17,12 +17,14 @@ class Source:
     """Where one generator starts and what it is held to.
 
     kind: "seed" (an int), "image" or "latent" (a URI), "average" (the generator's w_avg; no value).
-    psi: truncation of a seed, None for the recipe's.
+    psi: truncation of a seed, None for the recipe's. box: where the part is in the image that it
+    starts from, (x0, y0, x1, y1) in pixels; None for the detector to find out.
     """
 
     kind: SourceKind = "average"
     value: int | str | None = None
     psi: float | None = None
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

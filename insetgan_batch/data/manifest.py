@@ -15,6 +15,7 @@ import difflib
 import hashlib
 import io
 import json
+import math
 import re
 import struct
 import zlib
@@ -42,6 +43,7 @@ _MAX_SEEDS = (
 _KINDS: tuple[SourceKind, ...] = ("seed", "image", "latent")
 _META = "meta_"
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float": pa.float64()}
+_TYPES["list of floats"] = pa.list_(pa.float64())
 
 # What a damaged file makes the readers raise: their own errors, and plain ones from far below.
 _BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, MemoryError)
@@ -168,16 +170,16 @@ class _Row:
         return ManifestError(f"{self.where}, column {column}: {text}")
 
     def _source(self, generator: str) -> Source:
-        psi = self._psi(f"{generator}_psi")
+        psi, box = self._psi(f"{generator}_psi"), self._box(f"{generator}_box")
         given = [kind for kind in _KINDS if self.values.get(f"{generator}_{kind}") is not None]
         if not given:
-            return Source(psi=psi)
+            return Source(psi=psi, box=box)
         if len(given) > 1:
             first, second = (f"{generator}_{kind}" for kind in given[:2])
             raise self.fails(second, f"{first} is given too; leave all but one of them null")
         column = f"{generator}_{given[0]}"
         value = self._seed(column) if given[0] == "seed" else self._text(column)
-        return Source(given[0], value, psi)
+        return Source(given[0], value, psi, box)
 
     def _seed(self, column: str) -> int | None:
         value = self.values.get(column)
@@ -190,6 +192,16 @@ class _Row:
         if value is not None and not 0 <= value <= 1:  # NaN fails this too
             raise self.fails(column, f"{value} is no truncation; expected 0 to 1, or null")
         return value
+
+    def _box(self, column: str) -> tuple[float, float, float, float] | None:
+        value = self.values.get(column)
+        if value is None:
+            return None
+        if len(value) == 4 and all(v is not None and math.isfinite(v) for v in value):
+            x0, y0, x1, y1 = value
+            if x0 < x1 and y0 < y1:
+                return x0, y0, x1, y1
+        raise self.fails(column, f"{list(value)} is no box; expected [x0, y0, x1, y1] in pixels")
 
     def _text(self, column: str) -> str:
         value = self.values[column]
@@ -333,7 +345,7 @@ def _columns(insets: Sequence[str]) -> dict[str, str]:
     for generator in ("canvas", *insets):
         columns[f"{generator}_seed"] = "int64"
         columns[f"{generator}_image"] = columns[f"{generator}_latent"] = "string"
-        columns[f"{generator}_psi"] = "float"
+        columns[f"{generator}_psi"], columns[f"{generator}_box"] = "float", "list of floats"
     return columns | {"seed": "int64", "overrides": "string"}
 
 
@@ -344,6 +356,9 @@ def _fits(found: pa.DataType, kind: str) -> bool:
         return True
     if kind == "string":
         return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
+    if kind == "list of floats":
+        is_list = pa.types.is_list(found) or pa.types.is_fixed_size_list(found)
+        return bool(is_list and pa.types.is_floating(found.value_type))
     return bool(pa.types.is_integer(found) if kind == "int64" else pa.types.is_floating(found))
 
 
@@ -355,7 +370,7 @@ def _values(item: Item) -> dict[str, Any]:
             if source.value is None:
                 raise ValueError(f"{item.item_id}: {generator}: kind {source.kind} without a value")
             values[f"{generator}_{source.kind}"] = source.value
-        values[f"{generator}_psi"] = source.psi
+        values[f"{generator}_psi"], values[f"{generator}_box"] = source.psi, source.box
     if item.overrides:
         values["overrides"] = json.dumps(item.overrides, sort_keys=True)
     meta = {f"{_META}{name}": value for name, value in item.meta.items() if value is not None}

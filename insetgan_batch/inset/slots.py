@@ -63,8 +63,8 @@ class _Slot:
 class SlotOptimizer:
     """A batch of at most `capacity` items with their generators on one device.
 
-    detectors: by generator; an inset's detector is looked at once, the canvas' after each of its
-    phases.
+    detectors: by generator; an inset's is asked once, the canvas' after each of its phases. Boxes
+    of a generator without one come with the items; without the canvas' one regions stay.
     """
 
     def __init__(
@@ -150,7 +150,10 @@ class SlotOptimizer:
     def _first_box(self, name: str, start: Start) -> Box:
         if name in start.boxes:
             return start.boxes[name]
-        found = self._detectors[name].find(images.to_pixels(start.references[name][None]))[0]
+        detector = self._detectors.get(name)
+        if detector is None:
+            raise NoFaceFoundError(f"no detector for the {name}, and the item names no box")
+        found = detector.find(images.to_pixels(start.references[name][None]))[0]
         if found is None:
             raise NoFaceFoundError(f"no face in the {name}'s reference image")
         return found
@@ -256,10 +259,11 @@ class SlotOptimizer:
     def _find_again(self) -> None:
         """Look for the part on every canvas, and move the regions towards where it is now."""
         slots = [slot for slot in self._slots if slot.error is None]
-        if not slots:
+        detector = self._detectors.get(CANVAS)
+        if not slots or detector is None:
             return
         pixels = images.to_pixels(torch.stack([slot.images[CANVAS] for slot in slots]))
-        for slot, found in zip(slots, self._detectors[CANVAS].find(pixels), strict=True):
+        for slot, found in zip(slots, detector.find(pixels), strict=True):
             for name in self._insets:
                 if found is None or not _plausible(found, slot.canvas_boxes[name]):
                     slot.missed_detections += 1

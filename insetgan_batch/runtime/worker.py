@@ -91,7 +91,7 @@ class Worker:
         self._optimizer = SlotOptimizer(
             canvas=self._generators[CANVAS],
             insets={name: self._generators[name] for name in config.insets},
-            detectors={name: self._detector(name) for name in self._generators},
+            detectors=_detectors(config, self._device),
             perceptual=self._perceptual,
             recipe=config.recipe,
             capacity=config.slots,
@@ -154,7 +154,8 @@ class Worker:
                 latents[name], references[name] = self._resolve(name, source, recipe)
             except BadInputError as err:
                 raise BadInputError(f"column {name}_{source.kind}: {err}") from err
-        return Start(lease.attempt, recipe, latents, references)
+        boxes = {name: Box(*source.box) for name, source in sources.items() if source.box}
+        return Start(lease.attempt, recipe, latents, references, boxes)
 
     def _resolve(self, name: str, source: Source, recipe: Recipe) -> tuple[Tensor, Tensor]:
         """First latents `[1+l c]` and reference image `[3 H W]` of one generator of an item.
@@ -174,12 +175,6 @@ class Worker:
             return latents, _read_reference(str(source.value), generator)
         with torch.no_grad():
             return latents, generator.synthesize((latents[:1] + latents[1:])[None])[0]
-
-    def _detector(self, name: str) -> Detector:
-        if isinstance(self._config.detector, FixedBoxes):
-            return FixedBox(Box(*self._config.detector.fixed[name]))
-        smallest = _SMALLEST_FACE.get(name, _SMALLEST_FACE_IN_INSET)
-        return FaceDetector(self._device, smallest_face=smallest)
 
     # ---- an item leaves ------------------------------------------------------------------------
 
@@ -361,6 +356,18 @@ def _read_input(uri: str) -> bytes:
         return read_uri(uri)
     except NotFoundError as err:
         raise BadInputError(str(err)) from err
+
+
+def _detectors(config: RunConfig, device: torch.device) -> dict[str, Detector]:
+    """By generator; none where the manifest names the boxes."""
+    if config.detector == "manifest":
+        return {}
+    if isinstance(config.detector, FixedBoxes):
+        return {name: FixedBox(Box(*box)) for name, box in config.detector.fixed.items()}
+    return {
+        name: FaceDetector(device, smallest_face=_SMALLEST_FACE.get(name, _SMALLEST_FACE_IN_INSET))
+        for name in (CANVAS, *config.insets)
+    }
 
 
 def _load_perceptual(config: RunConfig, device: torch.device) -> Perceptual:

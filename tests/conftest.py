@@ -13,6 +13,7 @@ from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.generator import FrozenGenerator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture, Generator
+from tests.bench import bench, fields, tiny_models  # noqa: F401 - fixtures for every room
 
 torch.set_num_threads(1)
 

@@ -16,8 +16,6 @@ from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 
-pytest_plugins = ["tests.runtime.conftest"]
-
 
 def call(*arguments: str) -> Result:
     return CliRunner().invoke(cli.app, list(arguments))
@@ -59,7 +57,8 @@ def test_a_quarantined_item_gives_exit_code_1(config: str, two_items: str, tmp_p
     rows = list(manifest.read(two_items, ["face"]))
     store = RunStore(open_storage(str(tmp_path / "out")))
     for row in rows:
-        store.quarantine(row.item_id, {"item_id": row.item_id, "reason": "no_face", "detail": ""})
+        record = {"item_id": row.item_id, "reason": "no_face", "detail": "", "attempts": 1}
+        store.quarantine(row.item_id, record)
     result = call("run", config, "--manifest", two_items, "--out", str(tmp_path / "out"))
     assert result.exit_code == 1
     assert "0 of 2 items are committed, 2 quarantined" in result.output

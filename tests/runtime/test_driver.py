@@ -19,7 +19,7 @@ from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import CheckpointError, ManifestError, RunMismatchError
 from insetgan_batch.records import Item, Source
 from insetgan_batch.runtime import driver
-from tests.runtime.conftest import Bench
+from tests.bench import Bench
 
 pytestmark = pytest.mark.ray
 MakeBench = Callable[..., Bench]

@@ -19,7 +19,7 @@ from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.records import Item, Lease, Outcome, Source, Status
 from insetgan_batch.runtime.worker import Worker, read_weights
-from tests.runtime.conftest import Bench
+from tests.bench import Bench
 
 MakeBench = Callable[..., Bench]
 

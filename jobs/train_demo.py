@@ -39,17 +39,13 @@ def render(
 def train(
     model: Annotated[str, typer.Argument(help="canvas or face")],
     work: Work = Path("out/train"),
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
     """Train one generator to the end, then replace the bundled weights."""
-    import torch
-
     from insetgan_batch.demo import pictures
     from insetgan_batch.demo import train as training
 
     if model not in MODELS:
         raise typer.BadParameter(f"{model!r} is none of {', '.join(MODELS)}")
-    torch.set_num_threads(threads)
     data = pictures.load(work / "pictures", MODELS[model].view)
     done = training.train(MODELS[model], data, work)
     about = {

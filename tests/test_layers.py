@@ -40,7 +40,7 @@ DOORS = {
     "boto3": {"data/storage.py"},
     "botocore": {"data/storage.py"},
     "pyarrow": {"data/"},
-    "torch": {"nets/", "inset/", "demo/", "runtime/worker.py", "runtime/generate.py"},
+    "torch": {"nets/", "inset/", "demo/", "runtime/worker.py"},
     "torchvision": {"nets/"},
     "lpips": {"nets/perceptual.py"},
     "facenet_pytorch": {"nets/detector.py"},

@@ -57,6 +57,7 @@ class _Slot:
 
     @property
     def round(self) -> int:
+        """Rounds done."""
         return len(self.scores)
 
 

@@ -17,6 +17,11 @@ from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets import checkpoint
 
 
+def best_device() -> torch.device:
+    """The GPU that this process was given, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 class FrozenGenerator:
     """One generator with fixed weights on one device.
 

@@ -104,11 +104,9 @@ def run(
     )
     ledger = Ledger(epoch, Caps(), store.suspects())
     tally = _Tally(total, len(committed), len(quarantined), config)
-    if config.perceptual_trunk is None:
-        _log.warning(
-            "LPIPS compares seeded random features: fine for the demo, not for real models"
-        )
     if tally.left:
+        if config.perceptual_trunk is None:
+            _log.warning("LPIPS compares random features: fine for the demo, not for real models")
         with cluster.connected():
             room = cluster.room(config, tally.left)
             crew = Crew(config, out_uri, stored["run_id"], room)
@@ -136,11 +134,12 @@ class _Tally:
         recipe = config.recipe
         per_round = recipe.canvas.steps + sum(player.steps for player in recipe.insets.values())
         self._steps_at_most = recipe.max_rounds * per_round
-        self._steps = self._finished = self._finished_steps = 0
+        self._steps = self._done = self._steps_of_done = 0
         self._started_at: float | None = None
 
     @property
     def left(self) -> int:
+        """Items that have not ended."""
         return self.items - self.committed - self.quarantined
 
     def start_clock(self) -> None:
@@ -148,18 +147,21 @@ class _Tally:
         self._started_at = self._started_at or time.monotonic()
 
     def count_steps(self, steps: int) -> None:
+        """Steps of items, whichever worker did them."""
         self._steps += steps
 
     def count(self, decision: Decision, outcome: Outcome | None) -> None:
         """An item has ended."""
-        self._finished += 1
-        if decision.kind == "done":
-            self.committed += 1
-            self._finished_steps += outcome.steps if outcome else 0
-        else:
+        if decision.kind == "quarantine":
             self.quarantined += 1
+            return
+        self.committed += 1
+        if outcome and outcome.steps:  # a duplicate was done elsewhere, and says nothing of our pace
+            self._done += 1
+            self._steps_of_done += outcome.steps
 
     def progress(self, crew: Crew, inside: int, last: list[Outcome]) -> Progress:
+        """Where the run stands."""
         elapsed_s = time.monotonic() - self._started_at if self._started_at else 0.0
         return Progress(
             items=self.items,
@@ -169,7 +171,7 @@ class _Tally:
             workers_ready=crew.ready,
             workers=crew.size,
             steps=self._steps,
-            items_per_minute=60 * self._finished / elapsed_s if elapsed_s else 0.0,
+            items_per_minute=60 * self._done / elapsed_s if elapsed_s else 0.0,
             seconds_left=self._seconds_left(elapsed_s),
             last=last,
         )
@@ -178,11 +180,9 @@ class _Tally:
         """From steps rather than items: the first items end late, the first steps come soon."""
         if not self._steps or not elapsed_s:
             return None
-        mean = (
-            self._finished_steps / self._finished if self._finished_steps else self._steps_at_most
-        )
-        to_do = max(0.0, mean * (self.left + self._finished) - self._steps)
-        return to_do * elapsed_s / self._steps
+        mean = self._steps_of_done / self._done if self._done else self._steps_at_most
+        to_do = mean * self.left - (self._steps - self._steps_of_done)
+        return max(0.0, to_do) * elapsed_s / self._steps
 
 
 class _Shift:
@@ -236,7 +236,7 @@ class _Shift:
     def _give(self) -> None:
         """Order the next round from every idle worker that has something to do."""
         for worker_id in self._crew.idle:
-            inside = len(self._ledger.leases_of(worker_id))
+            inside = len(self._ledger.attempts_inside(worker_id))
             free = self._crew.capacity(worker_id) - inside
             leases = self._ledger.grant(worker_id, free, time.monotonic())
             self._inside |= {lease.item.item_id: lease.item for lease in leases}

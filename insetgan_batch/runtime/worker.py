@@ -46,7 +46,7 @@ from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, Start, State
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.detector import Detector, FaceDetector, FixedBox
-from insetgan_batch.nets.generator import FrozenGenerator
+from insetgan_batch.nets.generator import FrozenGenerator, best_device
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.records import Lease, Outcome, Source, Status
 from insetgan_batch.runtime.failures import reason_code
@@ -80,7 +80,7 @@ class Worker:
         """Load everything; raises `CheckpointError` or `StorageError`."""
         self._config, self._run_id = config, run_id
         self._store = RunStore(open_storage(out_uri))
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = best_device()
         if self._device.type == "cpu":
             torch.set_num_threads(config.cores_per_actor)
         self._generators = {

@@ -734,7 +734,7 @@ class LedgerHistory(RuleBasedStateMachine):
 
 TestLedgerHistory = LedgerHistory.TestCase
 TestLedgerHistory.settings = settings(
-    max_examples=400,
+    max_examples=200,
     stateful_step_count=80,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -68,7 +68,9 @@ class Player:
 class Recipe:
     """An application with its weights and schedule.
 
-    The defaults are the montage of the demo generators.
+    The defaults are the montage of the demo generators. Who gives way is a matter of weights: the
+    canvas hardly follows the inset's surroundings (`coarse`) and keeps its body, so backdrop,
+    collar and hair of the inset have to come to it; the face itself is held.
     """
 
     name: Literal["montage"] = "montage"
@@ -76,9 +78,9 @@ class Recipe:
     psi: Annotated[float, Field(ge=0, le=1)] = 0.7
     canvas: Player = Player(
         learning_rate=0.03,
-        coarse=ImageWeights(l1=1.0, lpips=0.1),
+        coarse=ImageWeights(l1=0.3, lpips=0.03),
         border=ImageWeights(l1=2.0, lpips=0.1),
-        body=ImageWeights(l1=4.0, lpips=0.2),
+        body=ImageWeights(l1=8.0, lpips=0.2),
         latent=0.01,
         delta=0.1,
     )
@@ -86,9 +88,9 @@ class Recipe:
         default_factory=lambda: {
             "face": Player(
                 learning_rate=0.02,
-                coarse=ImageWeights(l1=0.5, lpips=0.1),
+                coarse=ImageWeights(l1=2.0, lpips=0.1),
                 border=ImageWeights(l1=4.0, lpips=0.1),
-                face=ImageWeights(l1=4.0, lpips=0.2),
+                face=ImageWeights(l1=3.0, lpips=0.2),
                 latent=0.01,
                 delta=0.05,
             )

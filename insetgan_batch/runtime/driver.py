@@ -156,7 +156,7 @@ class _Tally:
             self.quarantined += 1
             return
         self.committed += 1
-        if outcome and outcome.steps:  # a duplicate was done elsewhere, and says nothing of our pace
+        if outcome and outcome.steps:  # a duplicate was done elsewhere: it says nothing of our pace
             self._done += 1
             self._steps_of_done += outcome.steps
 

@@ -16,14 +16,14 @@ import dataclasses
 import itertools
 import logging
 import os
+import time
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from insetgan_batch.config import RunConfig
-from insetgan_batch.errors import InsetGanError
 from insetgan_batch.records import Lease
 from insetgan_batch.runtime.cluster import Room
 from insetgan_batch.runtime.worker import Served, Worker
@@ -115,6 +115,9 @@ class Crew:
 
     def wait(self, timeout_s: float) -> list[Answer]:
         """Answers that have arrived, at least one unless the time runs out."""
+        if not self._waiting:
+            time.sleep(timeout_s)
+            return []
         done, _ = ray.wait(list(self._waiting), num_returns=1, timeout=timeout_s)
         return [self._take(ref) for ref in done]
 
@@ -163,7 +166,12 @@ class Crew:
         place = self._waiting.pop(ref)
         try:
             result = ray.get(ref)
-        except (RayError, InsetGanError) as err:
+        except RayTaskError as err:
+            # Ray wraps what the worker raised, with its whole trace as the message.
+            _log.info("worker %s: %s", place.worker_id, err)
+            cause = err.cause if isinstance(err.cause, Exception) else err
+            return Answer(place.worker_id, cause)
+        except RayError as err:
             return Answer(place.worker_id, err)
         place.ready = True
         if isinstance(result, Served):

@@ -117,8 +117,9 @@ def test_wrong_weights_stop_the_run_and_quarantine_nothing(
 ) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     place = bench(canvas=str(tmp_path / "x.safetensors"))
-    with pytest.raises(CheckpointError, match=r"x\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"x\.safetensors") as caught:
         driver.run(place.config, place.manifest, place.out)
+    assert "\n" not in str(caught.value)
     assert RunStore(open_storage(place.out)).quarantined() == {}
 
 

@@ -1,4 +1,4 @@
-"""What the demo costs here: seconds to the first sign of life, to the first step, to the end; memory.
+"""What the demo costs here: seconds to the first sign of life, the first step, the end; memory.
 
     python benchmarks/demo_cost.py out/cost        (a fresh place; needs the `test` extra)
 

@@ -3,7 +3,7 @@ it.
 
 No adversary: the renderer's parameters are entries of z (see `people.Person.from_z`), so the
 picture that a z should give is known. The resolution grows stage by stage; without growing nothing
-usable comes out in this time. The loss is L1 at three scales, with three-fold weight on the head.
+usable comes out in this time. The loss is L1 at three scales, with more weight on the head.
 Everything that a resumed training needs is in one file, and a batch depends on (seed of the
 training, step) alone, so a resumed training goes on exactly.
 """
@@ -11,6 +11,7 @@ training, step) alone, so a resumed training goes on exactly.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -23,13 +24,11 @@ from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from insetgan_batch.demo.models import DemoModel, Stage
+from insetgan_batch.demo.models import Course, DemoModel, Stage
 from insetgan_batch.demo.pictures import Pictures, seed_to_z
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.stylegan2 import Generator
 
-_LEARNING_RATE = 3e-3
-_HEAD_WEIGHT = 3.0
 _HEAD_MARGIN = 0.35  # of the face's height, on every side: hair and chin belong to the head
 _SCALES = 3
 _CHECKPOINT_INTERVAL_S = 180.0
@@ -51,7 +50,7 @@ class Training:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             generator = Generator(model.architecture).to(memory_format=torch.channels_last)
-        return cls(model, generator, torch.optim.Adam(generator.parameters(), _LEARNING_RATE))
+        return cls(model, generator, torch.optim.Adam(generator.parameters()))
 
     @classmethod
     def resume(cls, model: DemoModel, path: Path) -> Training:
@@ -83,7 +82,6 @@ def train(model: DemoModel, pictures: Pictures, directory: Path) -> Training:
     directory.mkdir(parents=True, exist_ok=True)
     state_path = directory / f"{model.name}.training.pt"
     training = Training.resume(model, state_path)
-    total = sum(stage.steps for stage in model.stages)
     saved_at = time.monotonic()
     columns = (
         TextColumn("{task.description}"),
@@ -93,17 +91,20 @@ def train(model: DemoModel, pictures: Pictures, directory: Path) -> Training:
         TextColumn("loss {task.fields[loss]:.4f}"),
     )
     with Progress(*columns) as progress:
-        task = progress.add_task(model.name, total=total, completed=training.step, loss=math.nan)
-        for stage in stages_left(model, training.step):
+        task = progress.add_task(
+            model.name, total=model.steps, completed=training.step, loss=math.nan
+        )
+        for plan in plans_left(model, training.step):
+            stage = plan.stage
             height = model.architecture.resolutions[stage.blocks - 1][0]
-            loss = train_step(training, stage, pictures)
+            loss = train_step(training, plan, pictures)
             progress.update(
                 task,
                 advance=1,
                 loss=loss,
                 description=f"{model.name} {height} px, batch {stage.batch}",
             )
-            if time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S or training.step == total:
+            if time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S or training.step == model.steps:
                 training.save(state_path)
                 write_samples(
                     training, stage.blocks, directory / f"{model.name}-{training.step:06d}.png"
@@ -133,22 +134,34 @@ def write_samples(training: Training, blocks: int, path: Path) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def stages_left(model: DemoModel, done: int) -> Iterator[Stage]:
-    """The stage of every step that is still to be done."""
-    first = 0
-    for stage in model.stages:
-        for _ in range(max(first, done), first + stage.steps):
-            yield stage
-        first += stage.steps
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What one step is done under."""
+
+    stage: Stage
+    learning_rate: float
+    head_weight: float
 
 
-def train_step(training: Training, stage: Stage, pictures: Pictures) -> float:
-    """One optimiser step; returns the loss. The step size falls along a cosine over all stages."""
-    total = sum(stage.steps for stage in training.model.stages)
-    z, target, weight = _batch(training, stage, pictures)
+def plans_left(model: DemoModel, done: int) -> Iterator[Plan]:
+    """The plan of every step that is still to be done."""
+    plans = (plan for course in model.courses for plan in _plans(course))
+    return itertools.islice(plans, done, None)
+
+
+def _plans(course: Course) -> Iterator[Plan]:
+    stages = itertools.chain.from_iterable([stage] * stage.steps for stage in course.stages)
+    for step, stage in enumerate(stages):
+        fall = (1 + math.cos(math.pi * step / course.decay_steps)) / 2
+        yield Plan(stage, course.learning_rate * fall, course.head_weight)
+
+
+def train_step(training: Training, plan: Plan, pictures: Pictures) -> float:
+    """One optimiser step; returns the loss."""
+    z, target, weight = _batch(training, plan, pictures)
     for group in training.optimizer.param_groups:
-        group["lr"] = _LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * training.step / total))
-    loss = _multiscale_l1(_paint(training.generator, z, stage.blocks), target, weight)
+        group["lr"] = plan.learning_rate
+    loss = _multiscale_l1(_paint(training.generator, z, plan.stage.blocks), target, weight)
     training.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     training.optimizer.step()
@@ -163,29 +176,30 @@ def _paint(generator: Generator, z: Tensor, blocks: int) -> Tensor:
     return image
 
 
-def _batch(training: Training, stage: Stage, pictures: Pictures) -> tuple[Tensor, Tensor, Tensor]:
+def _batch(training: Training, plan: Plan, pictures: Pictures) -> tuple[Tensor, Tensor, Tensor]:
     """z, pictures `[n 3 h w]` in -1..1 at the stage's size, and the weight of each pixel `[n 1 h
     w]`.
     """
+    stage = plan.stage
     rng = np.random.default_rng([training.step, stage.batch])
     chosen = np.sort(rng.choice(len(pictures.z), stage.batch, replace=False))
     rgb = torch.from_numpy(pictures.rgb[chosen]).permute(0, 3, 1, 2).float() / 127.5 - 1
     height, width = training.model.architecture.resolutions[stage.blocks - 1]
     factor = rgb.shape[2] // height
     target = F.avg_pool2d(rgb, factor)
-    weight = head_weight(pictures.face_boxes[chosen] / factor, height, width)
+    weight = head_weight(pictures.face_boxes[chosen] / factor, height, width, plan.head_weight)
     return torch.from_numpy(pictures.z[chosen]).float(), target, weight
 
 
-def head_weight(face_boxes: np.ndarray, height: int, width: int) -> Tensor:
-    """1 everywhere, `_HEAD_WEIGHT` on the head, with mean 1 over the picture; `[n 1 h w]`."""
+def head_weight(face_boxes: np.ndarray, height: int, width: int, times: float) -> Tensor:
+    """1 everywhere, `times` as much on the head, with mean 1 over the picture; `[n 1 h w]`."""
     boxes = torch.from_numpy(face_boxes).float()
     margin = _HEAD_MARGIN * (boxes[:, 3] - boxes[:, 1])
     x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
     in_x = (x > (boxes[:, 0] - margin)[:, None]) & (x < (boxes[:, 2] + margin)[:, None])
     in_y = (y > (boxes[:, 1] - margin)[:, None]) & (y < (boxes[:, 3] + margin)[:, None])
     head = (in_y[:, :, None] & in_x[:, None, :]).float()[:, None]
-    weight = 1 + (_HEAD_WEIGHT - 1) * head
+    weight = 1 + (times - 1) * head
     return weight / weight.mean(dim=(1, 2, 3), keepdim=True)
 
 

@@ -21,7 +21,15 @@ TINY = models.DemoModel(
         mapping_layers=2,
         mapping_lr_multiplier=1.0,
     ),
-    stages=(models.Stage(2, 4, 30), models.Stage(3, 4, 30)),
+    courses=(
+        models.Course(
+            (models.Stage(2, 4, 25), models.Stage(3, 4, 20)),
+            learning_rate=3e-3,
+            decay_steps=60,
+            head_weight=3,
+        ),
+        models.Course((models.Stage(3, 4, 15),), 2e-3, decay_steps=15, head_weight=9),
+    ),
 )
 
 
@@ -66,8 +74,8 @@ def run_steps(
     training: train.Training, data: pictures.Pictures, steps: int, directory: Path
 ) -> None:
     """What an interrupted training leaves: its schedule is that of the whole one."""
-    for stage in list(train.stages_left(TINY, training.step))[: steps - training.step]:
-        train.train_step(training, stage, data)
+    for plan in list(train.plans_left(TINY, training.step))[: steps - training.step]:
+        train.train_step(training, plan, data)
     training.save(directory / "tiny.training.pt")
 
 
@@ -84,12 +92,15 @@ def test_an_exported_generator_has_its_average_and_says_where_it_comes_from(
 
 
 def test_the_head_weighs_three_times_as_much_and_the_mean_stays_one() -> None:
-    weight = train.head_weight(np.array([[4, 4, 8, 8]], np.float32), 32, 16)
+    weight = train.head_weight(np.array([[4, 4, 8, 8]], np.float32), 32, 16, times=3)
     assert weight.mean().item() == pytest.approx(1)
     assert (weight[0, 0, 6, 6] / weight[0, 0, 30, 1]).item() == pytest.approx(3)
 
 
-def test_every_step_belongs_to_one_stage() -> None:
-    stages = [stage.blocks for stage in train.stages_left(TINY, 0)]
-    assert stages == [2] * 30 + [3] * 30
-    assert [stage.blocks for stage in train.stages_left(TINY, 45)] == [3] * 15
+def test_every_step_has_one_plan_and_each_course_its_own_cosine() -> None:
+    plans = list(train.plans_left(TINY, 0))
+    assert [plan.stage.blocks for plan in plans] == [2] * 25 + [3] * 35
+    assert [plan.head_weight for plan in plans] == [3] * 45 + [9] * 15
+    rates = [plan.learning_rate for plan in plans]
+    assert (rates[0], rates[30], rates[45]) == pytest.approx((3e-3, 1.5e-3, 2e-3))
+    assert list(train.plans_left(TINY, 45)) == plans[45:]

@@ -39,8 +39,8 @@ _T = TypeVar("_T")
 _PLAIN_LINE_EVERY_S = 5.0
 _WRONG_INPUT = (ConfigError, ManifestError, CheckpointError, MissingPackageError, NotFoundError)
 
-DEMO_BODIES = (0, 1, 2)
-DEMO_FACES = (3, 4, 5, 6)
+DEMO_BODIES = (5, 7, 13)
+DEMO_FACES = (1, 3, 6, 8)
 
 Out = Annotated[str, typer.Option(help="Where the run lives: a directory or s3://bucket/prefix.")]
 

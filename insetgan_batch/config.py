@@ -102,10 +102,10 @@ class Recipe:
     # Side in pixels of the coarse comparison; at most `resolution`.
     coarse_size: Annotated[int, Field(ge=32)] = 64
     # A round is one phase of each generator. At least and at most so many.
-    min_rounds: Count = 3
-    max_rounds: Count = 8
+    min_rounds: Count = 6
+    max_rounds: Count = 10
     # Converged: the score of a round is less than this share below the best one before it.
-    tolerance: Annotated[float, Field(ge=0)] = 0.02
+    tolerance: Annotated[float, Field(ge=0)] = 0.01
     # Share of the first round in which the step size rises from 0, per generator.
     warm_up: Annotated[float, Field(ge=0, le=1)] = 0.25
     # Border weights rise linearly over so many rounds; 0 for full from the start.

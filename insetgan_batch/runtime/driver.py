@@ -172,15 +172,19 @@ class _Tally:
             workers=crew.size,
             steps=self._steps,
             items_per_minute=60 * self._done / elapsed_s if elapsed_s else 0.0,
-            seconds_left=self._seconds_left(elapsed_s),
+            seconds_left=self._seconds_left(elapsed_s, inside),
             last=last,
         )
 
-    def _seconds_left(self, elapsed_s: float) -> float | None:
-        """From steps rather than items: the first items end late, the first steps come soon."""
+    def _seconds_left(self, elapsed_s: float, inside: int) -> float | None:
+        """From steps rather than items: the first items end late, the first steps come soon.
+
+        Those that end first are the quick ones, so items inside count as slow until they end.
+        """
         if not self._steps or not elapsed_s:
             return None
-        mean = self._steps_of_done / self._done if self._done else self._steps_at_most
+        known = self._done + inside
+        mean = (self._steps_of_done + inside * self._steps_at_most) / known if known else 0.0
         to_do = mean * self.left - (self._steps - self._steps_of_done)
         return max(0.0, to_do) * elapsed_s / self._steps
 

@@ -545,8 +545,16 @@ def _png() -> bytes:
 PNG = _png()
 
 
-def no_image(uri: str) -> bytes:
-    raise AssertionError(f"{uri} was opened")
+def opened_by_the_check(items: list[Item], *, readable: str = "") -> list[str]:
+    """Which images the check looks at; those with `readable` in their name are good ones."""
+    opened = []
+
+    def storage_of(uri: str) -> bytes:
+        opened.append(uri)
+        return PNG if readable in uri else b"no picture"
+
+    manifest.check_sample(items, storage_of)
+    return opened
 
 
 def _check(data: bytes | None) -> None:
@@ -560,8 +568,9 @@ def _check(data: bytes | None) -> None:
 
 
 def test_good_sample_passes_and_only_images_are_opened() -> None:
-    _check(PNG)
-    manifest.check_sample([Item("a", Source("seed", 1), {"face": Source("latent", "x")})], no_image)
+    image, latent = Source("image", "s3://faces/1.png"), Source("latent", "x")
+    assert opened_by_the_check([Item("a", Source("seed", 1), {"face": image})]) == [image.value]
+    assert opened_by_the_check([Item("a", Source("seed", 1), {"face": latent})]) == []
 
 
 def test_missing_image_is_named_by_item_and_column() -> None:
@@ -576,7 +585,8 @@ def test_one_bad_image_among_good_ones_is_left_to_its_row() -> None:
         Item(name, Source("image", f"s3://bodies/{name}.png"), {"face": Source("seed", 1)})
         for name in ("bad", "good")
     ]
-    manifest.check_sample(items, lambda uri: PNG if "good" in uri else b"no picture")
+    opened = opened_by_the_check(items, readable="good")
+    assert opened == ["s3://bodies/bad.png", "s3://bodies/good.png"]
 
 
 def test_unreadable_store_is_named_by_item_and_column() -> None:
@@ -592,7 +602,7 @@ def test_unreadable_store_is_named_by_item_and_column() -> None:
 
 def test_image_in_a_late_item_is_left_to_its_row() -> None:
     items = [*manifest.montage_items(range(20), [1]), Item("a", Source("image", "x"), {})]
-    manifest.check_sample(items, no_image)
+    assert opened_by_the_check(items) == []
 
 
 @given(length=st.integers(0, len(PNG) - 40))

@@ -275,11 +275,11 @@ def test_a_row_without_overrides_has_the_recipe_itself() -> None:
 
 def test_a_row_changes_its_weights_and_nothing_else() -> None:
     recipe = Recipe(psi=0.4)
-    changed = recipe_for_item(recipe, {"insets": {"face": {"face": {"l1": 0.5}}}, "max_rounds": 4})
+    changed = recipe_for_item(recipe, {"insets": {"face": {"face": {"l1": 0.5}}}, "max_rounds": 7})
     face = dataclasses.replace(
         recipe.insets["face"], face=dataclasses.replace(recipe.insets["face"].face, l1=0.5)
     )
-    assert changed == dataclasses.replace(recipe, insets={"face": face}, max_rounds=4)
+    assert changed == dataclasses.replace(recipe, insets={"face": face}, max_rounds=7)
     assert recipe == Recipe(psi=0.4)
 
 
@@ -307,7 +307,7 @@ def test_a_row_cannot_change_what_the_batch_shares(overrides: dict[str, Any]) ->
             {"psi": 2, "hat": 1},
             "overrides: `psi` is 2: input should be less than or equal to 1; `h",
         ),
-        ({"min_rounds": 9}, "overrides: recipe.min_rounds is 9, expected at most"),
+        ({"min_rounds": 99}, "overrides: recipe.min_rounds is 99, expected at most"),
         ({"insets": {"face": None}}, "overrides: `insets.face` is None: input should be a dict"),
         ({"canvas": {"face": {"l1": 1}}}, "overrides: recipe.canvas.face has a weight"),
     ],

@@ -29,6 +29,7 @@ LAYERS = (
     {"demo", "report"},
     {"runtime"},
     {"cli"},
+    {"__main__"},
 )
 # Beyond the order: these stay usable without a run, a page or a terminal.
 PLAIN = {"nets", "inset", "data"}

@@ -34,4 +34,4 @@ def test_losses_stand_in_the_table_by_family(store: RunStore) -> None:
 def test_the_foot_names_the_weights_of_the_recipe(store: RunStore) -> None:
     rows = page_of(store).tables["data"]
     assert ["border L1", "2", "4"] in rows
-    assert ["body L1", "4", ""] in rows
+    assert ["body L1", "8", ""] in rows

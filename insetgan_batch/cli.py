@@ -1,8 +1,8 @@
-"""The command line. Torch and Ray are imported by the commands that need them, so that `--help` is
-quick.
+"""The command line. Torch and Ray are imported by the commands that need them: `--help` is quick.
 
 Exit codes: 0 every item is committed; 1 some are quarantined; 2 the command, a file or the
-configuration is wrong; 3 the run stopped before its end (the same command resumes it).
+configuration is wrong, or the store refuses; 3 the run stopped before its end (the same command
+resumes it).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from insetgan_batch.errors import (
     ManifestError,
     MissingPackageError,
     NotFoundError,
+    RefusedError,
 )
 
 if TYPE_CHECKING:
@@ -37,8 +38,16 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _PLAIN_LINE_EVERY_S = 5.0
-_WRONG_INPUT = (ConfigError, ManifestError, CheckpointError, MissingPackageError, NotFoundError)
+_WRONG_INPUT = (
+    ConfigError,
+    ManifestError,
+    CheckpointError,
+    MissingPackageError,
+    NotFoundError,
+    RefusedError,
+)
 
+# Chosen for variety; any seed does.
 DEMO_BODIES = (5, 7, 13)
 DEMO_FACES = (1, 3, 6, 8)
 

@@ -114,3 +114,12 @@ def test_the_launcher_refuses_half_of_its_options() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--manifest" in done.stderr
+
+
+def test_a_store_that_refuses_gives_exit_code_2(
+    config: str, two_items: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    result = call("run", config, "--manifest", two_items, "--out", str(tmp_path / "file"))
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output

@@ -390,7 +390,7 @@ _RACERS = 8
 _CONFLICT_PAUSES_S = (0.0, 0.1, 0.4, 1.6)  # S3 says 409 while another write of the key is in flight
 _S3_ATTEMPTS = 6  # botocore's 3 are few for a run of days; AWS_MAX_ATTEMPTS is heard
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-_REFUSED_ERRNO = {errno.EACCES, errno.EPERM, errno.EROFS}
+_REFUSED_ERRNO = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 _ADVICE_ERRNO = {
     errno.ENOSPC: "free some space, or choose another place",
     errno.EDQUOT: "free some space, or choose another place",

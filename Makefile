@@ -23,7 +23,7 @@ format: $(VENV)/test.stamp
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: install python3-venv first."; exit 1; }
 
 $(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml
 	@echo "Installing the packages into $(VENV): a minute or two."

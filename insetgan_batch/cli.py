@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
@@ -56,7 +57,11 @@ Out = Annotated[str, typer.Option(help="Where the run lives: a directory or s3:/
 
 def main() -> None:
     """The console script."""
-    app()
+    try:
+        app()
+    except Exception:  # noqa: BLE001 - the last door: a bug must not look like exit code 1
+        traceback.print_exc()
+        sys.exit(3)
 
 
 @app.callback()
@@ -80,6 +85,9 @@ def _explained(command: Callable[_P, _T]) -> Callable[_P, _T]:
         except InsetGanError as err:
             print(f"insetgan-batch: {err}", file=sys.stderr)
             raise typer.Exit(2 if isinstance(err, _WRONG_INPUT) else 3) from err
+        except OSError as err:
+            print(f"insetgan-batch: {err}", file=sys.stderr)
+            raise typer.Exit(3) from err
         except KeyboardInterrupt as err:
             print("insetgan-batch: stopped; the same command goes on", file=sys.stderr)
             raise typer.Exit(3) from err
@@ -91,7 +99,7 @@ def _explained(command: Callable[_P, _T]) -> Callable[_P, _T]:
 @_explained
 def demo(
     out: Out = "out/demo",
-    items: Annotated[int, typer.Option(min=1, help="How many of the results.")] = 12,
+    items: Annotated[int, typer.Option(min=1, max=12, help="How many of the results.")] = 12,
 ) -> None:
     """Sew four faces into three bodies with the demo generators, and make a page of it."""
     from insetgan_batch.config import RunConfig
@@ -142,7 +150,8 @@ def status(
     store = RunStore(open_storage(uri))
     record = store.read_run()
     items = record["configuration"]["manifest"]["items"]
-    committed, quarantined = len(store.committed()), len(store.quarantined())
+    done = store.committed()
+    committed, quarantined = len(done), len(store.quarantined().keys() - done)
     answer = {
         "run_id": record["run_id"],
         "items": items,
@@ -229,7 +238,8 @@ class _Screen:
         )
         for outcome in progress.last:
             if outcome.reason:
-                self._bar.console.print(f"{outcome.item_id}: {outcome.reason}: {outcome.detail}")
+                line = f"{outcome.item_id}: {outcome.reason}: {outcome.detail}"
+                self._bar.console.print(line, markup=False)
         is_news = progress.last or time.monotonic() - self._said_at > _PLAIN_LINE_EVERY_S
         if not self._live and is_news:
             print(f"{done}/{progress.items} items, {details}", file=sys.stderr, flush=True)

@@ -11,12 +11,14 @@ Each command can be stopped and called again; it goes on where it was.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from insetgan_batch.demo.models import MODELS, weights_path
+from insetgan_batch.errors import InsetGanError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 Work = Annotated[Path, typer.Option(help="Directory for pictures, checkpoints and samples.")]
@@ -86,4 +88,7 @@ def _verdict(holds: bool) -> str:
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except InsetGanError as err:
+        sys.exit(f"train_demo: {err}")

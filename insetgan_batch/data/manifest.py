@@ -47,7 +47,7 @@ _TYPES["list of floats"] = pa.list_(pa.float64())
 
 # What a damaged file makes the readers raise: their own errors, and plain ones from far below.
 _BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, MemoryError)
-_BROKEN_IMAGE = (
+BROKEN_IMAGE = (
     OSError,
     SyntaxError,
     ValueError,
@@ -415,7 +415,7 @@ def _check_image(where: str, uri: str, storage_of: Callable[[str], bytes]) -> No
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-    except _BROKEN_IMAGE as err:
+    except BROKEN_IMAGE as err:
         raise ManifestError(f"{where} is not an image that can be read: {_one_line(err)}") from err
 
 

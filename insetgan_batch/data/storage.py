@@ -93,7 +93,7 @@ def conditional_writes_work(storage: Storage) -> bool:
 
     Its keys are removed again. Raises `StorageError` when the store cannot be written at all.
     """
-    keys = [f"probe/{uuid.uuid4().hex}/{n}" for n in range(10)]
+    keys = [f"probe/{uuid.uuid4().hex}-{n}" for n in range(10)]
     try:
         with ThreadPoolExecutor(_RACERS) as pool:
             works = all([_has_one_winner(storage, key, pool) for key in keys])
@@ -434,16 +434,16 @@ def _parse(uri: str) -> tuple[str, str]:
     scheme, separator, rest = uri.partition("://")
     if not separator:
         if not uri or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", uri):
-            raise StorageError(f"{uri!r} names no place: expected {_KNOWN}")
+            raise RefusedError(f"{uri!r} names no place: expected {_KNOWN}")
         return "file", os.path.expanduser(uri)
     if scheme not in ("file", "s3", "memory"):
-        raise StorageError(f"{scheme!r} is not a scheme known here: expected {_KNOWN}")
+        raise RefusedError(f"{scheme!r} is not a scheme known here: expected {_KNOWN}")
     if scheme == "file" and not rest.startswith("/"):
         raise StorageError(f"{uri} is not absolute: expected file:///absolute/directory")
     authority = rest.partition("/")[0]
     if scheme != "file" and (not authority or "@" in authority):
         # The text is not repeated: what stands before an @ may be a secret.
-        raise StorageError(f"no plain name follows {scheme}:// in a URI: expected {_KNOWN}")
+        raise RefusedError(f"no plain name follows {scheme}:// in a URI: expected {_KNOWN}")
     return scheme, urllib.parse.unquote(rest) if scheme == "file" else rest
 
 

@@ -21,6 +21,7 @@ from rich.progress import track
 from insetgan_batch.demo.models import CANVAS, FACE
 from insetgan_batch.demo.people import PeopleRenderer
 from insetgan_batch.demo.person import Z_DIM, Person
+from insetgan_batch.errors import ConfigError
 
 SHARD = 200
 # Far away from the seeds that people type, so that whatever they ask for was never trained on.
@@ -60,7 +61,7 @@ def load(directory: Path, view: str) -> Pictures:
     """Every picture of a view ("body" or "face") in the directory, in the order of seeds."""
     paths = sorted(directory.glob("shard-*.npz"))
     if not paths:
-        raise FileNotFoundError(f"{directory}: no shard-*.npz; render the people first")
+        raise ConfigError(f"{directory}: no shard-*.npz; render the people first")
     shards = [np.load(path) for path in paths]
     return Pictures(
         z=seed_to_z(seed for shard in shards for seed in shard["seeds"]),
@@ -93,7 +94,7 @@ def _render_shard(directory: Path, first: int) -> None:
             arrays[model.view][i] = picture.rgb
             arrays[f"{model.view}_boxes"][i] = picture.face_box
     path = _shard_path(directory, first)
-    temporary = path.with_suffix(".part.npz")
+    temporary = path.with_name(f"part-{path.name}")
     np.savez(temporary, allow_pickle=False, **arrays)
     temporary.replace(path)
 

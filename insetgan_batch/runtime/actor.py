@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import math
 import os
 import time
 from typing import Any
@@ -64,6 +65,7 @@ class _Place:
     actor: ActorHandle[WorkerActor]
     worker_id: str
     ready: bool = False
+    asked_at_s: float = math.inf
     crashes: int = 0
     capacity: int = 1
 
@@ -111,7 +113,13 @@ class Crew:
     def serve(self, worker_id: str, leases: list[Lease]) -> None:
         """Order a round; the answer comes with `wait`."""
         place = self._places[worker_id]
+        place.asked_at_s = time.monotonic()
         self._waiting[place.actor.serve.remote(leases)] = place
+
+    def overdue(self, limit_s: float) -> list[str]:
+        """Workers that have not answered for longer than that: something in them hangs."""
+        oldest = time.monotonic() - limit_s
+        return [id for id, place in self._places.items() if place.asked_at_s < oldest]
 
     def wait(self, timeout_s: float) -> list[Answer]:
         """Answers that have arrived, at least one unless the time runs out."""
@@ -131,7 +139,8 @@ class Crew:
         place = self._places.pop(worker_id)
         self._waiting = {ref: p for ref, p in self._waiting.items() if p is not place}
         ray.kill(place.actor)
-        crashes = place.crashes + crashed
+        # Who fails before it ever worked will fail again, whatever the reason.
+        crashes = place.crashes + (crashed or not place.ready)
         if crashes >= max_crashes:
             _log.error(
                 "worker %s crashed %d times in a row; its place is given up", worker_id, crashes
@@ -164,6 +173,7 @@ class Crew:
 
     def _take(self, ref: ray.ObjectRef[Any]) -> Answer:
         place = self._waiting.pop(ref)
+        place.asked_at_s = math.inf
         try:
             result = ray.get(ref)
         except RayTaskError as err:

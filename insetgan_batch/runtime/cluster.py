@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import ray
 
 from insetgan_batch.config import RunConfig
+from insetgan_batch.errors import ConfigError
 
 # Images never pass through Ray's object store; this is Ray's minimum, and not 30 % of the machine.
 _OBJECT_STORE_BYTES = 100 * 1024 * 1024
@@ -35,8 +36,11 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+    if address := os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(logging_level=logging.WARNING, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as err:
+            raise ConfigError(f"no Ray cluster answers at RAY_ADDRESS={address}: {err}") from err
     else:
         ray.init(
             address="local",

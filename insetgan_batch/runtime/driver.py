@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from insetgan_batch import __version__
@@ -36,6 +37,8 @@ from insetgan_batch.runtime.worker import Served, read_weights
 _QUEUE_PER_ACTOR = 64
 _POLL_S = 1.0
 _SAMPLE = 8  # items whose images are opened before anything starts
+# They change how fast results come, not which: a resume may have others.
+_MACHINE_SETTINGS = ("slots", "max_actors", "cores_per_actor", "single_writer")
 _log = logging.getLogger(__name__)
 
 
@@ -91,12 +94,12 @@ def run(
     """
     started_at = time.monotonic()
     store = _open_store(out_uri, config)
-    total = manifest.validate_schema(manifest_uri, list(config.insets))
-    manifest.check_sample(_first_items(config, manifest_uri), read_uri)
+    total = _check_manifest(config, manifest_uri)
     stored = store.open_run(_run_record(config, manifest_uri, total, run_id))
     epoch = store.take_epoch()
-    committed, quarantined = store.committed(), store.quarantined()
-    ended = committed | quarantined.keys()
+    committed = store.committed()
+    quarantined = store.quarantined().keys() - committed
+    ended = committed | quarantined
     items = (
         item
         for item in manifest.read(manifest_uri, list(config.insets))
@@ -109,7 +112,7 @@ def run(
             _log.warning("LPIPS compares random features: fine for the demo, not for real models")
         with cluster.connected():
             room = cluster.room(config, tally.left)
-            crew = Crew(config, out_uri, stored["run_id"], room)
+            crew = Crew(_placed(config), store.storage.uri, stored["run_id"], room)
             try:
                 _Shift(store, ledger, crew, items, tally, on_progress).work()
             finally:
@@ -205,9 +208,9 @@ class _Shift:
         self._items, self._tally, self._on_progress = items, tally, on_progress
         self._caps = Caps()
         self._all_read = False
-        self._inside: dict[
-            str, Item
-        ] = {}  # what is leased, to say what a failed item was made from
+        # What is leased, to say what a failed item was made from.
+        self._inside: dict[str, Item] = {}
+        self._quarantined: set[str] = set()
 
     def work(self) -> None:
         """Until every item has ended; raises what is wrong with the whole run."""
@@ -225,10 +228,9 @@ class _Shift:
             last = [outcome for answer in answers for outcome in self._take(answer)]
             for decision in self._ledger.expire(time.monotonic()):
                 self._apply(decision, None)
-            if answers:
-                self._on_progress(
-                    self._tally.progress(self._crew, self._ledger.counts.leased, last)
-                )
+            for worker_id in self._crew.overdue(self._caps.lease_s):
+                self._lose(worker_id, TimeoutError(f"no answer for {self._caps.lease_s:.0f} s"))
+            self._on_progress(self._tally.progress(self._crew, self._ledger.counts.leased, last))
 
     def _feed(self) -> None:
         """Keep the ledger's queue filled; a million items are not held at once."""
@@ -270,8 +272,9 @@ class _Shift:
         crashed = kind is not FailureClass.INFRA
         reason = reason_code(error)
         _log.warning("worker %s is lost (%s): %s", worker_id, reason, _last_line(error))
+        detail = f"{reason}: {_last_line(error)}"
         for decision in self._ledger.lose_worker(worker_id, crashed):
-            self._apply(decision, None)
+            self._apply(decision, None, detail)
         self._crew.replace(
             worker_id,
             crashed=crashed,
@@ -279,7 +282,7 @@ class _Shift:
             max_crashes=self._caps.max_worker_crashes,
         )
 
-    def _apply(self, decision: Decision, outcome: Outcome | None) -> None:
+    def _apply(self, decision: Decision, outcome: Outcome | None, detail: str = "") -> None:
         """Make a decision last: count it, and store what the next driver has to know."""
         if decision.kind == "requeue" and decision.suspect_crashes:
             self._store.write_suspect(decision.item_id, decision.suspect_crashes)
@@ -287,12 +290,17 @@ class _Shift:
             record = {
                 "item_id": decision.item_id,
                 "reason": decision.reason,
-                "detail": outcome.detail if outcome else "",
+                "detail": outcome.detail if outcome else detail,
                 "attempt": outcome.attempt if outcome else "",
                 "attempts": decision.attempts,
                 "item": dataclasses.asdict(self._inside[decision.item_id]),
             }
             self._store.quarantine(decision.item_id, record)
+            self._quarantined.add(decision.item_id)
+        if decision.kind == "done" and decision.item_id in self._quarantined:
+            # A commit that came late: the object is there, so the item is done after all.
+            self._store.clear_quarantine(decision.item_id)
+            self._tally.quarantined -= 1
         if decision.kind in ("done", "quarantine"):
             self._inside.pop(decision.item_id, None)
             self._tally.count(decision, outcome)
@@ -300,8 +308,33 @@ class _Shift:
                 self._store.clear_suspect(decision.item_id)
 
 
-def _first_items(config: RunConfig, manifest_uri: str) -> list[Item]:
-    return list(itertools.islice(manifest.read(manifest_uri, list(config.insets)), _SAMPLE))
+def _check_manifest(config: RunConfig, manifest_uri: str) -> int:
+    """Every row, and a sample of the images; returns the number of rows.
+
+    All rows, although the run reads them again: run.json holds the manifest's sha256, so a row that
+    is found wrong in the middle of a run could not be mended any more.
+    """
+    items = manifest.read(manifest_uri, list(config.insets))
+    sample = list(itertools.islice(items, _SAMPLE))
+    rows = len(sample) + sum(1 for _ in items)
+    manifest.check_sample(sample, read_uri)
+    return rows
+
+
+def _placed(config: RunConfig) -> RunConfig:
+    """The same with absolute paths: actors need not share the driver's working directory."""
+    trunk = config.perceptual_trunk
+    return dataclasses.replace(
+        config,
+        canvas=_absolute(config.canvas),
+        insets={name: _absolute(model) for name, model in config.insets.items()},
+        perceptual=_absolute(trunk) if trunk else config.perceptual,
+    )
+
+
+def _absolute(place: str) -> str:
+    is_path = "://" not in place and not place.startswith(configuration.DEMO_PREFIX)
+    return str(Path(place).absolute()) if is_path else place
 
 
 def _open_store(out_uri: str, config: RunConfig) -> RunStore:
@@ -323,12 +356,17 @@ def _run_record(
     The manifest belongs to the configuration: by content, so that it may move.
     """
     now = datetime.now(UTC)
+    fields = configuration.to_fields(config)
     models = {"canvas": config.canvas} | config.insets
+    weights = {name: read_weights(model) for name, model in models.items()}
+    if config.perceptual_trunk:
+        weights["perceptual"] = read_weights(config.perceptual_trunk)
     return {
         "run_id": run_id or f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}",
-        "configuration": configuration.to_fields(config)
+        "configuration": {k: v for k, v in fields.items() if k not in _MACHINE_SETTINGS}
         | {"manifest": {"sha256": _sha256(read_uri(manifest_uri)), "items": items}},
-        "weights": {name: _sha256(read_weights(model)) for name, model in models.items()},
+        "machine": {k: fields[k] for k in _MACHINE_SETTINGS},
+        "weights": {name: _sha256(data) for name, data in weights.items()},
         "code_version": __version__,
         "created_at": now.isoformat(timespec="seconds"),
     }

@@ -92,7 +92,7 @@ class Caps:
     max_crashes_alone: int = 1
     # Crashes of an item in company after which it is only tried alone.
     max_crashes: int = 1
-    # Crashes of a worker, with no item finished in between, after which it is not started again.
+    # Crashes of a worker, with no answer in between, after which it is not started again.
     max_worker_crashes: int = 4
     # Seconds an actor may hold an item without a sign of life.
     lease_s: float = 900.0

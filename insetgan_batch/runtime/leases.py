@@ -150,7 +150,7 @@ class Ledger:
     def lose_worker(self, worker_id: str, crashed: bool) -> list[Decision]:
         """The worker is gone; its leases return to the front of the queue, in their order.
 
-        crashed: the items inside become suspects, and one that was alone is convicted. Else
+        crashed: the items inside become suspects, and a suspect that was alone is convicted. Else
         (preempted, drained) the loss is free of charge. An item that is leased to another worker by
         now is judged there, not here.
         """
@@ -242,8 +242,9 @@ class Ledger:
 
     def _accuse(self, item_id: str, *, was_alone: bool) -> Decision:
         work = self._open[item_id]
+        # A first crash may be the machine's, also of an item that was alone by chance.
+        work.crashes_alone += was_alone and self._is_suspect(item_id)
         self._crashes[item_id] = self._crashes.get(item_id, 0) + 1
-        work.crashes_alone += was_alone
         if work.crashes_alone >= self._caps.max_crashes_alone:
             return self._end("quarantine", item_id, CRASHED_ITS_WORKER)
         return self._requeue(item_id, WORKER_CRASHED, at_front=True)

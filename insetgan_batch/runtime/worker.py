@@ -4,8 +4,8 @@
 call is short (one round), so the driver sees progress, can stop giving work at any time, and a lost
 reply costs a round at most: what was committed stands, and is recognised when the item comes again.
 
-Uploads run in threads beside the optimisation; a slot is free as soon as its item has left the
-batch.
+Uploads run in threads beside the optimisation. The driver counts an item as inside until its commit
+is answered.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from insetgan_batch import __version__
 from insetgan_batch.boxes import Box
 from insetgan_batch.config import DEMO_PREFIX, FixedBoxes, Recipe, RunConfig, recipe_for_item
-from insetgan_batch.data import results
+from insetgan_batch.data import manifest, results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage, read_uri
 from insetgan_batch.demo.models import weights_path
 from insetgan_batch.errors import (
     BadInputError,
+    CheckpointError,
     ItemError,
     NotFoundError,
     RefusedError,
@@ -68,7 +69,6 @@ class Served:
 
     outcomes: list[Outcome]
     inside: list[str]
-    free_slots: int
     steps: int
     seconds: float
 
@@ -117,7 +117,6 @@ class Worker:
         return Served(
             outcomes=outcomes,
             inside=list(self._leases),
-            free_slots=self._optimizer.free,
             steps=steps,
             seconds=time.monotonic() - started,
         )
@@ -239,12 +238,16 @@ class Worker:
 
 
 def read_weights(model: str) -> bytes:
-    """The file of a generator: `demo/<name>` ships with the package, anything else is a path or
-    URI.
+    """The file of a generator: `demo/<name>` ships with the package, else a path or URI.
+
+    Raises `CheckpointError` where there is none, and `StorageError`.
     """
     if model.startswith(DEMO_PREFIX):
-        return read_uri(str(weights_path(model.removeprefix(DEMO_PREFIX))))
-    return read_uri(model)
+        model = str(weights_path(model.removeprefix(DEMO_PREFIX)))
+    try:
+        return read_uri(model)
+    except NotFoundError as err:
+        raise CheckpointError(str(err)) from err
 
 
 def summarize(finished: Finished, seconds: float) -> dict[str, Any]:
@@ -324,7 +327,7 @@ def _read_reference(uri: str, generator: FrozenGenerator) -> Tensor:
             resized = picture.convert("RGB").resize(
                 (generator.width, generator.height), Image.Resampling.LANCZOS
             )
-    except (UnidentifiedImageError, OSError) as err:
+    except manifest.BROKEN_IMAGE as err:
         raise BadInputError(f"{uri}: not an image that can be read ({err})") from err
     return images.from_pixels(torch.from_numpy(np.array(resized))[None])[0].to(generator.device)
 
@@ -333,7 +336,7 @@ def _read_latents(uri: str, like: Tensor) -> Tensor:
     """Latents `[1+l c]` from a safetensors file with `w [c]` and, optionally, `delta [l c]`."""
     try:
         tensors = safetensors.torch.load(_read_input(uri))
-    except safetensors.SafetensorError as err:
+    except (safetensors.SafetensorError, LookupError, RuntimeError, OverflowError) as err:
         raise BadInputError(f"{uri}: not a safetensors file ({err})") from err
     latents = torch.zeros_like(like)
     for name, rows in (("w", latents[0]), ("delta", latents[1:])):
@@ -354,7 +357,7 @@ def _read_latents(uri: str, like: Tensor) -> Tensor:
 def _read_input(uri: str) -> bytes:
     try:
         return read_uri(uri)
-    except NotFoundError as err:
+    except (NotFoundError, RefusedError) as err:
         raise BadInputError(str(err)) from err
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 from PIL import Image
@@ -99,9 +102,13 @@ def test_a_row_that_cannot_be_done_is_quarantined_with_its_reason(
 def test_another_configuration_on_the_same_output_is_refused(bench: MakeBench) -> None:
     place = bench(bodies=1, faces=1)
     driver.run(place.config, place.manifest, place.out)
-    other = bench(bodies=1, faces=1, slots=1)
-    with pytest.raises(RunMismatchError, match="slots"):
-        driver.run(other.config, place.manifest, place.out)
+    other = dataclasses.replace(
+        place.config, recipe=dataclasses.replace(place.config.recipe, psi=0)
+    )
+    with pytest.raises(RunMismatchError, match=r"recipe\.psi"):
+        driver.run(other, place.manifest, place.out)
+    faster = dataclasses.replace(place.config, slots=7)
+    assert driver.run(faster, place.manifest, place.out).committed == 1
 
 
 def test_a_changed_manifest_on_the_same_output_is_refused(bench: MakeBench) -> None:
@@ -121,6 +128,16 @@ def test_wrong_weights_stop_the_run_and_quarantine_nothing(
         driver.run(place.config, place.manifest, place.out)
     assert "\n" not in str(caught.value)
     assert RunStore(open_storage(place.out)).quarantined() == {}
+
+
+def test_a_wrong_row_far_down_is_found_before_anything_starts(bench: MakeBench) -> None:
+    place = bench()
+    rows = [{"item_id": f"i{n}", "canvas_seed": n} for n in range(50)]
+    rows[40]["canvas_seed"] = -1
+    pq.write_table(pa.Table.from_pylist(rows), place.manifest)
+    with pytest.raises(ManifestError, match=r"row 40, column canvas_seed"):
+        driver.run(place.config, place.manifest, place.out)
+    assert not Path(place.out, "run.json").exists()
 
 
 def test_a_manifest_with_a_wrong_row_names_it(bench: MakeBench) -> None:

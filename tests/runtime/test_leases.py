@@ -339,8 +339,11 @@ def test_a_crash_alone_convicts_and_the_acquitted_neighbour_is_done() -> None:
     assert ledger.counts == Counts(0, 0, done=1, quarantined=1, suspects=0)
 
 
-def test_an_item_that_is_alone_is_convicted_by_its_first_crash() -> None:
+def test_an_item_that_is_alone_by_chance_is_convicted_by_its_second_crash() -> None:
     ledger = _ledger("a")
+    ledger.grant("w", 8, 0.0)
+    (decision,) = ledger.lose_worker("w", crashed=True)
+    assert (decision.kind, decision.suspect_crashes) == ("requeue", 1)
     ledger.grant("w", 8, 0.0)
     (decision,) = ledger.lose_worker("w", crashed=True)
     assert (decision.kind, decision.reason) == ("quarantine", "crashed_its_worker")

@@ -211,6 +211,8 @@ class _Shift:
         # What is leased, to say what a failed item was made from.
         self._inside: dict[str, Item] = {}
         self._quarantined: set[str] = set()
+        # Items that have left a worker's batch, and whose commit is not answered yet.
+        self._uploading: dict[str, int] = {}
 
     def work(self) -> None:
         """Until every item has ended; raises what is wrong with the whole run."""
@@ -243,7 +245,8 @@ class _Shift:
         """Order the next round from every idle worker that has something to do."""
         for worker_id in self._crew.idle:
             inside = len(self._ledger.attempts_inside(worker_id))
-            free = self._crew.capacity(worker_id) - inside
+            in_batch = inside - self._uploading.get(worker_id, 0)
+            free = self._crew.capacity(worker_id) - in_batch
             leases = self._ledger.grant(worker_id, free, time.monotonic())
             self._inside |= {lease.item.item_id: lease.item for lease in leases}
             if leases or inside:
@@ -259,6 +262,7 @@ class _Shift:
             return []
         served: Served = answer.result
         self._tally.count_steps(served.steps)
+        self._uploading[answer.worker_id] = served.uploading
         for outcome in served.outcomes:
             self._apply(self._ledger.finish(outcome), outcome)
         self._ledger.renew(answer.worker_id, served.inside, time.monotonic())

@@ -4,8 +4,8 @@
 call is short (one round), so the driver sees progress, can stop giving work at any time, and a lost
 reply costs a round at most: what was committed stands, and is recognised when the item comes again.
 
-Uploads run in threads beside the optimisation. The driver counts an item as inside until its commit
-is answered.
+Uploads run in threads beside the optimisation, and a slot is free as soon as its item has left the
+batch.
 """
 
 from __future__ import annotations
@@ -64,11 +64,13 @@ _log = logging.getLogger(__name__)
 class Served:
     """What one call of `serve` brought.
 
-    inside: attempts still being worked on; steps: done in this call.
+    inside: attempts that have not ended; uploading: how many of them have left the batch. steps:
+    done in this call.
     """
 
     outcomes: list[Outcome]
     inside: list[str]
+    uploading: int
     steps: int
     seconds: float
 
@@ -117,6 +119,7 @@ class Worker:
         return Served(
             outcomes=outcomes,
             inside=list(self._leases),
+            uploading=len(self._uploads),
             steps=steps,
             seconds=time.monotonic() - started,
         )

@@ -84,6 +84,18 @@ def test_the_picture_itself_says_that_it_is_synthetic_and_from_what(bench: MakeB
     assert provenance["perceptual"] == "alexnet-random-0"
 
 
+def test_a_slot_is_free_while_its_item_is_still_being_uploaded(bench: MakeBench) -> None:
+    place = bench(bodies=3, faces=1)
+    worker = Worker(place.config, place.out, "run")
+    first, second, third = first_items(place, 3)
+    worker.serve([lease(first)])
+    served = worker.serve([lease(second, 2)])  # two slots, two rounds: the first item leaves
+    assert served.uploading + len(served.outcomes) == 1
+    assert served.uploading == len(served.inside) - 1
+    outcomes = {o.item_id for o in served.outcomes} | set(serve_all(worker, [lease(third, 3)]))
+    assert outcomes == {first.item_id, second.item_id, third.item_id}
+
+
 def test_a_committed_item_is_not_done_again(bench: MakeBench) -> None:
     place = bench()
     worker = Worker(place.config, place.out, "run")

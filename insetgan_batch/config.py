@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from insetgan_batch.errors import BadInputError, ConfigError
+from insetgan_batch.errors import BadInputError, ConfigError, one_line
 
 _STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 DEMO_PREFIX = "demo/"
@@ -225,7 +225,7 @@ def load(path: Path) -> RunConfig:
     except (OSError, UnicodeDecodeError) as err:
         raise ConfigError(f"{path}: cannot be read ({err}); expected a YAML file") from err
     except yaml.YAMLError as err:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(err).split())}") from err
+        raise ConfigError(f"{path}: not YAML: {one_line(err)}") from err
     return parse({} if fields is None else fields, str(path))
 
 

@@ -76,3 +76,8 @@ class DivergedError(ItemError):
     """A loss is no longer a finite number."""
 
     reason = "diverged"
+
+
+def one_line(err: BaseException) -> str:
+    """What a library's error says, on one line."""
+    return " ".join(str(err).split())

@@ -28,7 +28,7 @@ from PIL import Image
 
 from insetgan_batch.data.commits import ITEM_ID
 from insetgan_batch.data.storage import LocalStorage, locate
-from insetgan_batch.errors import ManifestError, NotFoundError, StorageError
+from insetgan_batch.errors import ManifestError, NotFoundError, StorageError, one_line
 from insetgan_batch.records import Item, Source, SourceKind
 
 _VERSION = 1
@@ -442,4 +442,5 @@ def _refuse_constant(name: str) -> None:
 
 
 def _one_line(err: BaseException) -> str:
-    return " ".join(str(err).split())[:300]
+    """Cut: Arrow may quote a whole schema."""
+    return one_line(err)[:300]

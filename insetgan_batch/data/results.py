@@ -21,7 +21,7 @@ from PIL import Image, PngImagePlugin
 
 from insetgan_batch import __version__
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.errors import NotFoundError, StorageError
+from insetgan_batch.errors import NotFoundError, StorageError, one_line
 from insetgan_batch.records import Item
 
 _TEXT_KEY = "insetgan_batch"
@@ -80,7 +80,7 @@ class LossTable:
             table = pq.read_table(pa.BufferReader(data)).select(_SCHEMA.names).cast(_SCHEMA)
             columns = {name: table[name] for name in cls.__slots__}
         except (pa.ArrowException, OSError, ValueError, KeyError) as err:
-            raise StorageError(f"not a loss table: {' '.join(str(err).split())}") from err
+            raise StorageError(f"not a loss table: {one_line(err)}") from err
         return cls(
             **{
                 name: column.to_pylist() if name in ("phase", "term") else column.to_numpy()

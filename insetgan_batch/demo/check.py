@@ -11,14 +11,18 @@ from rich.progress import track
 
 from insetgan_batch.demo.models import MODELS, weights_path
 from insetgan_batch.inset.images import to_pixels
-from insetgan_batch.nets.detector import FaceDetector
+from insetgan_batch.nets.detector import (
+    SMALLEST_FACE_OF_CANVAS,
+    SMALLEST_FACE_OF_INSET,
+    FaceDetector,
+)
 from insetgan_batch.nets.generator import FrozenGenerator
 
 FRESH_SEEDS = range(200)
 PSI = 0.7
 MOST_MEGABYTES = 30.0
 _LEAST_FOUND = {"canvas": 0.95, "face": 0.99}
-_SMALLEST_FACE = {"canvas": 0.07, "face": 0.35}
+_SMALLEST_FACE = {"canvas": SMALLEST_FACE_OF_CANVAS, "face": SMALLEST_FACE_OF_INSET}
 _BATCH = 20
 
 

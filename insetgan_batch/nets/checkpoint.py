@@ -17,7 +17,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from insetgan_batch.errors import CheckpointError
+from insetgan_batch.errors import CheckpointError, one_line
 from insetgan_batch.nets.stylegan2 import Architecture, Generator
 
 _HEADER_KEY = "insetgan_batch"
@@ -52,7 +52,7 @@ def parse(data: bytes, name: str) -> Checkpoint:
     except (safetensors.SafetensorError, LookupError, RuntimeError, OverflowError) as err:
         # The last three: element types and shapes that the format allows and torch has not.
         raise CheckpointError(
-            f"{name}: not a safetensors file ({_one_line(err)}); expected a generator saved by"
+            f"{name}: not a safetensors file ({one_line(err)}); expected a generator saved by"
             " this package"
         ) from err
     header = _header(data, name)
@@ -64,13 +64,13 @@ def parse(data: bytes, name: str) -> Checkpoint:
             outline = Generator(architecture)
     except (KeyError, TypeError, ValueError, RuntimeError) as err:
         raise CheckpointError(
-            f"{name}: the header's architecture is not valid: {_one_line(err)}"
+            f"{name}: the header's architecture is not valid: {one_line(err)}"
         ) from err
     try:
         outline.load_state_dict(tensors, assign=True)
     except RuntimeError as err:
         raise CheckpointError(
-            f"{name}: the tensors do not fit the header: {_one_line(err)}"
+            f"{name}: the tensors do not fit the header: {one_line(err)}"
         ) from err
     generator = Generator(architecture)
     generator.load_state_dict(tensors)
@@ -109,7 +109,3 @@ def _header(data: bytes, name: str) -> dict[str, Any]:
         found = header.get("format") if isinstance(header, dict) else header
         raise CheckpointError(f"{name}: format {found!r}, expected {_FORMAT}")
     return header
-
-
-def _one_line(err: Exception) -> str:
-    return " ".join(str(err).split())

@@ -21,6 +21,11 @@ from insetgan_batch.boxes import Box
 _SMALLEST_FACE_PX = 48
 _MIN_FACE_SIZE_PX = 36
 
+# The least height of a face worth finding, as a share of the image: a head is an eighth of a
+# standing person, and fills much of an inset that paints faces.
+SMALLEST_FACE_OF_CANVAS = 0.07
+SMALLEST_FACE_OF_INSET = 0.35
+
 
 class Detector(Protocol):
     """Finds the part in images."""

@@ -18,7 +18,7 @@ import lpips
 import torch
 from torch import Tensor, nn
 
-from insetgan_batch.errors import CheckpointError
+from insetgan_batch.errors import CheckpointError, one_line
 
 _RANDOM_SEED = 0
 _EPS = 1e-10
@@ -83,9 +83,9 @@ def _load_trunk(net: nn.Module, path: Path) -> None:
         net.load_state_dict(weights)
     except _NOT_A_STATE_DICT as err:
         # What torch says of a pickle, in many lines, is how to execute it.
-        detail = "a pickle" if isinstance(err, pickle.UnpicklingError) else err
+        detail = "a pickle" if isinstance(err, pickle.UnpicklingError) else one_line(err)
         raise CheckpointError(
-            f"{path}: not torchvision's alexnet state dict ({' '.join(str(detail).split())});"
+            f"{path}: not torchvision's alexnet state dict ({detail});"
             " save it with"
             " torch.save(torchvision.models.alexnet(weights='DEFAULT').state_dict(), FILE)"
         ) from err

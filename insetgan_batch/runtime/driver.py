@@ -36,6 +36,7 @@ from insetgan_batch.runtime.worker import Served, read_weights
 # Items that the ledger holds in advance, per actor: enough to fill its slots again and again.
 _QUEUE_PER_ACTOR = 64
 _POLL_S = 1.0
+_CAPS = Caps()
 _SAMPLE = 8  # items whose images are opened before anything starts
 # They change how fast results come, not which: a resume may have others.
 _MACHINE_SETTINGS = ("slots", "max_actors", "cores_per_actor", "single_writer")
@@ -93,8 +94,8 @@ def run(
     anything is started, `StorageError` when the store fails for good; then the same call resumes.
     """
     started_at = time.monotonic()
-    store = _open_store(out_uri, config)
     total = _check_manifest(config, manifest_uri)
+    store = _open_store(out_uri, config)
     stored = store.open_run(_run_record(config, manifest_uri, total, run_id))
     epoch = store.take_epoch()
     committed = store.committed()
@@ -105,7 +106,7 @@ def run(
         for item in manifest.read(manifest_uri, list(config.insets))
         if item.item_id not in ended
     )
-    ledger = Ledger(epoch, Caps(), store.suspects())
+    ledger = Ledger(epoch, _CAPS, store.suspects())
     tally = _Tally(total, len(committed), len(quarantined), config)
     if tally.left:
         if config.perceptual_trunk is None:
@@ -206,7 +207,6 @@ class _Shift:
     ) -> None:
         self._store, self._ledger, self._crew = store, ledger, crew
         self._items, self._tally, self._on_progress = items, tally, on_progress
-        self._caps = Caps()
         self._all_read = False
         # What is leased, to say what a failed item was made from.
         self._inside: dict[str, Item] = {}
@@ -230,8 +230,8 @@ class _Shift:
             last = [outcome for answer in answers for outcome in self._take(answer)]
             for decision in self._ledger.expire(time.monotonic()):
                 self._apply(decision, None)
-            for worker_id in self._crew.overdue(self._caps.lease_s):
-                self._lose(worker_id, TimeoutError(f"no answer for {self._caps.lease_s:.0f} s"))
+            for worker_id in self._crew.overdue(_CAPS.lease_s):
+                self._lose(worker_id, TimeoutError(f"no answer for {_CAPS.lease_s:.0f} s"))
             self._on_progress(self._tally.progress(self._crew, self._ledger.counts.leased, last))
 
     def _feed(self) -> None:
@@ -283,7 +283,7 @@ class _Shift:
             worker_id,
             crashed=crashed,
             out_of_memory=reason == "out_of_memory",
-            max_crashes=self._caps.max_worker_crashes,
+            max_crashes=_CAPS.max_worker_crashes,
         )
 
     def _apply(self, decision: Decision, outcome: Outcome | None, detail: str = "") -> None:

@@ -46,17 +46,19 @@ from insetgan_batch.inset.objective import CANVAS
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, Start, State
 from insetgan_batch.nets import checkpoint
-from insetgan_batch.nets.detector import Detector, FaceDetector, FixedBox
+from insetgan_batch.nets.detector import (
+    SMALLEST_FACE_OF_CANVAS,
+    SMALLEST_FACE_OF_INSET,
+    Detector,
+    FaceDetector,
+    FixedBox,
+)
 from insetgan_batch.nets.generator import FrozenGenerator, best_device
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.records import Lease, Outcome, Source, Status
 from insetgan_batch.runtime.failures import reason_code
 
 _UPLOAD_THREADS = 4
-# The least height of a face worth finding, as a share of the image: a head is an eighth of a
-# standing person.
-_SMALLEST_FACE = {CANVAS: 0.07}
-_SMALLEST_FACE_IN_INSET = 0.35
 _log = logging.getLogger(__name__)
 
 
@@ -370,10 +372,9 @@ def _detectors(config: RunConfig, device: torch.device) -> dict[str, Detector]:
         return {}
     if isinstance(config.detector, FixedBoxes):
         return {name: FixedBox(Box(*box)) for name, box in config.detector.fixed.items()}
-    return {
-        name: FaceDetector(device, smallest_face=_SMALLEST_FACE.get(name, _SMALLEST_FACE_IN_INSET))
-        for name in (CANVAS, *config.insets)
-    }
+    inset = FaceDetector(device, smallest_face=SMALLEST_FACE_OF_INSET)
+    canvas = FaceDetector(device, smallest_face=SMALLEST_FACE_OF_CANVAS)
+    return {CANVAS: canvas, **dict.fromkeys(config.insets, inset)}
 
 
 def _load_perceptual(config: RunConfig, device: torch.device) -> Perceptual:

@@ -137,7 +137,7 @@ def test_a_wrong_row_far_down_is_found_before_anything_starts(bench: MakeBench) 
     pq.write_table(pa.Table.from_pylist(rows), place.manifest)
     with pytest.raises(ManifestError, match=r"row 40, column canvas_seed"):
         driver.run(place.config, place.manifest, place.out)
-    assert not Path(place.out, "run.json").exists()
+    assert not Path(place.out).exists()
 
 
 def test_a_manifest_with_a_wrong_row_names_it(bench: MakeBench) -> None:
@@ -145,7 +145,7 @@ def test_a_manifest_with_a_wrong_row_names_it(bench: MakeBench) -> None:
     Path(place.manifest).write_bytes(b"PAR1 not really")
     with pytest.raises(ManifestError, match=r"manifest\.parquet"):
         driver.run(place.config, place.manifest, place.out)
-    assert not Path(place.out, "run.json").exists()
+    assert not Path(place.out).exists()
 
 
 def test_the_default_configuration_fits_its_recipe() -> None:

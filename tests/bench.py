@@ -13,7 +13,7 @@ import torch
 from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.data import manifest
 from insetgan_batch.nets import checkpoint
-from insetgan_batch.nets.stylegan2 import Architecture, Generator
+from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 
 CANVAS = Architecture((4, 2), (8, 8, 8, 8, 8), z_dim=16, w_dim=16, mapping_layers=2)  # 64x32
 FACE = Architecture((4, 4), (8, 8, 8, 8), z_dim=16, w_dim=16, mapping_layers=2)  # 32x32
@@ -35,7 +35,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     paths = {}
     for name, architecture in (("canvas", CANVAS), ("face", FACE)):
         paths[name] = directory / f"{name}.safetensors"
-        checkpoint.save(paths[name], Generator(architecture), {"name": f"tiny {name}"})
+        checkpoint.save(paths[name], StyleGAN2(architecture), {"name": f"tiny {name}"})
     return paths
 
 

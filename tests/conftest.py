@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from insetgan_batch.nets.checkpoint import Checkpoint
-from insetgan_batch.nets.generator import FrozenGenerator
+from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.nets.stylegan2 import Architecture, Generator
+from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 from tests.bench import bench, fields, tiny_models  # noqa: F401 - fixtures for every room
 
 torch.set_num_threads(1)
@@ -20,11 +20,11 @@ torch.set_num_threads(1)
 _CPU = torch.device("cpu")
 
 
-def random_generator(architecture: Architecture, seed: int = 0) -> Generator:
+def random_generator(architecture: Architecture, seed: int = 0) -> StyleGAN2:
     """A generator whose weights are all random, `w_avg` too; global random state untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        generator = Generator(architecture)
+        generator = StyleGAN2(architecture)
         with torch.no_grad():
             for name, parameter in generator.named_parameters():
                 if name.endswith(("bias", "noise_strength")):
@@ -33,20 +33,20 @@ def random_generator(architecture: Architecture, seed: int = 0) -> Generator:
     return generator
 
 
-def frozen(architecture: Architecture, seed: int) -> FrozenGenerator:
+def frozen(architecture: Architecture, seed: int) -> Generator:
     """The same, standing still."""
     generator = random_generator(architecture, seed).freeze()
-    return FrozenGenerator(Checkpoint(generator, {}, f"tiny-{seed}"), _CPU)
+    return Generator(Checkpoint(generator, {}, f"tiny-{seed}"), _CPU)
 
 
 @pytest.fixture(scope="session")
-def tiny_canvas() -> FrozenGenerator:
+def tiny_canvas() -> Generator:
     """Paints 64x32 in five blocks."""
     return frozen(Architecture((4, 2), (8,) * 5, z_dim=16, w_dim=8, mapping_layers=2), seed=1)
 
 
 @pytest.fixture(scope="session")
-def tiny_face() -> FrozenGenerator:
+def tiny_face() -> Generator:
     """Paints 32x32 in four blocks."""
     return frozen(Architecture((4, 4), (8,) * 4, z_dim=16, w_dim=8, mapping_layers=2), seed=2)
 

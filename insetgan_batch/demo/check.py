@@ -16,7 +16,7 @@ from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_INSET,
     FaceDetector,
 )
-from insetgan_batch.nets.generator import FrozenGenerator
+from insetgan_batch.nets.generator import Generator
 
 FRESH_SEEDS = range(200)
 PSI = 0.7
@@ -49,7 +49,7 @@ def check(name: str) -> Checked:
     """
     device = torch.device("cpu")
     path = weights_path(name)
-    generator = FrozenGenerator.load(path, device)
+    generator = Generator.load(path, device)
     detector = FaceDetector(device, smallest_face=_SMALLEST_FACE[name])
     found = 0
     for first in track(range(0, len(FRESH_SEEDS), _BATCH), f"looking for faces: {name}"):

@@ -27,7 +27,7 @@ from torch import Tensor
 from insetgan_batch.demo.models import Course, DemoModel, Stage
 from insetgan_batch.demo.pictures import Pictures, seed_to_z
 from insetgan_batch.nets import checkpoint
-from insetgan_batch.nets.stylegan2 import Generator
+from insetgan_batch.nets.stylegan2 import StyleGAN2
 
 _HEAD_MARGIN = 0.35  # of the face's height, on every side: hair and chin belong to the head
 _SCALES = 3
@@ -40,7 +40,7 @@ class Training:
     """The state of a training: what a checkpoint holds. step: optimiser steps done."""
 
     model: DemoModel
-    generator: Generator
+    generator: StyleGAN2
     optimizer: torch.optim.Optimizer
     step: int = 0
 
@@ -49,7 +49,7 @@ class Training:
         """A fresh training; the initial weights are always the same."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            generator = Generator(model.architecture).to(memory_format=torch.channels_last)
+            generator = StyleGAN2(model.architecture).to(memory_format=torch.channels_last)
         return cls(model, generator, torch.optim.Adam(generator.parameters()))
 
     @classmethod
@@ -169,7 +169,7 @@ def train_step(training: Training, plan: Plan, pictures: Pictures) -> float:
     return loss.item()
 
 
-def _paint(generator: Generator, z: Tensor, blocks: int) -> Tensor:
+def _paint(generator: StyleGAN2, z: Tensor, blocks: int) -> Tensor:
     w = generator.mapping(z)
     ws = w[:, None].expand(-1, 2 * blocks, -1)
     image: Tensor = generator.synthesis(ws, blocks)

@@ -32,7 +32,7 @@ from insetgan_batch.inset.objective import (
 )
 from insetgan_batch.inset.states import Finished, Start, State, TraceRow
 from insetgan_batch.nets.detector import Detector
-from insetgan_batch.nets.generator import FrozenGenerator
+from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 
 
@@ -71,8 +71,8 @@ class SlotOptimizer:
     def __init__(
         self,
         *,
-        canvas: FrozenGenerator,
-        insets: Mapping[str, FrozenGenerator],
+        canvas: Generator,
+        insets: Mapping[str, Generator],
         detectors: Mapping[str, Detector],
         perceptual: Perceptual,
         recipe: Recipe,
@@ -211,7 +211,7 @@ class SlotOptimizer:
 
     def _synthesize(self, name: str, latents: Tensor) -> Tensor:
         """Images `[n 3 H W]` of latents `[n 1+l c]`: ws = w + delta."""
-        return self._generators[name].synthesize(latents[:, :1] + latents[:, 1:])
+        return self._generators[name].synthesise(latents[:, :1] + latents[:, 1:])
 
     def _paint(self, name: str, slots: list[_Slot]) -> Tensor:
         with torch.no_grad():

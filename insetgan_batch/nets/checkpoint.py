@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 
 from insetgan_batch.errors import CheckpointError, one_line
-from insetgan_batch.nets.stylegan2 import Architecture, Generator
+from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 
 _HEADER_KEY = "insetgan_batch"
 _FORMAT = 1
@@ -28,7 +28,7 @@ _FORMAT = 1
 class Checkpoint:
     """A generator as it was read. sha256: of the whole file, hexadecimal."""
 
-    generator: Generator
+    network: StyleGAN2
     about: dict[str, Any]
     sha256: str
 
@@ -45,7 +45,7 @@ def load(path: Path) -> Checkpoint:
 def parse(data: bytes, name: str) -> Checkpoint:
     """A generator from the bytes of a file; `name` stands for it in a `CheckpointError`.
 
-    The weights are fixed (`Generator.freeze`) and live on the CPU, float32.
+    The weights are fixed (`StyleGAN2.freeze`) and live on the CPU, float32.
     """
     try:
         tensors = safetensors.torch.load(data)
@@ -61,7 +61,7 @@ def parse(data: bytes, name: str) -> Checkpoint:
         fields["base"], fields["channels"] = tuple(fields["base"]), tuple(fields["channels"])
         architecture = Architecture(**fields)
         with torch.device("meta"):  # shapes without memory: a header may ask for terabytes
-            outline = Generator(architecture)
+            outline = StyleGAN2(architecture)
     except (KeyError, TypeError, ValueError, RuntimeError) as err:
         raise CheckpointError(
             f"{name}: the header's architecture is not valid: {one_line(err)}"
@@ -72,12 +72,12 @@ def parse(data: bytes, name: str) -> Checkpoint:
         raise CheckpointError(
             f"{name}: the tensors do not fit the header: {one_line(err)}"
         ) from err
-    generator = Generator(architecture)
+    generator = StyleGAN2(architecture)
     generator.load_state_dict(tensors)
     return Checkpoint(generator.freeze(), header.get("about", {}), hashlib.sha256(data).hexdigest())
 
 
-def save(path: Path, generator: Generator, about: dict[str, Any]) -> str:
+def save(path: Path, generator: StyleGAN2, about: dict[str, Any]) -> str:
     """Write a generator with where it comes from; returns the file's sha256. Never leaves half a
     file.
     """

@@ -22,7 +22,7 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-class FrozenGenerator:
+class Generator:
     """One generator with fixed weights on one device.
 
     sha256: of its file. height, width: of its images in pixels. w_avg: `[c]`.
@@ -30,8 +30,8 @@ class FrozenGenerator:
 
     def __init__(self, source: checkpoint.Checkpoint, device: torch.device) -> None:
         # Convolutions with few channels are about a third faster in this layout on a CPU.
-        self._network = source.generator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        architecture = source.generator.architecture
+        self._network = source.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        architecture = source.network.architecture
         if architecture.image_channels != 3:
             raise CheckpointError(f"found {architecture.image_channels} image channels, expected 3")
         self.sha256 = source.sha256
@@ -42,7 +42,7 @@ class FrozenGenerator:
         self.w_avg: Tensor = self._network.mapping.w_avg
 
     @classmethod
-    def load(cls, path: Path, device: torch.device) -> FrozenGenerator:
+    def load(cls, path: Path, device: torch.device) -> Generator:
         """Read a file of weights; raises `CheckpointError`."""
         return cls(checkpoint.load(path), device)
 
@@ -56,7 +56,7 @@ class FrozenGenerator:
         truncated: Tensor = self.w_avg + psi * (w - self.w_avg)
         return truncated
 
-    def synthesize(self, ws: Tensor) -> Tensor:
+    def synthesise(self, ws: Tensor) -> Tensor:
         """Images `[n 3 H W]`, nominally in -1..1, from ws `[n l c]`; differentiable in ws."""
         image: Tensor = self._network.synthesis(ws)
         return image
@@ -65,4 +65,4 @@ class FrozenGenerator:
         """Images `[n 3 H W]` of seeds, without gradients."""
         w = self.seeds_to_w(seeds, psi)
         with torch.no_grad():
-            return self.synthesize(w[:, None].expand(-1, self.num_ws, -1))
+            return self.synthesise(w[:, None].expand(-1, self.num_ws, -1))

@@ -81,7 +81,7 @@ class Architecture:
         return self.resolutions[-1]
 
 
-class Generator(nn.Module):
+class StyleGAN2(nn.Module):
     """Mapping and synthesis under the names that checkpoints use; `mapping.w_avg` is `[c]`."""
 
     def __init__(self, architecture: Architecture) -> None:
@@ -90,7 +90,7 @@ class Generator(nn.Module):
         self.mapping = Mapping(architecture)
         self.synthesis = Synthesis(architecture)
 
-    def freeze(self) -> Generator:
+    def freeze(self) -> StyleGAN2:
         """Fix the weights: no gradients, and the kernels are computed once. Returns itself, in eval
         mode.
         """

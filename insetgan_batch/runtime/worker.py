@@ -53,7 +53,7 @@ from insetgan_batch.nets.detector import (
     FaceDetector,
     FixedBox,
 )
-from insetgan_batch.nets.generator import FrozenGenerator, best_device
+from insetgan_batch.nets.generator import Generator, best_device
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.records import Lease, Outcome, Source, Status
 from insetgan_batch.runtime.failures import reason_code
@@ -88,7 +88,7 @@ class Worker:
         if self._device.type == "cpu":
             torch.set_num_threads(config.cores_per_actor)
         self._generators = {
-            name: FrozenGenerator(checkpoint.parse(read_weights(model), model), self._device)
+            name: Generator(checkpoint.parse(read_weights(model), model), self._device)
             for name, model in ({CANVAS: config.canvas} | config.insets).items()
         }
         self._perceptual = _load_perceptual(config, self._device)
@@ -178,7 +178,7 @@ class Worker:
         if source.kind == "image":
             return latents, _read_reference(str(source.value), generator)
         with torch.no_grad():
-            return latents, generator.synthesize((latents[:1] + latents[1:])[None])[0]
+            return latents, generator.synthesise((latents[:1] + latents[1:])[None])[0]
 
     # ---- an item leaves ------------------------------------------------------------------------
 
@@ -325,7 +325,7 @@ def _loss_table(finished: Finished) -> results.LossTable:
     )
 
 
-def _read_reference(uri: str, generator: FrozenGenerator) -> Tensor:
+def _read_reference(uri: str, generator: Generator) -> Tensor:
     """An image of any size as the generator's own size, `[3 H W]` in -1..1."""
     try:
         with Image.open(io.BytesIO(_read_input(uri))) as picture:

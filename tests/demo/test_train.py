@@ -88,7 +88,7 @@ def test_an_exported_generator_has_its_average_and_says_where_it_comes_from(
     read = checkpoint.load(path)
     assert read.sha256 == sha256
     assert read.about == {"name": "tiny"}
-    assert read.generator.mapping.w_avg.abs().sum() > 0
+    assert read.network.mapping.w_avg.abs().sum() > 0
 
 
 def test_the_head_weighs_three_times_as_much_and_the_mean_stays_one() -> None:

@@ -23,7 +23,7 @@ from insetgan_batch.inset.objective import term_weights
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, Start, State
 from insetgan_batch.nets.detector import Detector, FixedBox
-from insetgan_batch.nets.generator import FrozenGenerator
+from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture
 from tests.conftest import frozen
@@ -65,7 +65,7 @@ class Scripted:
 class Bench:
     """Makes optimizers and starts of the two tiny generators."""
 
-    generators: dict[str, FrozenGenerator]
+    generators: dict[str, Generator]
     perceptual: Perceptual
 
     def optimizer(
@@ -96,7 +96,7 @@ class Bench:
 
     def paint(self, name: str, latents: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.generators[name].synthesize((latents[:1] + latents[1:])[None])[0]
+            return self.generators[name].synthesise((latents[:1] + latents[1:])[None])[0]
 
     def finish(self, *starts: Start, recipe: Recipe = RECIPE) -> dict[str, Finished]:
         """Run these items together until all have left."""
@@ -117,9 +117,7 @@ def run_until_empty(optimizer: SlotOptimizer) -> dict[str, Finished]:
 
 
 @pytest.fixture(scope="session")
-def bench(
-    tiny_canvas: FrozenGenerator, tiny_face: FrozenGenerator, perceptual: Perceptual
-) -> Bench:
+def bench(tiny_canvas: Generator, tiny_face: Generator, perceptual: Perceptual) -> Bench:
     return Bench({"canvas": tiny_canvas, "face": tiny_face}, perceptual)
 
 

@@ -61,24 +61,24 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
     digest = checkpoint.save(path, generator, {"name": "small", "steps": 3})
     loaded = checkpoint.load(path)
-    assert loaded.generator.architecture == SMALL
+    assert loaded.network.architecture == SMALL
     assert loaded.about == {"name": "small", "steps": 3}
     assert loaded.sha256 == digest == hashlib.sha256(path.read_bytes()).hexdigest()
     for key, tensor in generator.state_dict().items():
-        assert torch.equal(loaded.generator.state_dict()[key], tensor)
+        assert torch.equal(loaded.network.state_dict()[key], tensor)
     ws = torch.randn(1, SMALL.num_ws, SMALL.w_dim)
-    assert torch.equal(loaded.generator.synthesis(ws), generator.freeze().synthesis(ws))
+    assert torch.equal(loaded.network.synthesis(ws), generator.freeze().synthesis(ws))
 
 
 def test_a_loaded_generator_stands_still() -> None:
-    generator = checkpoint.parse(GOOD, "small").generator
+    generator = checkpoint.parse(GOOD, "small").network
     assert not any(p.requires_grad for p in generator.parameters())
     assert {p.dtype for p in generator.parameters()} == {torch.float32}
 
 
 def test_half_precision_files_load_as_float32() -> None:
     halves = {key: tensor.half() for key, tensor in tensors().items()}
-    generator = checkpoint.parse(file_of(HEADER, halves), "small").generator
+    generator = checkpoint.parse(file_of(HEADER, halves), "small").network
     assert {p.dtype for p in generator.parameters()} == {torch.float32}
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from insetgan_batch.nets.stylegan2 import Architecture, Generator
+from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 from tests.conftest import random_generator
 
 Weights = dict[str, Tensor]
@@ -26,7 +26,7 @@ def architecture(base: tuple[int, int] = (4, 2), clamp: float | None = None) -> 
     return Architecture(base, (5, 4, 6, 3), z_dim=6, w_dim=7, mapping_layers=3, conv_clamp=clamp)
 
 
-def random_ws(generator: Generator, count: int = 3, seed: int = 7) -> Tensor:
+def random_ws(generator: StyleGAN2, count: int = 3, seed: int = 7) -> Tensor:
     shape = (count, generator.architecture.num_ws, generator.architecture.w_dim)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -34,7 +34,7 @@ def random_ws(generator: Generator, count: int = 3, seed: int = 7) -> Tensor:
 # The equations
 
 
-def map_literally(generator: Generator, z: Tensor) -> Tensor:
+def map_literally(generator: StyleGAN2, z: Tensor) -> Tensor:
     weights = {key: value.double() for key, value in generator.state_dict().items()}
     rate = generator.architecture.mapping_lr_multiplier
     x = z.double() / (z.double().square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
@@ -44,7 +44,7 @@ def map_literally(generator: Generator, z: Tensor) -> Tensor:
     return x
 
 
-def paint_literally(generator: Generator, ws: Tensor, blocks: int | None = None) -> Tensor:
+def paint_literally(generator: StyleGAN2, ws: Tensor, blocks: int | None = None) -> Tensor:
     weights = {key: value.double() for key, value in generator.state_dict().items()}
     heights = [height for height, _ in generator.architecture.resolutions][:blocks]
     clamp = generator.architecture.conv_clamp or math.inf

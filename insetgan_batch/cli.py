@@ -168,7 +168,7 @@ def status(
 @app.command()
 @_explained
 def generate(
-    model: Annotated[str, typer.Option(help="demo/canvas, demo/face, or a file of weights.")],
+    model: Annotated[str, typer.Option(help="demo:canvas, demo:face, a path or a URI.")],
     out: Annotated[Path, typer.Option(help="Directory for the images.")],
     seeds: Annotated[str, typer.Option(help="Like 0-15,20.")] = "0-15",
     psi: Annotated[float, typer.Option(min=0, max=1, help="Truncation: 1 none, 0 average.")] = 0.7,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,8 @@ from pydantic.dataclasses import dataclass
 from insetgan_batch.errors import BadInputError, ConfigError, one_line
 
 _STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
-DEMO_PREFIX = "demo/"
+DEMO_PREFIX = "demo:"
+DEMO_MODELS = ("canvas", "face")
 STAGE_ALEXNET = (
     'python -c "import torch, torchvision;'
     " torch.save(torchvision.models.alexnet(weights='DEFAULT').state_dict(), 'alexnet.pth')\""
@@ -126,8 +128,9 @@ class Recipe:
                 f"recipe.min_rounds is {self.min_rounds}, expected at most"
                 f" recipe.max_rounds ({self.max_rounds})"
             )
-        if "canvas" in self.insets:
-            raise ValueError("recipe.insets has `canvas`, the name of the whole; choose another")
+        for name in ("canvas", "perceptual"):
+            if name in self.insets:
+                raise ValueError(f"recipe.insets has `{name}`, which is taken; choose another name")
         absent = {"canvas.face": self.canvas.face}
         absent |= {f"insets.{name}.body": player.body for name, player in self.insets.items()}
         for name, weights in absent.items():
@@ -167,17 +170,18 @@ DetectorChoice = Annotated[
 class RunConfig:
     """One run: which generators, which recipe, and how much of the machine."""
 
-    # `demo/canvas`, or a path or URI of a generator saved by this package.
-    canvas: str = "demo/canvas"
+    # `demo:canvas`, or a path or URI of a generator's file; `#sha256=<64 digits>` behind it says
+    # which file it has to be.
+    canvas: str = "demo:canvas"
     # The same for each inset of the recipe, by its name.
-    insets: dict[str, str] = dataclasses.field(default_factory=lambda: {"face": "demo/face"})
+    insets: dict[str, str] = dataclasses.field(default_factory=lambda: {"face": "demo:face"})
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
     # "mtcnn" finds faces. Without a detector: "manifest" takes the columns `<generator>_box`, and
     # `{fixed: {canvas: [...], face: [...]}}` one box for all; regions then stay where they are.
     detector: DetectorChoice = "mtcnn"
-    # Path of torchvision's alexnet state dict, or "random". Left out, it is random for the demo's
-    # generators, and an error for real ones: random features would spoil results that cost real
-    # money.
+    # Path or URI of torchvision's alexnet state dict, or "random". Left out, it is random for the
+    # demo's generators, and an error for real ones: random features would spoil results that cost
+    # real money.
     perceptual: str | None = None
     # Items side by side in one actor.
     slots: Count = 4
@@ -201,6 +205,12 @@ class RunConfig:
                 f"detector.fixed has {sorted(self.detector.fixed)}, expected one box for each of"
                 f" {sorted(generators)}"
             )
+        for name, model in self.models.items():
+            try:
+                split_model(model)
+            except ValueError as err:
+                key = f"insets.{name}" if name in self.insets else name
+                raise ValueError(f"{key} is {err}") from err
         if self.perceptual is None and not self._uses_only_demo_generators:
             raise ValueError(
                 "perceptual is missing, and these are not the demo's generators; stage AlexNet's"
@@ -210,12 +220,33 @@ class RunConfig:
 
     @property
     def perceptual_trunk(self) -> str | None:
-        """Path of the trunk's weights, None for random ones."""
+        """The file of the trunk's weights, None for random ones."""
         return None if self.perceptual == "random" else self.perceptual
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Every file of weights, by the names that `run.json` gives them."""
+        trunk = self.perceptual_trunk
+        perceptual = {} if trunk is None else {"perceptual": trunk}
+        return {"canvas": self.canvas} | self.insets | perceptual
 
     @property
     def _uses_only_demo_generators(self) -> bool:
         return all(name.startswith(DEMO_PREFIX) for name in (self.canvas, *self.insets.values()))
+
+
+def split_model(model: str) -> tuple[str, str | None]:
+    """(where a model's file is, the sha256 that it must have) of `<where>[#sha256=<64 digits>]`.
+
+    Raises `ValueError` for a demo model that there is not, and for a sha256 that is none.
+    """
+    where, mark, digits = model.partition("#sha256=")
+    if mark and not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
+        raise ValueError(f"{model!r}, expected 64 hexadecimal digits after `#sha256=`")
+    demo_models = [f"{DEMO_PREFIX}{name}" for name in DEMO_MODELS]
+    if where.startswith(DEMO_PREFIX) and where not in demo_models:
+        raise ValueError(f"{model!r}, expected one of the demo's: {', '.join(demo_models)}")
+    return where, digits.lower() or None
 
 
 def load(path: Path) -> RunConfig:

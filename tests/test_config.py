@@ -18,11 +18,13 @@ from insetgan_batch.config import (
     RunConfig,
     parse,
     recipe_for_item,
+    split_model,
     to_fields,
 )
 from insetgan_batch.errors import BadInputError, ConfigError
 
 REAL = {"canvas": "s3://weights/body.safetensors", "insets": {"face": "face.safetensors"}}
+SHA256 = "0123456789abcdef" * 4
 BOXES = {"fixed": {"canvas": [8, 8, 20, 24], "face": [8, 8, 24, 28]}}
 
 
@@ -46,7 +48,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def test_an_empty_file_is_the_demo(tmp_path: Path) -> None:
     assert config.load(written(tmp_path, "")) == parse({}, "run.yaml") == RunConfig()
-    assert RunConfig().canvas == "demo/canvas"
+    assert RunConfig().canvas == "demo:canvas"
     assert RunConfig().perceptual_trunk is None
 
 
@@ -133,6 +135,34 @@ def test_a_trunk_or_an_explicit_random_is_accepted() -> None:
     assert parse({**REAL, "perceptual": "random"}, "run.yaml").perceptual_trunk is None
 
 
+def test_the_demos_generators_are_the_demos_with_their_sha256_too() -> None:
+    assert parse({"canvas": f"demo:canvas#sha256={SHA256}"}, "run.yaml").perceptual_trunk is None
+    assert "perceptual is missing" in mistakes_in({"canvas": f"demo/canvas#sha256={SHA256}"})[0]
+
+
+def test_a_trunk_without_a_name_is_not_a_random_one() -> None:
+    assert parse({**REAL, "perceptual": ""}, "run.yaml").models["perceptual"] == ""
+
+
+# Models
+
+
+def test_models_are_all_files_of_weights() -> None:
+    assert RunConfig().models == {"canvas": "demo:canvas", "face": "demo:face"}
+    assert parse({**REAL, "perceptual": "alexnet.pth"}, "run.yaml").models == {
+        "canvas": "s3://weights/body.safetensors",
+        "face": "face.safetensors",
+        "perceptual": "alexnet.pth",
+    }
+
+
+@pytest.mark.parametrize("where", ["demo:face", "a b#c.pkl", "file:///a%23b", "s3://bucket/a#b"])
+def test_a_model_may_say_which_file_it_is(where: str) -> None:
+    assert split_model(where) == (where, None)
+    assert split_model(f"{where}#sha256={SHA256}") == (where, SHA256)
+    assert split_model(f"{where}#sha256={SHA256.upper()}") == (where, SHA256)
+
+
 # Mistakes
 
 
@@ -192,7 +222,7 @@ def test_a_mistake_is_one_line_with_its_key_and_a_hint(fields: object, line: str
             "recipe.min_rounds is 5, expected at most recipe.max_rounds (4)",
         ),
         (
-            {"insets": {"face": "demo/face", "shoes": "demo/face"}},
+            {"insets": {"face": "demo:face", "shoes": "demo:face"}},
             "insets has ['face', 'shoes'], but recipe `montage` has ['face']",
         ),
         ({"insets": {}}, "insets has [], but recipe `montage` has ['face']"),
@@ -202,8 +232,28 @@ def test_a_mistake_is_one_line_with_its_key_and_a_hint(fields: object, line: str
             "recipe.insets.face.body has a weight",
         ),
         (
-            {"insets": {"canvas": "demo/face"}, "recipe": {"insets": {"canvas": {"steps": 3}}}},
+            {"insets": {"canvas": "demo:face"}, "recipe": {"insets": {"canvas": {"steps": 3}}}},
             "recipe.insets has `canvas`",
+        ),
+        (
+            {"insets": {"perceptual": "x"}, "recipe": {"insets": {"perceptual": {"steps": 3}}}},
+            "recipe.insets has `perceptual`",
+        ),
+        (
+            {"canvas": "demo:nonsense"},
+            "canvas is 'demo:nonsense', expected one of the demo's: demo:canvas, demo:face",
+        ),
+        (
+            {"insets": {"face": f"demo:faces#sha256={SHA256}"}},
+            f"insets.face is 'demo:faces#sha256={SHA256}', expected one of the demo's",
+        ),
+        (
+            {"insets": {"face": f"demo:face#sha256={SHA256[:-1]}"}},
+            f"insets.face is 'demo:face#sha256={SHA256[:-1]}', expected 64 hexadecimal digits",
+        ),
+        (
+            {"perceptual": "alexnet.pth#sha256="},
+            "perceptual is 'alexnet.pth#sha256=', expected 64 hexadecimal digits",
         ),
         (
             {"detector": {"fixed": {"canvas": [0, 0, 9, 9]}}},

@@ -40,6 +40,7 @@ DOORS = {
     "ray": {"runtime/actor.py", "runtime/cluster.py"},
     "boto3": {"data/storage.py"},
     "botocore": {"data/storage.py"},
+    "s3transfer": {"data/storage.py"},
     "pyarrow": {"data/"},
     "torch": {"nets/", "inset/", "demo/", "runtime/worker.py"},
     "torchvision": {"nets/"},
@@ -200,7 +201,9 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("module", ["insetgan_batch.cli", "insetgan_batch.config"])
+@pytest.mark.parametrize(
+    "module", ["insetgan_batch.cli", "insetgan_batch.config", "insetgan_batch.data.models"]
+)
 def test_importing_it_imports_nothing_heavy(module: str) -> None:
     heavy = {"torch", "torchvision", "ray", "pyarrow", "boto3", "lpips", "facenet_pytorch"}
     code = f"import sys, {module}; print(*sys.modules)"

@@ -31,6 +31,13 @@ _KNOWN = "a path, file:///absolute/directory, s3://bucket/prefix or memory://nam
 _TEMPORARY = ".insetgan-tmp-"  # never a key: what a machine that died half-way leaves behind
 
 
+class Writable(Protocol):
+    """What `Storage.read_into` needs of a file."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take the next bytes."""
+
+
 class Storage(Protocol):
     """Named bytes. Every method raises `StorageError` when the store cannot do what is asked."""
 
@@ -38,6 +45,13 @@ class Storage(Protocol):
 
     def get(self, key: str) -> bytes:
         """The whole object; `NotFoundError` if there is none."""
+
+    def read_into(self, key: str, file: Writable) -> None:
+        """Write the object to `file`, from its first byte to its last, a part in memory at a time.
+
+        `NotFoundError` if there is none. When it fails half-way, `file` holds half of it; an
+        `OSError` of `file` comes through as it is.
+        """
 
     def put(self, key: str, data: bytes) -> None:
         """Write or replace the object; a reader sees all of the old one or all of the new one."""
@@ -72,20 +86,32 @@ def open_storage(uri: str) -> Storage:
 
 def locate(uri: str) -> tuple[Storage, str]:
     """The store that holds one object, and its key there, for the URI of the object itself."""
-    scheme, rest = _parse(uri)
-    if scheme == "file":
-        path = Path(rest).absolute()
+    if path := local_path(uri):
         return LocalStorage(path.parent), _checked(path.name)
+    scheme, rest = _parse(uri)
     parent, _, name = rest.rpartition("/")
     if not parent or not name:
         raise StorageError(f"{scheme}://{rest} names no object: expected {scheme}://name/key")
     return open_storage(f"{scheme}://{parent}"), _checked(name)
 
 
+def local_path(uri: str) -> Path | None:
+    """Where the object is on this machine's disk; None for one that is in a store."""
+    scheme, rest = _parse(uri)
+    return Path(rest).absolute() if scheme == "file" else None
+
+
 def read_uri(uri: str) -> bytes:
     """The bytes of the object at `uri`; `NotFoundError` if there is none."""
     storage, key = locate(uri)
     return storage.get(key)
+
+
+def disk_error(where: str, verb: str, err: OSError) -> StorageError:
+    """What the file system said, in one line with what to do."""
+    kind = RefusedError if err.errno in _REFUSED_ERRNO else StorageError
+    advice = _ADVICE_ERRNO.get(err.errno or 0, "check the directory")
+    return kind(f"{where}: cannot {verb}: {err.strerror or err}; {advice}")
 
 
 def conditional_writes_work(storage: Storage) -> bool:
@@ -113,12 +139,20 @@ class LocalStorage:
 
     def get(self, key: str) -> bytes:
         """See `Storage.get`."""
-        try:
+        with self._reading(key):
             return self._path(key).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as err:
-            raise NotFoundError(f"{self.uri}/{key}: there is no such file") from err
-        except OSError as err:
-            raise self._failed("read", key, err) from err
+
+    def read_into(self, key: str, file: Writable) -> None:
+        """See `Storage.read_into`."""
+        with self._reading(key):
+            source = self._path(key).open("rb")
+        with source:
+            while True:
+                with self._reading(key):
+                    part = source.read(_PART_BYTES)
+                if not part:
+                    return
+                file.write(part)
 
     def put(self, key: str, data: bytes) -> None:
         """See `Storage.put`."""
@@ -167,6 +201,15 @@ class LocalStorage:
         return self.root / _checked(key)
 
     @contextlib.contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as err:
+            raise NotFoundError(f"{self.uri}/{key}: there is no such file") from err
+        except OSError as err:
+            raise self._failed("read", key, err) from err
+
+    @contextlib.contextmanager
     def _written(self, key: str, data: bytes) -> Iterator[tuple[Path, Path]]:
         """(a temporary file that holds the bytes, the path it is for)."""
         path = self._path(key)
@@ -205,9 +248,7 @@ class LocalStorage:
                 yield below + name
 
     def _failed(self, verb: str, key: str, err: OSError) -> StorageError:
-        kind = RefusedError if err.errno in _REFUSED_ERRNO else StorageError
-        advice = _ADVICE_ERRNO.get(err.errno or 0, "check the directory")
-        return kind(f"{self.uri}/{key}: cannot {verb}: {err.strerror or err}; {advice}")
+        return disk_error(f"{self.uri}/{key}", verb, err)
 
 
 class MemoryStorage:
@@ -224,6 +265,10 @@ class MemoryStorage:
             return self._objects[self._prefix + _checked(key)]
         except KeyError as err:
             raise NotFoundError(f"{self.uri}/{key}: there is no such object") from err
+
+    def read_into(self, key: str, file: Writable) -> None:
+        """See `Storage.read_into`."""
+        file.write(self.get(key))
 
     def put(self, key: str, data: bytes) -> None:
         """See `Storage.put`."""
@@ -281,6 +326,21 @@ class S3Storage:
             answer = self._client.get_object(**self._object(key))
             data: bytes = answer["Body"].read()
             return data
+
+    def read_into(self, key: str, file: Writable) -> None:
+        """See `Storage.read_into`; parts side by side, each tried again when its stream breaks."""
+        from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
+
+        where = self._object(key)
+        try:
+            with self._translated(key):
+                self._client.download_fileobj(**where, Fileobj=_InOrder(file))
+        except RetriesExceededError as err:
+            raise self._unanswered(key, err.last_exception) from err
+        except S3DownloadFailedError as err:
+            raise StorageError(
+                f"{self.uri}/{key}: the object was replaced while it was read; try again"
+            ) from err
 
     def put(self, key: str, data: bytes) -> None:
         """See `Storage.put`."""
@@ -380,6 +440,13 @@ class S3Storage:
         )
 
 
+class _InOrder:
+    """A file that cannot seek: into any other boto3 writes the parts as they arrive."""
+
+    def __init__(self, file: Writable) -> None:
+        self.write = file.write
+
+
 class _NoConditionalWritesError(RefusedError):
     """The store cannot write an object on the condition that there is none."""
 
@@ -387,6 +454,7 @@ class _NoConditionalWritesError(RefusedError):
 _MEMORY: dict[str, dict[str, bytes]] = {}
 _MEMORY_LOCK = threading.Lock()
 _RACERS = 8
+_PART_BYTES = 1024 * 1024
 _CONFLICT_PAUSES_S = (0.0, 0.1, 0.4, 1.6)  # S3 says 409 while another write of the key is in flight
 _S3_ATTEMPTS = 6  # botocore's 3 are few for a run of days; AWS_MAX_ATTEMPTS is heard
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}

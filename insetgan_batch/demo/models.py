@@ -1,6 +1,6 @@
 """The demo generators: their architectures, where their weights are, and how they were taught.
 
-`demo/canvas` paints a whole person, 256x128; `demo/face` paints a head, 128x128. Both read the same
+`demo:canvas` paints a whole person, 256x128; `demo:face` paints a head, 128x128. Both read the same
 z, so that canvas seed 5 and face seed 5 are the same person.
 """
 
@@ -10,6 +10,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from insetgan_batch.data.models import demo_path
 from insetgan_batch.demo.person import Z_DIM
 from insetgan_batch.nets.stylegan2 import Architecture
 
@@ -106,5 +107,5 @@ MODELS = {model.name: model for model in (CANVAS, FACE)}
 
 
 def weights_path(name: str) -> Path:
-    """The weights of a demo generator that ship with the package."""
-    return Path(__file__).parent / f"{name}.safetensors"
+    """Where training leaves the weights of a demo generator, and everybody else finds them."""
+    return demo_path(name)

@@ -15,14 +15,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from insetgan_batch import __version__
 from insetgan_batch import config as configuration
 from insetgan_batch.config import RunConfig
-from insetgan_batch.data import manifest
+from insetgan_batch.data import manifest, models
 from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.models import Model
 from insetgan_batch.data.storage import conditional_writes_work, open_storage, read_uri
 from insetgan_batch.errors import ConfigError, InsetGanError
 from insetgan_batch.records import Item, Outcome
@@ -31,7 +31,7 @@ from insetgan_batch.runtime import cluster
 from insetgan_batch.runtime.actor import Answer, Crew
 from insetgan_batch.runtime.failures import Caps, FailureClass, classify, reason_code
 from insetgan_batch.runtime.leases import Decision, Ledger
-from insetgan_batch.runtime.worker import Served, read_weights
+from insetgan_batch.runtime.worker import Served
 
 # Items that the ledger holds in advance, per actor: enough to fill its slots again and again.
 _QUEUE_PER_ACTOR = 64
@@ -96,7 +96,8 @@ def run(
     started_at = time.monotonic()
     total = _check_manifest(config, manifest_uri)
     store = _open_store(out_uri, config)
-    stored = store.open_run(_run_record(config, manifest_uri, total, run_id))
+    weights = {name: models.fetch(model) for name, model in config.models.items()}
+    stored = store.open_run(_run_record(config, weights, manifest_uri, total, run_id))
     epoch = store.take_epoch()
     committed = store.committed()
     quarantined = store.quarantined().keys() - committed
@@ -113,7 +114,7 @@ def run(
             _log.warning("LPIPS compares random features: fine for the demo, not for real models")
         with cluster.connected():
             room = cluster.room(config, tally.left)
-            crew = Crew(_placed(config), store.storage.uri, stored["run_id"], room)
+            crew = Crew(_placed(config, weights), store.storage.uri, stored["run_id"], room)
             try:
                 _Shift(store, ledger, crew, items, tally, on_progress).work()
             finally:
@@ -325,20 +326,17 @@ def _check_manifest(config: RunConfig, manifest_uri: str) -> int:
     return rows
 
 
-def _placed(config: RunConfig) -> RunConfig:
-    """The same with absolute paths: actors need not share the driver's working directory."""
-    trunk = config.perceptual_trunk
+def _placed(config: RunConfig, weights: dict[str, Model]) -> RunConfig:
+    """The same for actors anywhere: they need not share the driver's working directory, and may
+    find other files than it did, so each model has its absolute name and its sha256.
+    """
+    names = {name: model.name for name, model in weights.items()}
     return dataclasses.replace(
         config,
-        canvas=_absolute(config.canvas),
-        insets={name: _absolute(model) for name, model in config.insets.items()},
-        perceptual=_absolute(trunk) if trunk else config.perceptual,
+        canvas=names["canvas"],
+        insets={name: names[name] for name in config.insets},
+        perceptual=names.get("perceptual", config.perceptual),
     )
-
-
-def _absolute(place: str) -> str:
-    is_path = "://" not in place and not place.startswith(configuration.DEMO_PREFIX)
-    return str(Path(place).absolute()) if is_path else place
 
 
 def _open_store(out_uri: str, config: RunConfig) -> RunStore:
@@ -353,7 +351,11 @@ def _open_store(out_uri: str, config: RunConfig) -> RunStore:
 
 
 def _run_record(
-    config: RunConfig, manifest_uri: str, items: int, run_id: str | None
+    config: RunConfig,
+    weights: dict[str, Model],
+    manifest_uri: str,
+    items: int,
+    run_id: str | None,
 ) -> dict[str, Any]:
     """What run.json holds.
 
@@ -361,23 +363,16 @@ def _run_record(
     """
     now = datetime.now(UTC)
     fields = configuration.to_fields(config)
-    models = {"canvas": config.canvas} | config.insets
-    weights = {name: read_weights(model) for name, model in models.items()}
-    if config.perceptual_trunk:
-        weights["perceptual"] = read_weights(config.perceptual_trunk)
+    sha256 = hashlib.sha256(read_uri(manifest_uri)).hexdigest()
     return {
         "run_id": run_id or f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}",
         "configuration": {k: v for k, v in fields.items() if k not in _MACHINE_SETTINGS}
-        | {"manifest": {"sha256": _sha256(read_uri(manifest_uri)), "items": items}},
+        | {"manifest": {"sha256": sha256, "items": items}},
         "machine": {k: fields[k] for k in _MACHINE_SETTINGS},
-        "weights": {name: _sha256(data) for name, data in weights.items()},
+        "weights": {name: model.sha256 for name, model in weights.items()},
         "code_version": __version__,
         "created_at": now.isoformat(timespec="seconds"),
     }
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _last_line(error: Exception) -> str:

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from insetgan_batch.data import models
 from insetgan_batch.inset.images import to_pixels
-from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.generator import Generator, best_device
-from insetgan_batch.runtime.worker import read_weights
 
 _BATCH = 16
 
@@ -23,7 +22,7 @@ def generate(model: str, seeds: Sequence[int], psi: float, out: Path) -> Iterato
 
     psi: truncation, 1 untouched, 0 the average. Raises `CheckpointError`, `StorageError`.
     """
-    generator = Generator(checkpoint.parse(read_weights(model), model), best_device())
+    generator = Generator.load(models.fetch(model).path, best_device())
     out.mkdir(parents=True, exist_ok=True)
     pictures: list[np.ndarray] = []
     for first in range(0, len(seeds), _BATCH):

@@ -16,7 +16,6 @@ import io
 import logging
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,14 +27,12 @@ from torch import Tensor
 
 from insetgan_batch import __version__
 from insetgan_batch.boxes import Box
-from insetgan_batch.config import DEMO_PREFIX, FixedBoxes, Recipe, RunConfig, recipe_for_item
-from insetgan_batch.data import manifest, results
+from insetgan_batch.config import FixedBoxes, Recipe, RunConfig, recipe_for_item
+from insetgan_batch.data import manifest, models, results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage, read_uri
-from insetgan_batch.demo.models import weights_path
 from insetgan_batch.errors import (
     BadInputError,
-    CheckpointError,
     ItemError,
     NotFoundError,
     RefusedError,
@@ -45,7 +42,6 @@ from insetgan_batch.inset import compose, images
 from insetgan_batch.inset.objective import CANVAS
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, Start, State
-from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_CANVAS,
     SMALLEST_FACE_OF_INSET,
@@ -88,7 +84,7 @@ class Worker:
         if self._device.type == "cpu":
             torch.set_num_threads(config.cores_per_actor)
         self._generators = {
-            name: Generator(checkpoint.parse(read_weights(model), model), self._device)
+            name: Generator.load(models.fetch(model).path, self._device)
             for name, model in ({CANVAS: config.canvas} | config.insets).items()
         }
         self._perceptual = _load_perceptual(config, self._device)
@@ -242,19 +238,6 @@ class Worker:
         )
 
 
-def read_weights(model: str) -> bytes:
-    """The file of a generator: `demo/<name>` ships with the package, else a path or URI.
-
-    Raises `CheckpointError` where there is none, and `StorageError`.
-    """
-    if model.startswith(DEMO_PREFIX):
-        model = str(weights_path(model.removeprefix(DEMO_PREFIX)))
-    try:
-        return read_uri(model)
-    except NotFoundError as err:
-        raise CheckpointError(str(err)) from err
-
-
 def summarize(finished: Finished, seconds: float) -> dict[str, Any]:
     """What the commit says of an item: seam (levels of 0..255) before and after, final losses,
     boxes.
@@ -379,7 +362,7 @@ def _detectors(config: RunConfig, device: torch.device) -> dict[str, Detector]:
 
 def _load_perceptual(config: RunConfig, device: torch.device) -> Perceptual:
     trunk = config.perceptual_trunk
-    return Perceptual(Path(trunk) if trunk else None).to(device)
+    return Perceptual(None if trunk is None else models.fetch(trunk).path).to(device)
 
 
 def _outcome(lease: Lease, status: Status, error: Exception | None = None) -> Outcome:

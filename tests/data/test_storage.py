@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
+import io
 import os
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from insetgan_batch.data.storage import (
     MemoryStorage,
     Storage,
     conditional_writes_work,
+    local_path,
     locate,
     open_storage,
     read_uri,
@@ -70,9 +73,42 @@ def test_put_replaces(storage: Storage) -> None:
 @pytest.mark.parametrize("key", ["a", "a/b", "there/below"])
 def test_missing_key_is_not_found(storage: Storage, key: str) -> None:
     storage.put("there", b"")
-    with pytest.raises(NotFoundError, match=key):
-        storage.get(key)
+    file = io.BytesIO()
+    for read in (lambda: storage.get(key), lambda: storage.read_into(key, file)):
+        with pytest.raises(NotFoundError, match=key):
+            read()
     assert not storage.exists(key)
+    assert file.getvalue() == b""
+
+
+class Onward(io.BytesIO):
+    """Could seek, but does not like to."""
+
+    def seek(self, *_: int) -> int:
+        raise AssertionError("the bytes do not come in their order")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00\xff\n", bytes(range(251)) * 80_000])
+def test_object_of_any_size_is_read_into_a_file_from_first_to_last(
+    storage: Storage, data: bytes
+) -> None:
+    storage.put("weights/body.safetensors", data)
+    file = Onward()
+    storage.read_into("weights/body.safetensors", file)
+    assert file.getvalue() == data
+
+
+class Full:
+    """A file on a disk without space."""
+
+    def write(self, data: bytes, /) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_error_of_the_file_is_not_blamed_on_the_store(storage: Storage) -> None:
+    storage.put("a", b"1")
+    with pytest.raises(OSError, match="No space left"):
+        storage.read_into("a", Full())
 
 
 def test_folder_is_not_an_object(storage: Storage) -> None:
@@ -133,6 +169,9 @@ def test_uri_of_an_object_is_read_and_located(storage: Storage) -> None:
 
 
 def test_key_that_could_leave_the_root_is_refused(storage: Storage) -> None:
+    def read_into(key: str) -> None:
+        storage.read_into(key, io.BytesIO())
+
     def put(key: str) -> None:
         storage.put(key, b"")
 
@@ -142,8 +181,10 @@ def test_key_that_could_leave_the_root_is_refused(storage: Storage) -> None:
     def list_below(key: str) -> None:
         list(storage.list(f"{key}/.."))
 
+    calls: list[Callable[[str], object]] = [storage.get, storage.exists, storage.delete]
+    calls += [read_into, put, put_if_absent, list_below]
     for key in ("", ".", "..", "/a", "a/", "a//b", "../a", "a/../../b", "a\0b"):
-        for call in (storage.get, storage.exists, storage.delete, put, put_if_absent, list_below):
+        for call in calls:
             with pytest.raises(StorageError, match="is not a key"):
                 call(key)
     assert list(storage.list("")) == []
@@ -333,6 +374,14 @@ def test_file_in_the_place_of_a_directory_is_named(tmp_path: Path) -> None:
         open_storage(str(tmp_path / "a")).put("b", b"")
 
 
+def test_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("a")
+    storage = open_storage(str(tmp_path))
+    for read in (lambda: storage.get("a"), lambda: storage.read_into("a", io.BytesIO())):
+        with pytest.raises(StorageError, match=r"/a: cannot read: Too many levels"):
+            read()
+
+
 # The names of stores
 
 
@@ -345,6 +394,17 @@ def test_paths_and_file_uris_name_the_same_directory(
         assert isinstance(storage, LocalStorage)
         assert storage.root == tmp_path / "a b#c"
         assert storage.uri == f"file://{tmp_path}/a%20b%23c"
+
+
+def test_only_what_is_on_this_disk_has_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("a b#c", "~/a b#c", f"{tmp_path}/a b#c", f"file://{tmp_path}/a%20b%23c"):
+        assert local_path(name) == tmp_path / "a b#c"
+    assert local_path("s3://bucket/a") is None
+    assert local_path("memory://name/a") is None
 
 
 def test_opening_a_directory_creates_nothing(tmp_path: Path) -> None:
@@ -553,8 +613,22 @@ def test_probe_of_a_refusing_store_is_an_error_and_not_an_answer(serve: Serve) -
 
 def test_object_cut_short_is_an_error(serve: Serve) -> None:
     serve((200, "Cut"))
-    with pytest.raises(StorageError, match=r"run/a: no answer"):
-        open_storage("s3://bucket/run").get("a")
+    storage = open_storage("s3://bucket/run")
+    for read in (lambda: storage.get("a"), lambda: storage.read_into("a", io.BytesIO())):
+        with pytest.raises(StorageError, match=r"run/a: no answer"):
+            read()
+
+
+def test_object_replaced_while_it_is_read_is_an_error(serve: Serve) -> None:
+    serve((200, ""), (412, "PreconditionFailed"))
+    with pytest.raises(StorageError, match=r"run/a: the object was replaced while it was read"):
+        open_storage("s3://bucket/run").read_into("a", io.BytesIO())
+
+
+def test_reading_into_a_file_says_who_refuses(serve: Serve) -> None:
+    serve((403, "AccessDenied"))
+    with pytest.raises(RefusedError, match=r"run/a: HeadObject: 403: allow s3:GetObject"):
+        open_storage("s3://bucket/run").read_into("a", io.BytesIO())
 
 
 def test_unreachable_endpoint_is_named_without_its_password(aws: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -29,12 +30,15 @@ MakeBench = Callable[..., Bench]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    """One Ray for all tests here: to start it takes seconds."""
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One Ray for all tests here, since to start it takes seconds; and its actors' model cache."""
     from insetgan_batch.runtime import cluster
 
-    with cluster.connected():
-        yield
+    directory = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INSETGAN_BATCH_CACHE", str(directory))
+        with cluster.connected():
+            yield directory
 
 
 def worker_pids() -> list[int]:
@@ -109,6 +113,42 @@ def test_another_configuration_on_the_same_output_is_refused(bench: MakeBench) -
         driver.run(other, place.manifest, place.out)
     faster = dataclasses.replace(place.config, slots=7)
     assert driver.run(faster, place.manifest, place.out).committed == 1
+
+
+def test_actors_have_the_files_that_the_driver_found(
+    bench: MakeBench, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They cannot have them of themselves: another process' memory is empty, and their working
+    directory is another.
+    """
+    files = bench().config.models
+    weights = {role: Path(file).read_bytes() for role, file in files.items()}
+    open_storage("memory://driver-models").put("body.safetensors", weights["canvas"])
+    monkeypatch.chdir(tmp_path)
+    Path("face.safetensors").write_bytes(weights["face"])
+    place = bench(
+        bodies=1,
+        faces=1,
+        canvas="memory://driver-models/body.safetensors",
+        insets={"face": "face.safetensors"},
+    )
+    assert driver.run(place.config, place.manifest, place.out).committed == 1
+    sha256 = {role: hashlib.sha256(data).hexdigest() for role, data in weights.items()}
+    assert (cache / sha256["canvas"] / "body.safetensors").read_bytes() == weights["canvas"]
+    record = RunStore(open_storage(place.out)).read_run()
+    assert record["weights"] == sha256
+    assert record["configuration"]["canvas"] == "memory://driver-models/body.safetensors"
+    assert record["configuration"]["insets"] == {"face": "face.safetensors"}
+
+
+def test_other_weights_under_the_same_name_are_refused(bench: MakeBench, tmp_path: Path) -> None:
+    face = tmp_path / "face.safetensors"
+    face.write_bytes(Path(bench().config.insets["face"]).read_bytes())
+    place = bench(bodies=1, faces=1, insets={"face": str(face)})
+    driver.run(place.config, place.manifest, place.out)
+    face.write_bytes(b"others")
+    with pytest.raises(RunMismatchError, match=r"weights\.face"):
+        driver.run(place.config, place.manifest, place.out)
 
 
 def test_a_changed_manifest_on_the_same_output_is_refused(bench: MakeBench) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.records import Item, Lease, Outcome, Source, Status
-from insetgan_batch.runtime.worker import Worker, read_weights
+from insetgan_batch.runtime.worker import Worker
 from tests.bench import Bench
 
 MakeBench = Callable[..., Bench]
@@ -255,8 +256,34 @@ def test_a_file_that_holds_no_generator_stops_the_worker_before_any_item(
         Worker(place.config, place.out, "run")
 
 
-def test_bundled_weights_are_found_by_name() -> None:
-    assert len(read_weights("demo/canvas")) > 100_000
+@pytest.mark.parametrize("role", ["canvas", "face", "perceptual"])
+def test_another_file_than_the_run_began_with_stops_the_worker(
+    bench: MakeBench, tmp_path: Path, role: str
+) -> None:
+    place = bench(perceptual=str(tmp_path / "alexnet.pth"))
+    (tmp_path / "alexnet.pth").write_bytes(b"weights")
+    file = tmp_path / "alexnet.pth" if role == "perceptual" else Path(place.config.models[role])
+    then, now = "0" * 64, hashlib.sha256(file.read_bytes()).hexdigest()
+    model = f"{file}#sha256={then}"
+    changes = {"insets": {role: model}} if role == "face" else {role: model}
+    config = dataclasses.replace(place.config, **changes)
+    with pytest.raises(
+        CheckpointError, match=rf"{file.name}: its sha256 is {now}, expected 0{{64}}"
+    ):
+        Worker(config, place.out, "run")
+
+
+def test_a_model_of_a_store_is_loaded_from_the_cache(
+    bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INSETGAN_BATCH_CACHE", str(tmp_path / "cache"))
+    storage = open_storage("memory://worker-models")
+    storage.put("body.safetensors", Path(bench().config.canvas).read_bytes())
+    place = bench(canvas="memory://worker-models/body.safetensors")
+    worker = Worker(place.config, place.out, "run")
+    item = first_items(place, 1)[0]
+    assert serve_all(worker, [lease(item)])[item.item_id].status is Status.COMMITTED
+    assert [path.name for path in tmp_path.glob("cache/*/*")] == ["body.safetensors"]
 
 
 def test_closing_twice_is_harmless(bench: MakeBench) -> None:

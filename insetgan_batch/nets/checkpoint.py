@@ -10,18 +10,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from insetgan_batch.errors import CheckpointError, one_line
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 
-_HEADER_KEY = "insetgan_batch"
+HEADER_KEY = "insetgan_batch"
 _FORMAT = 1
+_EXPECTED = (
+    "expected a generator saved by this package; bring other checkpoints in with `insetgan-batch"
+    " import FILE --out DIR`"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,47 +40,25 @@ class Checkpoint:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a generator from a file; raises `CheckpointError` for anything that is not one."""
-    try:
-        data = path.read_bytes()
-    except OSError as err:
-        raise CheckpointError(f"{path}: cannot be read: {err.strerror}") from err
-    return parse(data, str(path))
+    """Read a generator that this package saved; raises `CheckpointError` for anything else.
 
-
-def parse(data: bytes, name: str) -> Checkpoint:
-    """A generator from the bytes of a file; `name` stands for it in a `CheckpointError`.
-
-    The weights are fixed (`StyleGAN2.freeze`) and live on the CPU, float32.
+    The weights are fixed (`StyleGAN2.freeze`), on the CPU and float32. They are a view of the file
+    in memory: processes of one machine that load the same file share its pages.
     """
     try:
-        tensors = safetensors.torch.load(data)
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        with safetensors.safe_open(path, framework="pt") as tensors_of_file:
+            header = _header(tensors_of_file.metadata() or {}, str(path))
+            tensors = {name: tensors_of_file.get_tensor(name) for name in tensors_of_file.keys()}
+    except OSError as err:
+        raise CheckpointError(f"{path}: cannot be read: {err.strerror or err}") from err
     except (safetensors.SafetensorError, LookupError, RuntimeError, OverflowError) as err:
         # The last three: element types and shapes that the format allows and torch has not.
         raise CheckpointError(
-            f"{name}: not a safetensors file ({one_line(err)}); expected a generator saved by"
-            " this package"
+            f"{path}: not a safetensors file ({one_line(err)}); {_EXPECTED}"
         ) from err
-    header = _header(data, name)
-    try:
-        fields = dict(header["architecture"])
-        fields["base"], fields["channels"] = tuple(fields["base"]), tuple(fields["channels"])
-        architecture = Architecture(**fields)
-        with torch.device("meta"):  # shapes without memory: a header may ask for terabytes
-            outline = StyleGAN2(architecture)
-    except (KeyError, TypeError, ValueError, RuntimeError) as err:
-        raise CheckpointError(
-            f"{name}: the header's architecture is not valid: {one_line(err)}"
-        ) from err
-    try:
-        outline.load_state_dict(tensors, assign=True)
-    except RuntimeError as err:
-        raise CheckpointError(
-            f"{name}: the tensors do not fit the header: {one_line(err)}"
-        ) from err
-    generator = StyleGAN2(architecture)
-    generator.load_state_dict(tensors)
-    return Checkpoint(generator.freeze(), header.get("about", {}), hashlib.sha256(data).hexdigest())
+    return Checkpoint(_network(header, tensors, str(path)), header.get("about", {}), sha256)
 
 
 def save(path: Path, generator: StyleGAN2, about: dict[str, Any]) -> str:
@@ -87,25 +71,54 @@ def save(path: Path, generator: StyleGAN2, about: dict[str, Any]) -> str:
         "about": about,
     }
     tensors = {name: t.detach().contiguous() for name, t in generator.state_dict().items()}
-    data = safetensors.torch.save(tensors, {_HEADER_KEY: json.dumps(header)})
-    temporary = path.with_suffix(".part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    data = safetensors.torch.save(tensors, {HEADER_KEY: json.dumps(header)})
+    write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
-def _header(data: bytes, name: str) -> dict[str, Any]:
-    """Our part of the header; the file as such has been checked by then."""
-    length = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+def write_whole(path: Path, data: bytes) -> None:
+    """Write or replace a file; nobody ever sees half of it, also when this fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        header = json.loads(metadata[_HEADER_KEY])
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _header(metadata: dict[str, str], name: str) -> dict[str, Any]:
+    """Our part of the header."""
+    try:
+        header = json.loads(metadata[HEADER_KEY])
     except (KeyError, ValueError, RecursionError) as err:
         raise CheckpointError(
-            f"{name}: safetensors without a header `{_HEADER_KEY}`; expected a generator saved"
-            " by this package"
+            f"{name}: safetensors without a header `{HEADER_KEY}`; {_EXPECTED}"
         ) from err
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         found = header.get("format") if isinstance(header, dict) else header
         raise CheckpointError(f"{name}: format {found!r}, expected {_FORMAT}")
     return header
+
+
+def _network(header: dict[str, Any], tensors: dict[str, Tensor], name: str) -> StyleGAN2:
+    """The generator that the header describes, with these weights and no copy of them."""
+    try:
+        fields = dict(header["architecture"])
+        fields["base"], fields["channels"] = tuple(fields["base"]), tuple(fields["channels"])
+        architecture = Architecture(**fields)
+        with torch.device("meta"):  # shapes without memory: a header may ask for terabytes
+            network = StyleGAN2(architecture)
+    except (KeyError, TypeError, ValueError, RuntimeError) as err:
+        raise CheckpointError(
+            f"{name}: the header's architecture is not valid: {one_line(err)}"
+        ) from err
+    try:
+        if whole := [key for key, tensor in tensors.items() if not tensor.is_floating_point()]:
+            raise RuntimeError(f'"{whole[0]}" holds whole numbers')
+        network.load_state_dict({key: t.float() for key, t in tensors.items()}, assign=True)
+    except RuntimeError as err:
+        raise CheckpointError(
+            f"{name}: the tensors do not fit the header: {one_line(err)}"
+        ) from err
+    return network.freeze()

@@ -6,8 +6,9 @@ noise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,13 @@ from torch import Tensor
 
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets import checkpoint
+from insetgan_batch.nets.stylegan2 import Noise
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+# Where a file does not say how many of its highest resolutions were trained in float16: NVIDIA's
+# usual number.
+_LOW_PRECISION_RESOLUTIONS = 4
 
 
 def best_device() -> torch.device:
@@ -28,41 +36,108 @@ class Generator:
     sha256: of its file. height, width: of its images in pixels. w_avg: `[c]`.
     """
 
-    def __init__(self, source: checkpoint.Checkpoint, device: torch.device) -> None:
-        # Convolutions with few channels are about a third faster in this layout on a CPU.
-        self._network = source.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __init__(
+        self,
+        source: checkpoint.Checkpoint,
+        device: torch.device,
+        *,
+        precision: Precision = "float32",
+        channels_last: bool = True,
+    ) -> None:
+        """Move the weights to the device.
+
+        precision: of the highest resolutions, as many as were trained in float16, else 4; colours
+        are summed in float32. channels_last: the layout of features in memory; with few channels
+        convolutions are about a third faster in it on a CPU. Raises `CheckpointError` for float16
+        where activations are not clamped: they may leave its range.
+        """
         architecture = source.network.architecture
-        if architecture.image_channels != 3:
-            raise CheckpointError(f"found {architecture.image_channels} image channels, expected 3")
+        if precision == "float16" and architecture.conv_clamp is None:
+            raise CheckpointError(
+                "float16 needs a generator with conv_clamp, and this one has none: its activations"
+                " may leave the range of float16; choose bfloat16 or float32"
+            )
+        self._network = source.network.to(device)
+        self._network.set_layout(torch.channels_last if channels_last else torch.contiguous_format)
+        resolutions = architecture.num_fp16_res or _LOW_PRECISION_RESOLUTIONS
+        self._network.set_precision(
+            getattr(torch, precision), 0 if precision == "float32" else resolutions
+        )
         self.sha256 = source.sha256
         self.about = source.about
         self.device = device
         self.height, self.width = architecture.image_size
-        self.z_dim, self.num_ws = architecture.z_dim, architecture.num_ws
+        self.image_channels = architecture.image_channels
+        self.z_dim, self.c_dim = architecture.z_dim, architecture.c_dim
+        self.num_ws = architecture.num_ws
         self.w_avg: Tensor = self._network.mapping.w_avg
+        self._heights = [height for height, _ in architecture.resolutions]
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> Generator:
         """Read a file of weights; raises `CheckpointError`."""
         return cls(checkpoint.load(path), device)
 
-    def seeds_to_w(self, seeds: Iterable[int], psi: float) -> Tensor:
+    def seeds_to_w(self, seeds: Iterable[int], psi: float, label: int | None = None) -> Tensor:
         """w `[n c]` of each seed, truncated: `w_avg + psi (w - w_avg)`; psi 1 untouched, 0 the
         average.
+
+        label: the class, 0 to `c_dim` - 1, of a conditional generator. Raises `ValueError` where it
+        is missing or out of place.
         """
         z = np.concatenate([np.random.RandomState(seed).randn(1, self.z_dim) for seed in seeds])
+        c = None if label is None else self._one_hot(label).expand(len(z), -1)
         with torch.no_grad():
-            w = self._network.mapping(torch.from_numpy(z).float().to(self.device))
+            w = self._network.mapping(torch.from_numpy(z).float().to(self.device), c)
         truncated: Tensor = self.w_avg + psi * (w - self.w_avg)
         return truncated
 
-    def synthesise(self, ws: Tensor) -> Tensor:
-        """Images `[n 3 H W]`, nominally in -1..1, from ws `[n l c]`; differentiable in ws."""
-        image: Tensor = self._network.synthesis(ws)
+    def seeds_to_ws(
+        self, seeds: Iterable[int], psi: float | Sequence[float], label: int | None = None
+    ) -> Tensor:
+        """ws `[n l c]` of each seed; psi one number, or one for each of the `num_ws` layers.
+
+        Raises `ValueError` where their count differs.
+        """
+        per_layer = [psi] * self.num_ws if isinstance(psi, int | float) else list(psi)
+        if len(per_layer) != self.num_ws:
+            raise ValueError(f"found {len(per_layer)} values of psi, expected 1 or {self.num_ws}")
+        offset = self.seeds_to_w(seeds, 1.0, label) - self.w_avg
+        factors = torch.tensor(per_layer, dtype=offset.dtype, device=self.device)
+        return self.w_avg + factors[:, None] * offset[:, None]
+
+    def synthesise(self, ws: Tensor, *, upto: int | None = None, noise: Noise = "const") -> Tensor:
+        """Images `[n 3 H W]`, nominally in -1..1, from ws `[n l c]`; differentiable in ws.
+
+        A gray generator has one channel. upto: the height in pixels of a lower resolution, which
+        then needs only the first of the latents; `ValueError` where the generator has none of that
+        height. noise: the file's constant one, none, or one source of random numbers per image.
+        """
+        if upto is not None and upto not in self._heights:
+            raise ValueError(f"found upto={upto}, expected one of the heights {self._heights}")
+        blocks = None if upto is None else self._heights.index(upto) + 1
+        image: Tensor = self._network.synthesis(ws, blocks, noise)
         return image
 
-    def images_of_seeds(self, seeds: Iterable[int], psi: float) -> Tensor:
-        """Images `[n 3 H W]` of seeds, without gradients."""
-        w = self.seeds_to_w(seeds, psi)
+    def images_of_seeds(
+        self,
+        seeds: Sequence[int],
+        psi: float | Sequence[float],
+        *,
+        label: int | None = None,
+        noise: Literal["const", "none", "random"] = "const",
+    ) -> Tensor:
+        """Images `[n 3 H W]` of seeds, without gradients; random noise follows from the seed."""
+        ws = self.seeds_to_ws(seeds, psi, label)
+        sources = [torch.Generator().manual_seed(seed) for seed in seeds]
         with torch.no_grad():
-            return self.synthesise(w[:, None].expand(-1, self.num_ws, -1))
+            return self.synthesise(ws, noise=sources if noise == "random" else noise)
+
+    def _one_hot(self, label: int) -> Tensor:
+        """The label as `[1 c_dim]`."""
+        if not 0 <= label < self.c_dim:
+            classes = f"0 to {self.c_dim - 1}" if self.c_dim else "none: this one has no classes"
+            raise ValueError(f"found class {label}, expected {classes}")
+        one_hot = torch.zeros(1, self.c_dim, device=self.device)
+        one_hot[0, label] = 1.0
+        return one_hot

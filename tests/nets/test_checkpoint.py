@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from insetgan_batch.nets.stylegan2 import Architecture
 from tests.conftest import random_generator
 
 SMALL = Architecture((4, 2), (3, 2), z_dim=4, w_dim=3, mapping_layers=1, conv_clamp=256.0)
+LARGE = Architecture((4, 4), (64, 64), z_dim=64, w_dim=64, mapping_layers=2)
 FIELDS: dict[str, Any] = dataclasses.asdict(SMALL)
 HEADER: dict[str, Any] = {"format": 1, "architecture": FIELDS, "about": {"name": "small"}}
 
@@ -43,12 +45,20 @@ def raw_file(header: dict[str, Any]) -> bytes:
 GOOD = file_of(HEADER)
 
 
+def load(data: bytes) -> checkpoint.Checkpoint:
+    """What is read from a file of these bytes."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "face.safetensors"
+        path.write_bytes(data)
+        return checkpoint.load(path)
+
+
 def refusal_of(data: bytes) -> str:
     """The one line that a file is refused with."""
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.parse(data, "weights/face.safetensors")
+        load(data)
     message = str(caught.value)
-    assert message.startswith("weights/face.safetensors: ")
+    assert "/face.safetensors: " in message
     assert "\n" not in message
     return message
 
@@ -71,14 +81,32 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_loaded_generator_stands_still() -> None:
-    generator = checkpoint.parse(GOOD, "small").network
+    generator = load(GOOD).network
     assert not any(p.requires_grad for p in generator.parameters())
     assert {p.dtype for p in generator.parameters()} == {torch.float32}
 
 
+def test_weights_are_pages_of_the_file_that_processes_share(tmp_path: Path) -> None:
+    """No copy: the numbers of a loaded generator lie where the file is mapped."""
+    path = tmp_path / "large.safetensors"
+    checkpoint.save(path, random_generator(LARGE), {})
+    network = checkpoint.load(path).network
+    ranges = mapped_ranges(path)
+    for name in ("synthesis.b8.conv0.weight", "synthesis.b4.const", "mapping.fc0.weight"):
+        address = network.state_dict()[name].data_ptr()
+        assert any(first <= address < last for first, last in ranges)
+
+
+def mapped_ranges(path: Path) -> list[tuple[int, int]]:
+    """The addresses at which this process has mapped a file."""
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    found = [line[0].split("-") for line in lines if line[-1] == str(path)]
+    return [(int(first, 16), int(last, 16)) for first, last in found]
+
+
 def test_half_precision_files_load_as_float32() -> None:
     halves = {key: tensor.half() for key, tensor in tensors().items()}
-    generator = checkpoint.parse(file_of(HEADER, halves), "small").network
+    generator = load(file_of(HEADER, halves)).network
     assert {p.dtype for p in generator.parameters()} == {torch.float32}
 
 
@@ -104,10 +132,16 @@ def test_a_save_that_fails_leaves_the_old_file_whole(tmp_path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(TypeError):
         checkpoint.save(path, random_generator(SMALL, 2), {"when": object()})
-    path.with_suffix(".part").mkdir()  # so that writing fails
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_take_its_name_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    path.mkdir()  # so that the rename fails
     with pytest.raises(OSError, match="directory"):
         checkpoint.save(path, random_generator(SMALL, 2), {})
-    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 # Refusals
@@ -217,7 +251,7 @@ def test_tensors_that_torch_does_not_know_are_refused(kind: str, shape: list[int
 def parse_or_refuse(data: bytes) -> None:
     """Damage may be harmless (a changed `about`); whatever is raised is one line."""
     try:
-        checkpoint.parse(data, "weights/face.safetensors")
+        load(data)
     except CheckpointError:
         refusal_of(data)
 

@@ -1,0 +1,1 @@
+"""Checkpoints of other programs, read as data: nothing in a file is imported or executed."""

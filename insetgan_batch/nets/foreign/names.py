@@ -1,0 +1,208 @@
+"""The names that a checkpoint's pickle may use, and what stands for each: functions of our own.
+
+None of them is the function of that name. Modules and TensorFlow networks become a `Record`, arrays
+of numpy an `Array`, tensors a tensor. The bytes of a tensor are a torch file inside of the pickle,
+with pickles of its own, which torch reads for weights only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from insetgan_batch.errors import CheckpointError
+from insetgan_batch.nets.foreign import torchfile
+
+_T = TypeVar("_T")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@dataclasses.dataclass(slots=True)
+class Record:
+    """An object whose class is not loaded: the class by name, and the attributes."""
+
+    class_name: str
+    state: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def build(self, state: Any) -> None:
+        """Take attributes."""
+        self.state.update(_checked(state, dict))
+
+
+@dataclasses.dataclass(slots=True)
+class Dtype:
+    """A type of numbers."""
+
+    value: np.dtype[Any]
+
+    def build(self, state: Any) -> None:
+        """Take the byte order: `(version, order, ...)`."""
+        self.value = self.value.newbyteorder(_checked(state, tuple)[1])
+
+
+@dataclasses.dataclass(slots=True)
+class Array:
+    """An array of numbers, empty until its pickle has said what is in it."""
+
+    value: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
+
+    def build(self, state: Any) -> None:
+        """Take `(version, shape, dtype, is_fortran, data)`."""
+        _, shape, dtype, is_fortran, data = _checked(state, tuple)
+        self.value = _filled(data, dtype, shape, "F" if is_fortran else "C")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Maker:
+    """What stands for a name. reduce, new: for a call of it, and for its `__new__`; None where
+    checkpoints do no such thing.
+    """
+
+    name: str
+    reduce: Callable[..., Any] | None = None
+    new: Callable[..., Any] | None = None
+
+
+def find_class(module: str, name: str) -> Maker:
+    """What stands for `module.name`: one of the short table, or a `CheckpointError` that names it.
+
+    Nothing is imported to find out.
+    """
+    maker = _TABLE.get(f"{module}.{name}")
+    if maker is None:
+        raise CheckpointError(
+            f"found the name `{module}.{name}`; expected only the {len(_TABLE)} names that"
+            " StyleGAN2's checkpoints consist of. Nothing was executed; do not open this file with"
+            " another program unless you trust where it comes from"
+        )
+    return maker
+
+
+def _persistent_object(meta: Any) -> Record:
+    """NVIDIA's record of a module: the source code of its class, which stays a text, and its
+    attributes.
+    """
+    meta = _checked(meta, dict)
+    return Record(_checked(meta["class_name"], str), dict(_checked(meta["state"], dict)))
+
+
+def _dictionary(items: Any = ()) -> dict[Any, Any]:
+    if items == ():
+        return {}
+    raise ValueError("a dictionary made of something")
+
+
+def _set(items: Any = ()) -> set[str]:
+    return {_checked(item, str) for item in _checked(items, list)}
+
+
+def _storage(data: Any) -> Tensor:
+    """The numbers of a storage in one row."""
+    data = _checked(data, bytes)
+    if not data.startswith(torchfile.LEGACY_START):
+        raise CheckpointError("the bytes of a tensor are not in torch's older format, as expected")
+    storage = _checked(torchfile.load(io.BytesIO(data)), torch.storage.TypedStorage)
+    if storage.dtype not in _FLOATS:
+        raise ValueError(f"a tensor of {storage.dtype}")
+    with warnings.catch_warnings():
+        # torch means to retire this class, but it is what the files hold.
+        warnings.filterwarnings("ignore", "TypedStorage is deprecated")
+        return torch.empty(0, dtype=storage.dtype).set_(storage)
+
+
+def _tensor(
+    numbers: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any
+) -> Tensor:
+    """A view of a storage."""
+    whole = (offset, *_checked(size, tuple), *_checked(stride, tuple))
+    if len(size) != len(stride) or min(_checked(number, int) for number in whole) < 0:
+        raise ValueError(f"a tensor of size {size} and stride {stride}")
+    count = math.prod(size)
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    # A number stands at one place only: few bytes must not become a huge tensor.
+    row = _checked(numbers, Tensor)
+    if count and max(count - 1, last) >= len(row):
+        raise ValueError(f"a tensor of size {size} over {len(row)} numbers")
+    return row.as_strided(size, stride, offset) if count else row.new_empty(size)
+
+
+def _parameter(tensor: Any, requires_grad: Any, hooks: Any) -> Tensor:
+    return _checked(tensor, Tensor)
+
+
+def _dtype(code: Any, *_: Any) -> Dtype:
+    dtype = np.dtype(_checked(code, str))
+    if dtype.kind not in "fiub" or dtype.hasobject:
+        raise CheckpointError(f"found numpy data of type {str(dtype)!r}; expected numbers")
+    return Dtype(dtype)
+
+
+def _scalar(dtype: Any, data: Any) -> Any:
+    return _filled(data, dtype, (), "C").item()
+
+
+def _empty_array(*_: Any) -> Array:
+    return Array()
+
+
+def _array(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
+    return Array(_filled(data, dtype, shape, order))
+
+
+def _filled(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    """numpy checks that the data has the size that shape and type ask for."""
+    flat = np.frombuffer(_checked(data, bytes), _checked(dtype, Dtype).value)
+    return flat.reshape(_checked(shape, tuple), order="F" if order == "F" else "C")
+
+
+def _encoded(text: Any, encoding: Any) -> bytes:
+    """How protocol 2 writes bytes."""
+    if encoding != "latin1":
+        raise ValueError(f"bytes in the encoding {encoding!r}")
+    return _checked(text, str).encode("latin1")
+
+
+def _network() -> Record:
+    return Record("dnnlib.tflib.network.Network")
+
+
+def _checked(value: Any, kind: type[_T]) -> _T:
+    if not isinstance(value, kind):
+        raise ValueError(f"a {type(value).__name__} in the place of a {kind.__name__}")
+    return value
+
+
+_TABLE = {
+    maker.name: maker
+    for maker in (
+        Maker("collections.OrderedDict", reduce=_dictionary),
+        Maker("builtins.set", reduce=_set),
+        Maker("__builtin__.set", reduce=_set),
+        Maker("_codecs.encode", reduce=_encoded),
+        Maker("dnnlib.util.EasyDict", reduce=_dictionary, new=_dictionary),
+        Maker("torch_utils.persistence._reconstruct_persistent_obj", reduce=_persistent_object),
+        Maker("torch._utils._rebuild_tensor_v2", reduce=_tensor),
+        Maker("torch._utils._rebuild_parameter", reduce=_parameter),
+        Maker("torch.storage._load_from_bytes", reduce=_storage),
+        Maker("dnnlib.tflib.network.Network", new=_network),
+        Maker("numpy.dtype", reduce=_dtype),
+        Maker("numpy.ndarray"),
+        *(
+            Maker(f"numpy.{core}.{name}", reduce=function)
+            for core in ("core", "_core")  # before and after numpy 2
+            for name, function in (
+                ("multiarray.scalar", _scalar),
+                ("multiarray._reconstruct", _empty_array),
+                ("numeric._frombuffer", _array),
+            )
+        ),
+    )
+}

@@ -1,0 +1,87 @@
+"""Modules as NVIDIA's PyTorch code pickles them → a generator.
+
+Every module is a record of its attributes; its tensors are in `_parameters` and `_buffers`, its
+children in `_modules`. Names are this package's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from insetgan_batch.errors import CheckpointError
+from insetgan_batch.nets.foreign.names import Record
+from insetgan_batch.nets.foreign.outline import Found, Settings, Tensors, find
+
+_DEEPEST = 16
+_CONV = re.compile(r"synthesis\.b\d+\.conv[01]")
+_CLAMPED = re.compile(r"synthesis\.b\d+\.(conv[01]|torgb)")
+_FC = re.compile(r"mapping\.fc\d+")
+
+
+def is_generator(record: Record) -> bool:
+    """Whether a record looks like one; other networks of a snapshot do not."""
+    return {"mapping", "synthesis"} <= _dictionary(record, "_modules").keys()
+
+
+def read(record: Record) -> Found:
+    """The generator of a record; raises `CheckpointError`."""
+    modules = dict(_walk(record, "", 0))
+    tensors: Tensors = {}
+    for name, module in modules.items():
+        for kind in ("_parameters", "_buffers"):
+            for key, tensor in _dictionary(module, kind).items():
+                if isinstance(tensor, Tensor):  # None stands for a bias that a layer has not
+                    tensors[f"{name}.{key}".lstrip(".")] = tensor
+    _check_activations(modules)
+    settings = Settings(
+        conv_clamp=_agreed(modules, _CLAMPED, "conv_clamp"),
+        mapping_lr_multiplier=_agreed(modules, _FC, "bias_gain"),
+        num_fp16_res=sum(module.state.get("use_fp16") is True for module in modules.values()),
+    )
+    return find(tensors, settings)
+
+
+def _walk(record: Record, name: str, depth: int) -> Iterator[tuple[str, Record]]:
+    """A module and all below it, by their full names."""
+    if depth > _DEEPEST:
+        raise CheckpointError(f"found modules nested deeper than {_DEEPEST}; no generator is")
+    yield name, record
+    for key, child in _dictionary(record, "_modules").items():
+        if isinstance(child, Record):
+            yield from _walk(child, f"{name}.{key}".lstrip("."), depth + 1)
+
+
+def _dictionary(record: Record, key: str) -> dict[str, Any]:
+    value = record.state.get(key, {})
+    if not isinstance(value, dict):
+        raise CheckpointError(f"`{key}` of {record.class_name} is a {type(value).__name__}")
+    return value
+
+
+def _check_activations(modules: dict[str, Record]) -> None:
+    for name, module in modules.items():
+        is_bent = _CONV.fullmatch(name) or _FC.fullmatch(name)
+        expected = "lrelu" if is_bent else "linear"
+        found = module.state.get("activation", expected)
+        if found != expected:
+            raise CheckpointError(f"`{name}` has activation {found!r}, expected {expected!r}")
+
+
+def _agreed(modules: dict[str, Record], names: re.Pattern[str], attribute: str) -> Any:
+    """An attribute that all modules of these names share."""
+    values = [m.state.get(attribute) for name, m in modules.items() if names.fullmatch(name)]
+    if not values or any(value != values[0] for value in values):
+        raise CheckpointError(
+            f"found {attribute} {_distinct(values)} in {names.pattern}, expected one for all"
+        )
+    if values[0] is not None and not isinstance(values[0], int | float):
+        raise CheckpointError(f"found {attribute} {values[0]!r:.60}, expected a number")
+    return values[0]
+
+
+def _distinct(values: list[Any]) -> str:
+    return ", ".join(sorted({repr(value)[:40] for value in values})) or "nowhere"

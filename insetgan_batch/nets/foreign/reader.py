@@ -1,0 +1,195 @@
+"""A checkpoint of another program → the generators in it. The layout is told by the content."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import mmap
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from insetgan_batch.errors import CheckpointError, one_line
+from insetgan_batch.nets import checkpoint
+from insetgan_batch.nets.foreign import nvidia, rosinality, tensorflow, torchfile, unpickle
+from insetgan_batch.nets.foreign.names import Record
+from insetgan_batch.nets.foreign.outline import Found, Settings, Tensors, find
+
+_LARGEST_BYTES = 16 << 30
+_DEEPEST = 6
+_PICKLE_START = b"\x80"
+_CONST = re.compile(r"(.*?)synthesis\.b\d+\.const")
+_AVERAGED_NAMES = ("G_ema", "Gs", "g_ema")
+_ASSUMED_OF_STATE_DICT = (
+    "conv_clamp: a state dict does not say; none",
+    "mapping_lr_multiplier: a state dict does not say; 0.01",
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contents:
+    """What is in a file.
+
+    networks: the generators by the file's own names. others: what else is in it, in words.
+    """
+
+    path: Path
+    layout: str
+    sha256: str
+    networks: dict[str, Found]
+    others: tuple[str, ...] = ()
+
+    @property
+    def default(self) -> str:
+        """The generator with averaged weights, else the last one."""
+        averaged = [name for name in _AVERAGED_NAMES if name in self.networks]
+        averaged += [name for name in self.networks if "ema" in name.lower()]
+        return [*averaged, *reversed(self.networks)][0]
+
+    def choose(self, network: str | None) -> Found:
+        """A generator by name, the default one for None; raises `CheckpointError`."""
+        found = self.networks.get(network or self.default)
+        if found is None:
+            raise CheckpointError(
+                f"{self.path}: found {', '.join(self.networks)}, expected `{network}` among them"
+            )
+        return found
+
+
+def read(path: Path) -> Contents:
+    """All generators in a file; raises `CheckpointError` that names it. Nothing is executed."""
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            if not 0 < size <= _LARGEST_BYTES:
+                raise CheckpointError(
+                    f"found {size:,} bytes, expected a checkpoint of 1 to {_LARGEST_BYTES:,}"
+                )
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            layout, networks, others = _read(path, file)
+    except OSError as err:
+        raise CheckpointError(f"{path}: cannot be read: {err.strerror or err}") from err
+    except CheckpointError as err:
+        raise CheckpointError(f"{path}: {str(err).removeprefix(f'{path}: ')}") from err
+    return Contents(path, layout, sha256, networks, others)
+
+
+def _read(path: Path, file: BinaryIO) -> tuple[str, dict[str, Found], tuple[str, ...]]:
+    """(layout, generators, what else)."""
+    start = file.read(len(torchfile.LEGACY_START))
+    file.seek(0)
+    if start.startswith(torchfile.ZIP_START) or start == torchfile.LEGACY_START:
+        return _of_state_dicts(torchfile.load(file))
+    if start[8:9] == b"{":
+        return _of_safetensors(path)
+    if not start.startswith(_PICKLE_START):
+        raise CheckpointError(
+            f"it starts with {start[:8]!r}; expected a pickle (.pkl), a torch file (.pt) or"
+            " safetensors"
+        )
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+        data = unpickle.load(stream)
+    return _of_pickle(data)
+
+
+def _of_pickle(data: Any) -> tuple[str, dict[str, Found], tuple[str, ...]]:
+    """A snapshot, a single module, a row of TensorFlow networks, or a state dict."""
+    if isinstance(data, dict) and not any(isinstance(value, Record) for value in data.values()):
+        return _of_state_dicts(data)
+    if isinstance(data, tuple | list) or _is_tensorflow(data):
+        row = data if isinstance(data, tuple | list) else [data]
+        names = ("G", "D", "Gs") if len(row) == 3 else tuple(f"network{i}" for i in range(len(row)))
+        named = dict(zip(names, row, strict=True))
+        layout = "TensorFlow pickle of NVIDIA's StyleGAN2"
+    else:
+        named = data if isinstance(data, dict) else {"G": data}
+        layout = "pickle of NVIDIA's stylegan2-ada-pytorch"
+    records = {str(name): value for name, value in named.items() if isinstance(value, Record)}
+    networks = {}
+    for name, record in records.items():
+        reader: ModuleType = tensorflow if _is_tensorflow(record) else nvidia
+        if reader.is_generator(record):
+            networks[name] = reader.read(record)
+    others = tuple(f"{name}: {r.class_name}" for name, r in records.items() if name not in networks)
+    return layout, _some_of(networks, f"found {', '.join(others) or type(data).__name__}"), others
+
+
+def _is_tensorflow(data: Any) -> bool:
+    return isinstance(data, Record) and data.class_name.startswith("dnnlib.")
+
+
+def _of_safetensors(path: Path) -> tuple[str, dict[str, Found], tuple[str, ...]]:
+    """Ours, or a plain state dict."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        if checkpoint.HEADER_KEY in metadata:
+            network = checkpoint.load(path).network
+            found = Found(network.architecture, dict(network.state_dict()), ())
+            return "safetensors of this package", {"generator": found}, ()
+        return _of_state_dicts(safetensors.torch.load_file(path))
+    except (safetensors.SafetensorError, LookupError, RuntimeError, OverflowError) as err:
+        raise CheckpointError(f"not a safetensors file: {one_line(err)[:160]}") from err
+
+
+def _of_state_dicts(data: Any) -> tuple[str, dict[str, Found], tuple[str, ...]]:
+    """Every generator whose tensors stand somewhere in nested dictionaries."""
+    tensors = dict(_flattened(data, "", 0))
+    by_rosinality = [name.removesuffix(rosinality.ANCHOR) for name in tensors if _ends(name)]
+    by_nvidia = [match[1] for name in tensors if (match := _CONST.fullmatch(name))]
+    networks = {}
+    for prefix in by_rosinality:
+        state = _below(tensors, prefix, rosinality.ROOTS)
+        average = tensors.get(f"{prefix}latent_avg", tensors.get("latent_avg"))
+        networks[_name_of(prefix)] = rosinality.read(state, average)
+    for prefix in by_nvidia:
+        state = _below(tensors, prefix, ("mapping", "synthesis"))
+        networks[_name_of(prefix)] = find(state, Settings(), _ASSUMED_OF_STATE_DICT)
+    layout = (
+        "state dict in rosinality's layout" if by_rosinality else "state dict in NVIDIA's names"
+    )
+    known = (*by_rosinality, *by_nvidia)
+    others = {name.split(".")[0] for name in tensors if not name.startswith(known)} - {"latent_avg"}
+    shown = ", ".join(sorted(tensors)[:3]) or "no tensor at all"
+    return layout, _some_of(networks, f"found {shown}"), tuple(sorted(others))
+
+
+def _flattened(data: Any, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of nested dictionaries, by their keys joined with dots."""
+    if depth > _DEEPEST or not isinstance(data, dict):
+        return
+    for key, value in data.items():
+        if isinstance(value, Tensor):
+            yield f"{prefix}{key}", value
+        else:
+            yield from _flattened(value, f"{prefix}{key}.", depth + 1)
+
+
+def _ends(name: str) -> bool:
+    return name == rosinality.ANCHOR or name.endswith(f".{rosinality.ANCHOR}")
+
+
+def _below(tensors: Tensors, prefix: str, roots: tuple[str, ...]) -> Tensors:
+    """The tensors of one generator, by their names in it."""
+    below = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    return {name: tensor for name, tensor in below.items() if name.split(".")[0] in roots}
+
+
+def _name_of(prefix: str) -> str:
+    return prefix.strip(".") or "generator"
+
+
+def _some_of(networks: dict[str, Found], found: str) -> dict[str, Found]:
+    if not networks:
+        raise CheckpointError(
+            f"{found[:200]}; expected a StyleGAN2 generator: NVIDIA's pickles (PyTorch or"
+            " TensorFlow), rosinality's .pt, or a state dict with the names of one of them"
+        )
+    return networks

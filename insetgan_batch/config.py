@@ -31,6 +31,7 @@ STAGE_ALEXNET = (
 Weight = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -188,6 +189,12 @@ class RunConfig:
     # Actors at most; None for one per GPU, or one per `cores_per_actor` where there is none.
     max_actors: Count | None = None
     cores_per_actor: Count = 1
+    # Of the highest resolutions of every generator; the rest, and all losses, are float32.
+    precision: Precision = "float32"
+    # How features lie in memory: which is faster depends on the machine and on the generator.
+    channels_last: bool = False
+    # The class of each generator that was trained with classes, by its name.
+    classes: dict[str, Annotated[int, Field(ge=0)]] = dataclasses.field(default_factory=dict)
     # Only for a store without conditional writes: you promise that one driver at a time uses the
     # output.
     single_writer: bool = False
@@ -200,6 +207,8 @@ class RunConfig:
                 f" {sorted(self.recipe.insets)}; give each inset of the recipe one generator"
             )
         generators = {"canvas", *self.insets}
+        if unknown := sorted(self.classes.keys() - generators):
+            raise ValueError(f"classes has {unknown}, expected some of {sorted(generators)}")
         if isinstance(self.detector, FixedBoxes) and set(self.detector.fixed) != generators:
             raise ValueError(
                 f"detector.fixed has {sorted(self.detector.fixed)}, expected one box for each of"

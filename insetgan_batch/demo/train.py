@@ -49,7 +49,8 @@ class Training:
         """A fresh training; the initial weights are always the same."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            generator = StyleGAN2(model.architecture).to(memory_format=torch.channels_last)
+            generator = StyleGAN2(model.architecture)
+            generator.set_layout(torch.channels_last)
         return cls(model, generator, torch.optim.Adam(generator.parameters()))
 
     @classmethod

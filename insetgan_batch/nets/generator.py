@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from insetgan_batch.config import Precision
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.stylegan2 import Noise
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 # Where a file does not say how many of its highest resolutions were trained in float16: NVIDIA's
 # usual number.
@@ -42,13 +41,12 @@ class Generator:
         device: torch.device,
         *,
         precision: Precision = "float32",
-        channels_last: bool = True,
+        channels_last: bool = False,
     ) -> None:
-        """Move the weights to the device.
+        """Move the weights to the device; the network of `source` becomes this generator's own.
 
         precision: of the highest resolutions, as many as were trained in float16, else 4; colours
-        are summed in float32. channels_last: the layout of features in memory; with few channels
-        convolutions are about a third faster in it on a CPU. Raises `CheckpointError` for float16
+        are summed in float32. channels_last: the layout of features in memory. Raises `CheckpointError` for float16
         where activations are not clamped: they may leave its range.
         """
         architecture = source.network.architecture
@@ -74,9 +72,20 @@ class Generator:
         self._heights = [height for height, _ in architecture.resolutions]
 
     @classmethod
-    def load(cls, path: Path, device: torch.device) -> Generator:
-        """Read a file of weights; raises `CheckpointError`."""
-        return cls(checkpoint.load(path), device)
+    def load(
+        cls,
+        path: Path,
+        device: torch.device,
+        *,
+        precision: Precision = "float32",
+        channels_last: bool = False,
+    ) -> Generator:
+        """Read a file of weights; raises `CheckpointError` that names it."""
+        source = checkpoint.load(path)
+        try:
+            return cls(source, device, precision=precision, channels_last=channels_last)
+        except CheckpointError as err:
+            raise CheckpointError(f"{path}: {err}") from err
 
     def seeds_to_w(self, seeds: Iterable[int], psi: float, label: int | None = None) -> Tensor:
         """w `[n c]` of each seed, truncated: `w_avg + psi (w - w_avg)`; psi 1 untouched, 0 the
@@ -99,7 +108,7 @@ class Generator:
 
         Raises `ValueError` where their count differs.
         """
-        per_layer = [psi] * self.num_ws if isinstance(psi, int | float) else list(psi)
+        per_layer = list(psi) if isinstance(psi, Sequence) else [psi] * self.num_ws
         if len(per_layer) != self.num_ws:
             raise ValueError(f"found {len(per_layer)} values of psi, expected 1 or {self.num_ws}")
         offset = self.seeds_to_w(seeds, 1.0, label) - self.w_avg

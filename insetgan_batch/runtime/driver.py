@@ -39,7 +39,7 @@ _POLL_S = 1.0
 _CAPS = Caps()
 _SAMPLE = 8  # items whose images are opened before anything starts
 # They change how fast results come, not which: a resume may have others.
-_MACHINE_SETTINGS = ("slots", "max_actors", "cores_per_actor", "single_writer")
+_MACHINE_SETTINGS = ("slots", "max_actors", "cores_per_actor", "channels_last", "single_writer")
 _log = logging.getLogger(__name__)
 
 

@@ -33,6 +33,7 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage, read_uri
 from insetgan_batch.errors import (
     BadInputError,
+    CheckpointError,
     ItemError,
     NotFoundError,
     RefusedError,
@@ -84,7 +85,7 @@ class Worker:
         if self._device.type == "cpu":
             torch.set_num_threads(config.cores_per_actor)
         self._generators = {
-            name: Generator.load(models.fetch(model).path, self._device)
+            name: _load_generator(config, name, model, self._device)
             for name, model in ({CANVAS: config.canvas} | config.insets).items()
         }
         self._perceptual = _load_perceptual(config, self._device)
@@ -167,7 +168,8 @@ class Worker:
         w = generator.w_avg
         if source.kind == "seed":
             psi = recipe.psi if source.psi is None else source.psi
-            w = generator.seeds_to_w([int(source.value or 0)], psi)[0]
+            label = self._config.classes.get(name)
+            w = generator.seeds_to_w([int(source.value or 0)], psi, label)[0]
         latents = torch.cat([w[None], w.new_zeros(generator.num_ws, len(w))])
         if source.kind == "latent":
             latents = _read_latents(str(source.value), latents)
@@ -358,6 +360,23 @@ def _detectors(config: RunConfig, device: torch.device) -> dict[str, Detector]:
     inset = FaceDetector(device, smallest_face=SMALLEST_FACE_OF_INSET)
     canvas = FaceDetector(device, smallest_face=SMALLEST_FACE_OF_CANVAS)
     return {CANVAS: canvas, **dict.fromkeys(config.insets, inset)}
+
+
+def _load_generator(config: RunConfig, name: str, model: str, device: torch.device) -> Generator:
+    """A generator that a run can use; raises `CheckpointError`."""
+    path = models.fetch(model).path
+    generator = Generator.load(
+        path, device, precision=config.precision, channels_last=config.channels_last
+    )
+    if generator.image_channels != 3:
+        raise CheckpointError(
+            f"{path}: found {generator.image_channels} image channels, expected 3 (RGB)"
+        )
+    try:
+        generator.seeds_to_w([0], 1.0, config.classes.get(name))
+    except ValueError as err:
+        raise CheckpointError(f"{path}: `classes` for `{name}`: {err}") from err
+    return generator
 
 
 def _load_perceptual(config: RunConfig, device: torch.device) -> Perceptual:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
+from insetgan_batch.config import Precision
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.stylegan2 import Architecture
 from tests.conftest import random_generator
+from tests.nets import literal
+from tests.nets.literal import relative_difference
 
 CPU = torch.device("cpu")
 SMALL = Architecture((4, 2), (6, 5, 4), z_dim=8, w_dim=6, mapping_layers=2)
@@ -91,8 +96,175 @@ def test_images_are_differentiable_in_ws(generator: Generator) -> None:
     assert (gradient.abs().amax(dim=2) > 0).all()
 
 
-def test_a_generator_of_grey_images_is_refused() -> None:
-    grey = Architecture((4, 4), (4,), z_dim=4, w_dim=4, mapping_layers=1, image_channels=1)
-    source = checkpoint.Checkpoint(random_generator(grey).freeze(), {}, "")
-    with pytest.raises(CheckpointError, match="found 1 image channels, expected 3"):
-        Generator(source, CPU)
+# Precision and layout
+
+
+CLAMPED = dataclasses.replace(SMALL, conv_clamp=256.0, num_fp16_res=1)
+
+
+def generator_of(
+    architecture: Architecture, *, precision: Precision = "float32", channels_last: bool = True
+) -> Generator:
+    source = checkpoint.Checkpoint(random_generator(architecture).freeze(), {}, "")
+    return Generator(source, CPU, precision=precision, channels_last=channels_last)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 5e-2), ("float16", 1e-2)])
+def test_low_precision_paints_nearly_the_same(precision: Precision, tolerance: float) -> None:
+    exact = generator_of(CLAMPED).images_of_seeds([1, 2], 0.7)
+    found = generator_of(CLAMPED, precision=precision).images_of_seeds([1, 2], 0.7)
+    assert found.dtype == torch.float32
+    assert 0 < relative_difference(found, exact) < tolerance
+
+
+def test_as_many_resolutions_are_in_low_precision_as_were_trained_in_it() -> None:
+    """Those below are exact; where the file does not say how many, it is the highest four."""
+    five = dataclasses.replace(SMALL, channels=(6, 5, 4, 4, 3))
+    for trained, exact_heights in ((1, [4, 8, 16, 32]), (3, [4, 8]), (0, [4])):
+        architecture = dataclasses.replace(five, num_fp16_res=trained)
+        exact, low = (generator_of(architecture, precision=p) for p in ("float32", "bfloat16"))
+        ws = exact.seeds_to_ws([1], 0.7)
+        equal = [
+            torch.equal(low.synthesise(ws, upto=h), exact.synthesise(ws, upto=h))
+            for h in (4, 8, 16, 32, 64)
+        ]
+        assert equal == [height in exact_heights for height in (4, 8, 16, 32, 64)]
+
+
+def test_float16_without_clamped_activations_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="float16 needs a generator with conv_clamp"):
+        generator_of(SMALL, precision="float16")
+    generator_of(SMALL, precision="bfloat16")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_the_layout_in_memory_changes_nothing_but_rounding(precision: Precision) -> None:
+    tolerance = {"float32": 1e-5, "bfloat16": 5e-2, "float16": 1e-2}[precision]
+    last, first = (
+        generator_of(CLAMPED, precision=precision, channels_last=choice) for choice in (True, False)
+    )
+    found, expected = (g.images_of_seeds([1, 2], 0.7) for g in (last, first))
+    assert relative_difference(found, expected) < tolerance
+
+
+# Lower resolutions
+
+
+@pytest.mark.parametrize("height", [4, 8, 16])
+def test_a_lower_resolution_is_the_skip_image_there(generator: Generator, height: int) -> None:
+    network = literal.Network(dict(random_generator(SMALL).state_dict()))
+    blocks = {4: 1, 8: 2, 16: 3}[height]
+    ws = torch.randn(2, 6, 6, generator=torch.Generator().manual_seed(1))
+    found = generator.synthesise(ws[:, : 2 * blocks], upto=height)
+    assert found.shape == (2, 3, height, height // 2)
+    literal.assert_close(found, literal.paint(network, ws, blocks), 1e-4)
+
+
+@pytest.mark.parametrize("height", [0, 2, 12, 32, -4])
+def test_a_resolution_that_it_has_not_is_refused(generator: Generator, height: int) -> None:
+    with pytest.raises(ValueError, match=rf"found upto={height}, .* \[4, 8, 16\]"):
+        generator.synthesise(torch.zeros(1, 6, 6), upto=height)
+
+
+@pytest.mark.parametrize("kind", ["resnet", "orig"])
+def test_only_skip_synthesis_has_lower_resolutions(kind: Literal["resnet", "orig"]) -> None:
+    generator = generator_of(dataclasses.replace(SMALL, synthesis=kind))
+    ws = torch.zeros(1, 6, 6)
+    with pytest.raises(ValueError, match="only `skip` synthesis"):
+        generator.synthesise(ws, upto=8)
+    assert torch.equal(generator.synthesise(ws, upto=16), generator.synthesise(ws))
+
+
+# Truncation by layer
+
+
+def test_psi_can_differ_from_layer_to_layer(generator: Generator) -> None:
+    psi = [1.0, 0.7, 0.5, 0.0, -0.5, 1.5]
+    ws = generator.seeds_to_ws([3, 4], psi)
+    assert ws.shape == (2, 6, 6)
+    for layer, value in enumerate(psi):
+        torch.testing.assert_close(ws[:, layer], generator.seeds_to_w([3, 4], value))
+
+
+def test_one_psi_is_that_of_every_layer(generator: Generator) -> None:
+    for psi in (0.7, 1):
+        assert torch.equal(
+            generator.seeds_to_ws([3], psi), generator.seeds_to_ws([3], [psi] * generator.num_ws)
+        )
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 7])
+def test_a_wrong_number_of_psi_is_refused(generator: Generator, count: int) -> None:
+    with pytest.raises(ValueError, match=f"found {count} values of psi, expected 1 or 6"):
+        generator.seeds_to_ws([3], [0.7] * count)
+
+
+# Labels
+
+
+def test_the_label_decides_the_class() -> None:
+    generator = generator_of(dataclasses.replace(SMALL, c_dim=3))
+    network = random_generator(dataclasses.replace(SMALL, c_dim=3))
+    z = np.stack([np.random.RandomState(seed).randn(1, 8)[0] for seed in (5, 6)])
+    assert generator.c_dim == 3
+    for label in range(3):
+        c = torch.eye(3)[[label, label]]
+        expected = network.mapping(torch.from_numpy(z).float(), c)
+        torch.testing.assert_close(generator.seeds_to_w([5, 6], 1.0, label), expected)
+    images = [generator.images_of_seeds([5], 0.7, label=label) for label in range(3)]
+    assert relative_difference(images[0], images[1]) > 1e-2
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_class_that_it_has_not_is_refused(label: int) -> None:
+    generator = generator_of(dataclasses.replace(SMALL, c_dim=3))
+    with pytest.raises(ValueError, match=f"found class {label}, expected 0 to 2"):
+        generator.seeds_to_w([5], 1.0, label)
+
+
+def test_labels_are_neither_missing_nor_superfluous(generator: Generator) -> None:
+    conditional = generator_of(dataclasses.replace(SMALL, c_dim=3))
+    with pytest.raises(ValueError, match="give a label"):
+        conditional.images_of_seeds([5], 0.7)
+    assert generator.c_dim == 0
+    with pytest.raises(ValueError, match="this one has no classes"):
+        generator.images_of_seeds([5], 0.7, label=0)
+
+
+# Noise
+
+
+def test_noise_of_images_of_seeds_can_be_left_out(generator: Generator) -> None:
+    ws = generator.seeds_to_ws([1, 2], 0.7)
+    none = generator.images_of_seeds([1, 2], 0.7, noise="none")
+    assert torch.equal(none, generator.synthesise(ws, noise="none"))
+    assert relative_difference(none, generator.images_of_seeds([1, 2], 0.7)) > 1e-2
+
+
+def test_random_noise_depends_on_the_seed_alone(generator: Generator) -> None:
+    together = generator.images_of_seeds([1, 2, 3], 0.7, noise="random")
+    alone = generator.images_of_seeds([2], 0.7, noise="random")
+    torch.testing.assert_close(alone[0], together[1], rtol=1e-5, atol=1e-5)
+    assert torch.equal(generator.images_of_seeds([2], 0.7, noise="random"), alone)
+    ws = generator.seeds_to_ws([2], 0.7)
+    other = generator.synthesise(ws, noise=[torch.Generator().manual_seed(1)])
+    assert relative_difference(other, alone) > 1e-2
+    constant = generator.images_of_seeds([2], 0.7)
+    assert relative_difference(constant, alone) > 1e-2
+
+
+def test_random_noise_leaves_global_random_numbers_alone(generator: Generator) -> None:
+    before = torch.get_rng_state()
+    generator.images_of_seeds([1, 2], 0.7, noise="random")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# Colours
+
+
+@pytest.mark.parametrize("colours", [1, 4])
+def test_images_have_as_many_channels_as_the_generator(generator: Generator, colours: int) -> None:
+    other = generator_of(dataclasses.replace(SMALL, image_channels=colours))
+    assert other.image_channels == colours
+    assert other.images_of_seeds([1, 2], 0.7).shape == (2, colours, 16, 8)
+    assert generator.image_channels == 3

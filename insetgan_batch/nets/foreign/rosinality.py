@@ -72,6 +72,12 @@ def write(network: StyleGAN2) -> dict[str, Any]:
     return {"g_ema": state, "latent_avg": ours["mapping.w_avg"]}
 
 
+def left_out(architecture: Architecture) -> list[str]:
+    """What a written file does not say, one sentence each."""
+    clamp = architecture.conv_clamp
+    return [] if clamp is None else [f"conv_clamp {clamp:g}: this layout has no clamping"]
+
+
 def _names(heights: Sequence[int], mapping_layers: int) -> dict[str, str]:
     """Their name of each of our tensors."""
     names = {f"synthesis.b{heights[0]}.const": ANCHOR}

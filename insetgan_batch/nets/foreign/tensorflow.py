@@ -78,6 +78,8 @@ def _variables(record: Record, prefix: str, depth: int) -> Iterator[tuple[str, n
         name, array = entry
         if isinstance(name, str) and isinstance(array, Array):
             yield prefix + name, array.value
+        elif isinstance(name, str) and isinstance(array, int | float):
+            yield prefix + name, np.asarray(array)  # a variable without axes is a plain number
     for name, component in components.items():
         if isinstance(component, Record):
             yield from _variables(component, f"{prefix}{name}/", depth + 1)
@@ -103,10 +105,10 @@ def _tensors(arrays: dict[str, np.ndarray]) -> Tensors:
             tensors[f"synthesis.b{height}.{conv}.noise_const"] = value.squeeze(0).squeeze(0)
         elif match := _DENSE.fullmatch(name):
             module = match[1].replace("LabelEmbed", "embed").replace("Dense", "fc")
-            tensors[f"mapping.{module}.{match[2]}"] = value.T.contiguous()
+            tensors[f"mapping.{module}.{match[2]}"] = value.t()
         elif name == "mapping/LabelConcat/weight":
             # Used as it is; the embedding divides by the root of the number of classes.
-            tensors["mapping.embed.weight"] = value.T * math.sqrt(value.shape[0])
+            tensors["mapping.embed.weight"] = value.t() * math.sqrt(value.shape[0])
             tensors["mapping.embed.bias"] = value.new_zeros(value.shape[-1])
         elif re.fullmatch(r"synthesis/\d+x\d+/Const/const", name):
             tensors[f"synthesis.b{sizes[0]}.const"] = value.squeeze(0)
@@ -126,7 +128,7 @@ def _layer(block: str, layer: str, variable: str, value: Tensor) -> Tensors:
         kernel = value.flip(0, 1) if layer == "Conv0_up" else value
         return {f"{module}.weight": kernel.permute(3, 2, 0, 1)}
     if variable == "mod_weight":
-        return {f"{module}.affine.weight": value.T}
+        return {f"{module}.affine.weight": value.t()}
     if variable == "mod_bias":
         return {f"{module}.affine.bias": value + 1.0}
     return {f"{module}.{variable}": value}

@@ -9,14 +9,13 @@ the commit and the machine beside the numbers. Memory is the resident set of the
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import threading
 import time
 
 import psutil
+import surroundings
 
 _SAMPLE_EVERY_S = 0.5
 
@@ -44,11 +43,8 @@ def main(out: str) -> None:
                 "first_steps_s": first_step_s,
                 "total_s": round(time.monotonic() - started, 1),
                 "largest_actor_mb": round(memory.stop() / 1e6),
-                "commit": _commit(),
-                "cores": os.cpu_count(),
-                "processor": _processor(),
-                "python": platform.python_version(),
             }
+            | surroundings.describe()
         )
     )
 
@@ -79,17 +75,6 @@ class _Memory:
 
 def _name(process: psutil.Process) -> str:
     return " ".join(process.cmdline())
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def _processor() -> str:
-    with open("/proc/cpuinfo") as file:
-        names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

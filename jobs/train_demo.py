@@ -17,7 +17,8 @@ from typing import Annotated
 
 import typer
 
-from insetgan_batch.demo.models import MODELS, weights_path
+from insetgan_batch.data.models import demo_path
+from insetgan_batch.demo.models import MODELS
 from insetgan_batch.errors import InsetGanError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -51,15 +52,15 @@ def train(
     data = pictures.load(work / "pictures", MODELS[model].view)
     done = training.train(MODELS[model], data, work)
     about = {
-        "name": f"demo/{model}",
+        "name": f"demo:{model}",
         "licence": "Apache-2.0",
         "data": f"{len(data.z)} people rendered by insetgan_batch.demo.people,"
         f" seeds {pictures.TRAIN_SEED} to {pictures.TRAIN_SEED + len(data.z) - 1}",
         "steps": done.step,
         "command": f"python jobs/train_demo.py train {model}",
     }
-    sha256 = training.export(done, weights_path(model), about)
-    typer.echo(f"{weights_path(model)} sha256 {sha256}")
+    sha256 = training.export(done, demo_path(model), about)
+    typer.echo(f"{demo_path(model)} sha256 {sha256}")
 
 
 @app.command()

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -15,6 +17,9 @@ from insetgan_batch import cli
 from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
+from insetgan_batch.nets.stylegan2 import Architecture
+from tests.nets.foreign import originals
+from tests.nets.literal import assert_close
 
 
 def call(*arguments: str) -> Result:
@@ -107,6 +112,71 @@ def test_seeds_that_make_no_sense_are_refused(tiny_models: dict[str, Path], tmp_
     result = call("generate", "--model", model, "--seeds", "5-", "--out", str(tmp_path / "x"))
     assert result.exit_code == 2
     assert "5-" in result.output
+
+
+TALL = Architecture((4, 2), (6, 5, 4), z_dim=7, w_dim=7, mapping_layers=2)
+FOREIGN = {
+    "snapshot.pkl": lambda: originals.nvidia(TALL),
+    "generator.pkl": lambda: originals.nvidia(TALL, content="bare"),
+    "tensorflow.pkl": lambda: originals.tensorflow(TALL),
+    "rosinality.pt": lambda: originals.rosinality(TALL),
+    "state.pt": lambda: originals.state_dict(TALL),
+    "state.safetensors": lambda: originals.state_dict(TALL, container="safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_one_command_imports_a_checkpoint_and_the_next_paints_with_it(
+    name: str, tmp_path: Path
+) -> None:
+    original, out = FOREIGN[name](), tmp_path / "out"
+    (tmp_path / name).write_bytes(original.data)
+    result = call("import", str(tmp_path / name), "--out", str(out))
+    assert result.exit_code == 0, result.output
+    ours = out / f"{Path(name).stem}.safetensors"
+    assert f"wrote      {ours} (" in result.output
+    assert "16 x 8, RGB; base 4 x 2" in result.output
+    more = ("--seeds", "5", "--psi", "1", "--format", "npy", "--out", str(out))
+    assert call("generate", "--model", str(ours), *more).exit_code == 0
+    z = torch.from_numpy(np.random.RandomState(5).randn(1, 7)).float()
+    expected = original.paint(original.map_to_w(z, None)[:, None].expand(1, 6, 7))[0]
+    assert_close(torch.from_numpy(np.load(out / "seed0005.npy")), expected, 1e-4)
+
+
+def test_inspect_says_what_is_in_a_file_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "people.pkl").write_bytes(originals.nvidia(TALL).data)
+    result = call("import", str(tmp_path / "people.pkl"), "--inspect")
+    assert result.exit_code == 0, result.output
+    for text in ("generator  G\n", "generator  G_ema (the one to import)", "D: Discriminator"):
+        assert text in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["people.pkl"]
+
+
+@pytest.mark.parametrize("options", [(), ("--inspect", "--out", "x")])
+def test_import_wants_a_directory_or_inspect(options: tuple[str, ...], tmp_path: Path) -> None:
+    result = call("import", str(tmp_path / "people.pkl"), *options)
+    assert result.exit_code == 2
+    assert "give either --out DIR, to write there, or --inspect" in result.output
+
+
+def test_import_writes_rosinalitys_layout_too(tmp_path: Path) -> None:
+    (tmp_path / "people.pkl").write_bytes(originals.nvidia(TALL).data)
+    result = call(
+        "import", str(tmp_path / "people.pkl"), "--out", str(tmp_path), "--format", "rosinality"
+    )
+    assert result.exit_code == 0, result.output
+    assert set(torch.load(tmp_path / "people.pt", weights_only=True)) == {"g_ema", "latent_avg"}
+
+
+@pytest.mark.parametrize("psi", ["high", "0.7,", "nan", "1,1"])
+def test_a_psi_that_makes_no_sense_is_refused(
+    psi: str, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    model, out = str(tiny_models["face"]), tmp_path / "x"
+    result = call("generate", "--model", model, "--psi", psi, "--out", str(out))
+    assert result.exit_code == 2
+    assert "psi" in result.output
+    assert not out.exists()
 
 
 def test_the_launcher_refuses_half_of_its_options() -> None:

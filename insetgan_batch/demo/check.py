@@ -9,7 +9,8 @@ import dataclasses
 import torch
 from rich.progress import track
 
-from insetgan_batch.demo.models import MODELS, weights_path
+from insetgan_batch.data.models import demo_path
+from insetgan_batch.demo.models import MODELS
 from insetgan_batch.inset.images import to_pixels
 from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_CANVAS,
@@ -48,7 +49,7 @@ def check(name: str) -> Checked:
     bar.
     """
     device = torch.device("cpu")
-    path = weights_path(name)
+    path = demo_path(name)
     generator = Generator.load(path, device)
     detector = FaceDetector(device, smallest_face=_SMALLEST_FACE[name])
     found = 0

@@ -10,7 +10,6 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from insetgan_batch.data.models import demo_path
 from insetgan_batch.demo.person import Z_DIM
 from insetgan_batch.nets.stylegan2 import Architecture
 
@@ -104,8 +103,3 @@ FACE = DemoModel(
 )
 
 MODELS = {model.name: model for model in (CANVAS, FACE)}
-
-
-def weights_path(name: str) -> Path:
-    """Where training leaves the weights of a demo generator, and everybody else finds them."""
-    return demo_path(name)

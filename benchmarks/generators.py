@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from insetgan_batch.nets.generator import best_device
-from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2, blur_kernel
+from insetgan_batch.nets.layers import blur_kernel
+from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 
 Weights = dict[str, Tensor]
 _TOLERANCE = 1e-4

@@ -7,7 +7,6 @@ z, so that canvas seed 5 and face seed 5 are the same person.
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Literal
 
 from insetgan_batch.demo.person import Z_DIM

@@ -17,7 +17,7 @@ from torch import Tensor
 from insetgan_batch.config import Precision
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets import checkpoint
-from insetgan_batch.nets.stylegan2 import Noise
+from insetgan_batch.nets.layers import Noise
 
 # Where a file does not say how many of its highest resolutions were trained in float16: NVIDIA's
 # usual number.
@@ -46,8 +46,8 @@ class Generator:
         """Move the weights to the device; the network of `source` becomes this generator's own.
 
         precision: of the highest resolutions, as many as were trained in float16, else 4; colours
-        are summed in float32. channels_last: the layout of features in memory. Raises `CheckpointError` for float16
-        where activations are not clamped: they may leave its range.
+        are summed in float32. channels_last: the layout of features in memory. Raises
+        `CheckpointError` for float16 where activations are not clamped: they may leave its range.
         """
         architecture = source.network.architecture
         if precision == "float16" and architecture.conv_clamp is None:

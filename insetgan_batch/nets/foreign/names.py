@@ -2,7 +2,7 @@
 
 None of them is the function of that name. Modules and TensorFlow networks become a `Record`, arrays
 of numpy an `Array`, tensors a tensor. The bytes of a tensor are a torch file inside of the pickle,
-with pickles of its own, which torch reads for weights only.
+with pickles of its own, which may name the types of numbers and nothing else.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-import warnings
-from collections.abc import Callable
+import re
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,13 +19,16 @@ from torch import Tensor
 
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets.foreign import torchfile
+from insetgan_batch.nets.foreign.unpickle import Buildable, Maker, checked_key
 
 _T = TypeVar("_T")
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_MOST_AXES = 8
+_LARGEST = 1 << 48
+_NUMBERS = re.compile("f2|f4|f8|[iu][1248]|b1")
 
 
 @dataclasses.dataclass(slots=True)
-class Record:
+class Record(Buildable):
     """An object whose class is not loaded: the class by name, and the attributes."""
 
     class_name: str
@@ -34,11 +36,11 @@ class Record:
 
     def build(self, state: Any) -> None:
         """Take attributes."""
-        self.state.update(_checked(state, dict))
+        self.state = _checked(state, dict)
 
 
 @dataclasses.dataclass(slots=True)
-class Dtype:
+class Dtype(Buildable):
     """A type of numbers."""
 
     value: np.dtype[Any]
@@ -49,7 +51,7 @@ class Dtype:
 
 
 @dataclasses.dataclass(slots=True)
-class Array:
+class Array(Buildable):
     """An array of numbers, empty until its pickle has said what is in it."""
 
     value: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
@@ -58,17 +60,6 @@ class Array:
         """Take `(version, shape, dtype, is_fortran, data)`."""
         _, shape, dtype, is_fortran, data = _checked(state, tuple)
         self.value = _filled(data, dtype, shape, "F" if is_fortran else "C")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Maker:
-    """What stands for a name. reduce, new: for a call of it, and for its `__new__`; None where
-    checkpoints do no such thing.
-    """
-
-    name: str
-    reduce: Callable[..., Any] | None = None
-    new: Callable[..., Any] | None = None
 
 
 def find_class(module: str, name: str) -> Maker:
@@ -80,8 +71,9 @@ def find_class(module: str, name: str) -> Maker:
     if maker is None:
         raise CheckpointError(
             f"found the name `{module}.{name}`; expected only the {len(_TABLE)} names that"
-            " StyleGAN2's checkpoints consist of. Nothing was executed; do not open this file with"
-            " another program unless you trust where it comes from"
+            " StyleGAN2's checkpoints consist of (of a model that was saved whole, save the state"
+            " dict). Nothing was executed; do not open this file with another program unless you"
+            " trust where it comes from"
         )
     return maker
 
@@ -91,7 +83,7 @@ def _persistent_object(meta: Any) -> Record:
     attributes.
     """
     meta = _checked(meta, dict)
-    return Record(_checked(meta["class_name"], str), dict(_checked(meta["state"], dict)))
+    return Record(_checked(meta["class_name"], str), _checked(meta["state"], dict))
 
 
 def _dictionary(items: Any = ()) -> dict[Any, Any]:
@@ -100,8 +92,8 @@ def _dictionary(items: Any = ()) -> dict[Any, Any]:
     raise ValueError("a dictionary made of something")
 
 
-def _set(items: Any = ()) -> set[str]:
-    return {_checked(item, str) for item in _checked(items, list)}
+def _set(items: Any) -> set[Any]:
+    return {checked_key(item) for item in _checked(items, list)}
 
 
 def _storage(data: Any) -> Tensor:
@@ -109,28 +101,32 @@ def _storage(data: Any) -> Tensor:
     data = _checked(data, bytes)
     if not data.startswith(torchfile.LEGACY_START):
         raise CheckpointError("the bytes of a tensor are not in torch's older format, as expected")
-    storage = _checked(torchfile.load(io.BytesIO(data)), torch.storage.TypedStorage)
-    if storage.dtype not in _FLOATS:
-        raise ValueError(f"a tensor of {storage.dtype}")
-    with warnings.catch_warnings():
-        # torch means to retire this class, but it is what the files hold.
-        warnings.filterwarnings("ignore", "TypedStorage is deprecated")
-        return torch.empty(0, dtype=storage.dtype).set_(storage)
+    return _checked(torchfile.load_rows(io.BytesIO(data), _find_numbers), Tensor)
+
+
+def _find_numbers(module: str, name: str) -> Maker:
+    """What stands for a name in the bytes of a tensor."""
+    maker = find_class(module, name)
+    if maker.name not in torchfile.DTYPES:
+        raise CheckpointError(f"found the name `{maker.name}` in the bytes of a tensor")
+    return maker
 
 
 def _tensor(
     numbers: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any
 ) -> Tensor:
     """A view of a storage."""
-    whole = (offset, *_checked(size, tuple), *_checked(stride, tuple))
-    if len(size) != len(stride) or min(_checked(number, int) for number in whole) < 0:
-        raise ValueError(f"a tensor of size {size} and stride {stride}")
+    row, size, stride = _checked(numbers, Tensor), _checked(size, tuple), _checked(stride, tuple)
+    if row.dim() != 1 or not len(size) == len(stride) <= _MOST_AXES:
+        raise ValueError(f"a tensor of {len(size)} axes and {len(stride)} strides")
+    for number in (offset, *size, *stride):
+        if not 0 <= _checked(number, int) < _LARGEST:
+            raise ValueError("a tensor whose size, stride or offset cannot be")
     count = math.prod(size)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     # A number stands at one place only: few bytes must not become a huge tensor.
-    row = _checked(numbers, Tensor)
     if count and max(count - 1, last) >= len(row):
-        raise ValueError(f"a tensor of size {size} over {len(row)} numbers")
+        raise ValueError(f"a tensor of size {list(size)} over {len(row)} numbers")
     return row.as_strided(size, stride, offset) if count else row.new_empty(size)
 
 
@@ -139,10 +135,10 @@ def _parameter(tensor: Any, requires_grad: Any, hooks: Any) -> Tensor:
 
 
 def _dtype(code: Any, *_: Any) -> Dtype:
-    dtype = np.dtype(_checked(code, str))
-    if dtype.kind not in "fiub" or dtype.hasobject:
-        raise CheckpointError(f"found numpy data of type {str(dtype)!r}; expected numbers")
-    return Dtype(dtype)
+    # numpy's own parser of these texts knows a whole language.
+    if not _NUMBERS.fullmatch(_checked(code, str)):
+        raise CheckpointError(f"found numpy data of type {code[:40]!r}; expected numbers")
+    return Dtype(np.dtype(code))
 
 
 def _scalar(dtype: Any, data: Any) -> Any:
@@ -166,7 +162,7 @@ def _filled(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
 def _encoded(text: Any, encoding: Any) -> bytes:
     """How protocol 2 writes bytes."""
     if encoding != "latin1":
-        raise ValueError(f"bytes in the encoding {encoding!r}")
+        raise ValueError("bytes in another encoding than latin1")
     return _checked(text, str).encode("latin1")
 
 
@@ -183,6 +179,7 @@ def _checked(value: Any, kind: type[_T]) -> _T:
 _TABLE = {
     maker.name: maker
     for maker in (
+        Maker("argparse.Namespace", new=_dictionary),
         Maker("collections.OrderedDict", reduce=_dictionary),
         Maker("builtins.set", reduce=_set),
         Maker("__builtin__.set", reduce=_set),
@@ -195,6 +192,7 @@ _TABLE = {
         Maker("dnnlib.tflib.network.Network", new=_network),
         Maker("numpy.dtype", reduce=_dtype),
         Maker("numpy.ndarray"),
+        *(Maker(name) for name in torchfile.DTYPES),
         *(
             Maker(f"numpy.{core}.{name}", reduce=function)
             for core in ("core", "_core")  # before and after numpy 2

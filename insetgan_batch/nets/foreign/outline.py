@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from insetgan_batch.errors import CheckpointError, one_line
-from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2, blur_kernel
+from insetgan_batch.nets.layers import blur_kernel
+from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 
 Tensors = dict[str, Tensor]
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets.foreign.outline import Found, Settings, Tensors, check_filter, find
-from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2, blur_kernel
+from insetgan_batch.nets.layers import blur_kernel
+from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 
 ANCHOR = "input.input"
 ROOTS = ("style", "input", "conv1", "to_rgb1", "convs", "to_rgbs", "noises")

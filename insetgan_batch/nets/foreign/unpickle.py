@@ -3,24 +3,28 @@
 Why not `pickle.Unpickler` with a strict `find_class`: the machine behind it still calls what it was
 given, hashes what it was given and believes the sizes that it is told, so that a small file can
 exhaust the memory or overflow the C stack. Here `pickletools` splits the stream into opcodes, and
-this machine knows only those that build data. A name becomes something only through `names.py`.
+this machine knows only those that build data. A name becomes something only through the
+`find_class` of the caller, and that is a `Maker`: a function of our own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import mmap
 import pickletools
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from insetgan_batch.errors import CheckpointError, one_line
-from insetgan_batch.nets.foreign.names import Array, Dtype, Maker, Record, find_class
 
 # A snapshot of three networks has some 60,000.
-_MOST_OPCODES = 2_000_000
+_MOST_OPCODES = 1_000_000
+# Makers may look at each byte of a file about once; this much more where the file is small.
+_WORK_OF_A_SMALL_FILE = 1_000_000
 # The kinds that pickletools, numpy, torch and the machine raise where a stream is not whole.
-_BROKEN = (
+BROKEN = (
     ValueError,
     LookupError,
     TypeError,
@@ -29,13 +33,45 @@ _BROKEN = (
     EOFError,
     RuntimeError,
 )
+Stream = mmap.mmap | io.BytesIO
 
 
-def load(stream: mmap.mmap | io.BytesIO) -> Any:
-    """The data of a pickle; raises `CheckpointError` without the file's name."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Maker:
+    """What stands for a name. reduce, new: for a call of it, and for its `__new__`; None where
+    checkpoints do no such thing.
+    """
+
+    name: str
+    reduce: Callable[..., Any] | None = None
+    new: Callable[..., Any] | None = None
+
+
+class Buildable:
+    """A value that takes its attributes after it was made."""
+
+    __slots__ = ()
+
+    def build(self, state: Any) -> None:
+        """Take attributes."""
+        raise NotImplementedError
+
+
+FindClass = Callable[[str, str], Maker]
+
+
+def load(
+    stream: Stream, find_class: FindClass, find_storage: Callable[[Any], Any] | None = None
+) -> Any:
+    """The data of the pickle that begins where the stream stands, which is then at its end.
+
+    find_class: what stands for `(module, name)`, or raises `CheckpointError`. find_storage: what
+    stands for a persistent id, which only torch files have. Raises `CheckpointError` without the
+    file's name.
+    """
     try:
-        return _Machine().run(stream)
-    except _BROKEN as err:
+        return _Machine(stream, find_class, find_storage).run(stream)
+    except BROKEN as err:
         raise CheckpointError(
             f"not a whole pickle of a checkpoint ({one_line(err)[:160] or type(err).__name__});"
             " expected one as its program wrote it: fetch it again"
@@ -49,11 +85,15 @@ class _Mark:
 class _Machine:
     """The stack and the memo of one pickle."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, stream: Stream, find_class: FindClass, find_storage: Callable[[Any], Any] | None
+    ) -> None:
+        self._find_class, self._find_storage = find_class, find_storage
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._work_left = 2 * size_bytes(stream) + _WORK_OF_A_SMALL_FILE
 
-    def run(self, stream: mmap.mmap | io.BytesIO) -> Any:
+    def run(self, stream: Stream) -> Any:
         """Go through all opcodes; returns the value that they leave."""
         for count, (opcode, argument, position) in enumerate(pickletools.genops(stream)):  # type: ignore[arg-type]
             if count > _MOST_OPCODES:
@@ -71,8 +111,8 @@ class _Machine:
     def _step(self, name: str, argument: Any) -> bool:
         """One opcode; False for an unknown one.
 
-        What is missing on purpose: persistent ids, extension codes, `INST`, `OBJ`, `NEWOBJ_EX`,
-        out-of-band buffers, and the 8-bit texts of Python 2.
+        What is missing on purpose: persistent ids as text, extension codes, `INST`, `OBJ`,
+        `NEWOBJ_EX`, out-of-band buffers, and the 8-bit texts of Python 2.
         """
         match name:
             case "PROTO" | "FRAME":
@@ -117,7 +157,7 @@ class _Machine:
                 self._append(self._pop_to_mark())
             case "ADDITEMS":
                 values = self._pop_to_mark()
-                self._top(set).update(_key(value) for value in values)
+                self._top(set).update(checked_key(value) for value in values)
             case "SETITEM":
                 self._set_items(self._pop_many(2))
             case "SETITEMS":
@@ -136,6 +176,8 @@ class _Machine:
                 self._make(*self._pop_many(2), is_call=name == "REDUCE")
             case "BUILD":
                 self._build(self._pop())
+            case "BINPERSID" if self._find_storage is not None:
+                self._stack.append(self._find_storage(self._pop()))
             case _:
                 return False
         return True
@@ -170,12 +212,12 @@ class _Machine:
     def _set_items(self, values: list[Any] | tuple[Any, ...]) -> None:
         target = self._top(dict)
         for key, value in zip(values[::2], values[1::2], strict=True):
-            target[_key(key)] = value
+            target[checked_key(key)] = value
 
     def _name(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise ValueError("a name that is not a text")
-        self._stack.append(find_class(module, name))
+        self._stack.append(self._find_class(module, name))
 
     def _make(self, maker: Any, arguments: Any, *, is_call: bool) -> None:
         """What stands for `maker(*arguments)` or for `maker.__new__(maker, *arguments)`."""
@@ -184,24 +226,39 @@ class _Machine:
         function = maker.reduce if is_call else maker.new
         if function is None:
             raise ValueError(f"`{maker.name}` in a place where checkpoints do not have it")
+        self._work(arguments)
         self._stack.append(function(*arguments))
+
+    def _work(self, arguments: tuple[Any, ...]) -> None:
+        """Count what a maker gets: few bytes must not hand it the same large thing many times."""
+        sized = (a for a in arguments if isinstance(a, str | bytes | tuple | list | dict | set))
+        self._work_left -= sum(len(argument) for argument in sized)
+        if self._work_left < 0:
+            raise CheckpointError("the same data is used again and again; no checkpoint does that")
 
     def _build(self, state: Any) -> None:
         """Give the last value its attributes."""
         target = self._stack[-1]
-        if isinstance(target, Record | Array | Dtype):
+        if isinstance(target, Buildable):
             target.build(state)
         elif not isinstance(target, dict):
             raise ValueError(f"attributes for a {type(target).__name__}")
         # Attributes of a dictionary, such as the `_metadata` of a state dict, hold no weights.
 
 
-def _key(value: Any) -> Any:
-    """A key of a dictionary or set.
+def size_bytes(stream: Stream) -> int:
+    """Of the whole stream."""
+    return len(stream) if isinstance(stream, mmap.mmap) else stream.getbuffer().nbytes
+
+
+def checked_key(value: Any) -> Any:
+    """A key of a dictionary or set; raises `ValueError` for what is not one.
 
     Nothing else is hashed: a hash walks through nested tuples, and few bytes can describe one that
-    takes for ever, or that overflows the C stack.
+    takes for ever, or that overflows the C stack. Larger integers can all have the same hash.
     """
-    if value is None or isinstance(value, str | bytes | int | float):
+    if value is None or isinstance(value, str | bytes):
+        return value
+    if isinstance(value, int) and abs(value) < sys.hash_info.modulus:
         return value
     raise ValueError(f"a {type(value).__name__} as a key")

@@ -23,7 +23,7 @@ from insetgan_batch.errors import BadInputError, ConfigError, one_line
 
 _STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 DEMO_PREFIX = "demo:"
-DEMO_MODELS = ("canvas", "face")
+DEMO_MODELS = ("canvas", "face", "shoes")
 STAGE_ALEXNET = (
     'python -c "import torch, torchvision;'
     " torch.save(torchvision.models.alexnet(weights='DEFAULT').state_dict(), 'alexnet.pth')\""

@@ -1,7 +1,7 @@
 """The demo generators: their architectures, where their weights are, and how they were taught.
 
-`demo:canvas` paints a whole person, 256x128; `demo:face` paints a head, 128x128. Both read the same
-z, so that canvas seed 5 and face seed 5 are the same person.
+`demo:canvas` paints a whole person, 256x128; `demo:face` a head and `demo:shoes` a pair of shoes,
+both 128x128. All read the same z, so that canvas seed 5 and face seed 5 are the same person.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Course:
     """Stages under one plan.
 
     The step size falls from `learning_rate` along a cosine that reaches 0 after `decay_steps`; the
-    head weighs `head_weight` times as much as the rest of the picture.
+    part (the head, or the shoes) weighs `part_weight` times as much as the rest of the picture.
     """
 
     stages: tuple[Stage, ...]
     learning_rate: float
     decay_steps: int
-    head_weight: float
+    part_weight: float
 
     @property
     def steps(self) -> int:
@@ -46,7 +46,7 @@ class DemoModel:
     """What `demo/train.py` needs to know. view: of `people.PeopleRenderer.render`."""
 
     name: str
-    view: Literal["body", "face"]
+    view: Literal["body", "face", "shoes"]
     architecture: Architecture
     courses: tuple[Course, ...]
 
@@ -73,10 +73,10 @@ CANVAS = DemoModel(
             (Stage(4, 32, 1200), Stage(5, 32, 1500), Stage(6, 24, 2000), Stage(7, 16, 2040)),
             learning_rate=3e-3,
             decay_steps=7900,
-            head_weight=3,
+            part_weight=3,
         ),
         # A face is 1.5 % of the picture: without this course MTCNN finds it in four of five only.
-        Course((Stage(7, 16, 2000),), learning_rate=1.5e-3, decay_steps=2000, head_weight=20),
+        Course((Stage(7, 16, 2000),), learning_rate=1.5e-3, decay_steps=2000, part_weight=20),
     ),
 )
 
@@ -96,9 +96,30 @@ FACE = DemoModel(
             (Stage(4, 32, 1200), Stage(5, 24, 1500), Stage(6, 16, 3000)),
             learning_rate=3e-3,
             decay_steps=5700,
-            head_weight=3,
+            part_weight=3,
         ),
     ),
 )
 
-MODELS = {model.name: model for model in (CANVAS, FACE)}
+SHOES = DemoModel(
+    name="shoes",
+    view="shoes",
+    architecture=Architecture(
+        base=(4, 4),
+        channels=(96, 96, 96, 48, 24, 12),
+        z_dim=Z_DIM,
+        w_dim=128,
+        mapping_layers=4,
+        mapping_lr_multiplier=1.0,
+    ),
+    courses=(
+        Course(
+            (Stage(4, 32, 1000), Stage(5, 24, 1200), Stage(6, 16, 2300)),
+            learning_rate=3e-3,
+            decay_steps=4500,
+            part_weight=3,
+        ),
+    ),
+)
+
+MODELS = {model.name: model for model in (CANVAS, FACE, SHOES)}

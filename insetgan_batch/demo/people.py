@@ -4,8 +4,9 @@
     person = Person.from_z(np.random.RandomState(7).randn(Z_DIM))
     body = renderer.render(person, (256, 128))
     face = renderer.render(person, (128, 128), view="face")
+    shoes = renderer.render(person, (128, 128), view="shoes")
 
-Both views are windows into one scene: the face view shows the body's face enlarged, in the same
+All views are windows into one scene: the face view shows the body's face enlarged, in the same
 light. The body comes from `anny`, which is an optional extra: pip install insetgan-batch[people].
 
 The demo's generators were trained on these pictures: whoever changes what a z looks like has to
@@ -13,7 +14,7 @@ train them again.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -45,18 +46,20 @@ __all__ = [
     "View",
 ]
 
-View = Literal["body", "face"]
+View = Literal["body", "face", "shoes"]
 
 _CAMERA_M = 5.0  # distance of the camera
 _BODY_MARGIN = 0.05  # of the height, above and below the body
 _FACE_WINDOW = 1.75  # heights of the face
+_SHOES_WINDOW = 1.4  # widths of both shoes
+_FLOOR = 0.1  # of the shoes' window, below them
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A drawn person and where everything is; coordinates in pixels, (x, y), y down.
 
-    Joints and boxes may lie outside of a face view.
+    Joints and boxes may lie outside of an enlarged view.
     """
 
     rgb: Array  # uint8 [height width 3]
@@ -145,7 +148,13 @@ class PeopleRenderer:
             height = bottom - top
             y = (top + bottom) / 2 - 0.06 * height
             return _Window((left + right) / 2, y, height * _FACE_WINDOW / 2, horizon)
-        raise ValueError(f"view is {view!r}, expected 'body' or 'face'")
+        if view == "shoes":
+            shoes = np.concatenate(self._shoes)
+            left, _, right, bottom = _box(plane.project(figure.points[shoes])).tolist()
+            side = (right - left) * _SHOES_WINDOW
+            y = bottom + side * (_FLOOR - 0.5)
+            return _Window((left + right) / 2, y, side / 2, horizon)
+        raise ValueError(f"view is {view!r}, expected one of {', '.join(get_args(View))}")
 
     # ---- light ---------------------------------------------------------------------------
 

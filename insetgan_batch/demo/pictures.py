@@ -1,8 +1,9 @@
 """The training pictures of the demo generators: rendered once, kept in shards, read into memory.
 
-A shard is one `.npz` of 200 consecutive seeds: `body` uint8 `[n 256 128 3]`, `face` uint8 `[n 128
-128 3]` and their face boxes `[n 4]` in pixels. A shard that exists is complete: it is written under
-another name first.
+A shard is one `.npz` of 200 consecutive seeds: for each view (`body`, `face`, `shoes`) the pictures
+uint8 `[n H W 3]`, `<view>_parts` uint8 `[n H W]` (a `people.Part` per pixel), and `<view>_boxes`
+`[n 4]`: where the face, or the pair of shoes, is, in pixels. A shard that exists is complete: it is
+written under another name first.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from insetgan_batch.demo.models import CANVAS, FACE
+from insetgan_batch.demo.models import MODELS
 from insetgan_batch.demo.people import PeopleRenderer
 from insetgan_batch.demo.person import Z_DIM, Person
 from insetgan_batch.errors import ConfigError
@@ -30,11 +31,14 @@ TRAIN_SEED = 1_000_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pictures:
-    """All pictures of one view. z `[n z]`; rgb uint8 `[n H W 3]`; face_boxes `[n 4]` px."""
+    """All pictures of one view. z `[n z]`; rgb uint8 `[n H W 3]`; parts uint8 `[n H W]`;
+    part_boxes `[n 4]` px.
+    """
 
     z: np.ndarray
     rgb: np.ndarray
-    face_boxes: np.ndarray
+    parts: np.ndarray
+    part_boxes: np.ndarray
 
 
 def seed_to_z(seeds: Iterable[int]) -> np.ndarray:
@@ -58,7 +62,7 @@ def render_all(directory: Path, count: int, workers: int) -> None:
 
 
 def load(directory: Path, view: str) -> Pictures:
-    """Every picture of a view ("body" or "face") in the directory, in the order of seeds."""
+    """Every picture of a view in the directory, in the order of seeds."""
     paths = sorted(directory.glob("shard-*.npz"))
     if not paths:
         raise ConfigError(f"{directory}: no shard-*.npz; render the people first")
@@ -66,7 +70,8 @@ def load(directory: Path, view: str) -> Pictures:
     return Pictures(
         z=seed_to_z(seed for shard in shards for seed in shard["seeds"]),
         rgb=np.concatenate([shard[view] for shard in shards]),
-        face_boxes=np.concatenate([shard[f"{view}_boxes"] for shard in shards]),
+        parts=np.concatenate([shard[f"{view}_parts"] for shard in shards]),
+        part_boxes=np.concatenate([shard[f"{view}_boxes"] for shard in shards]),
     )
 
 
@@ -85,14 +90,18 @@ def _render_shard(directory: Path, first: int) -> None:
     seeds = np.arange(first, first + SHARD)
     people = [Person.from_z(z) for z in seed_to_z(seeds)]
     arrays: dict[str, np.ndarray] = {"seeds": seeds}
-    for model in (CANVAS, FACE):
-        arrays[model.view] = np.empty((SHARD, *model.architecture.image_size, 3), np.uint8)
+    for model in MODELS.values():
+        size = model.architecture.image_size
+        arrays[model.view] = np.empty((SHARD, *size, 3), np.uint8)
+        arrays[f"{model.view}_parts"] = np.empty((SHARD, *size), np.uint8)
         arrays[f"{model.view}_boxes"] = np.empty((SHARD, 4), np.float32)
     for i, person in enumerate(people):
-        for model in (CANVAS, FACE):
+        for model in MODELS.values():
             picture = _renderer.render(person, size=model.architecture.image_size, view=model.view)
             arrays[model.view][i] = picture.rgb
-            arrays[f"{model.view}_boxes"][i] = picture.face_box
+            arrays[f"{model.view}_parts"][i] = picture.parts
+            boxes = picture.shoe_boxes if model.view == "shoes" else np.array([picture.face_box])
+            arrays[f"{model.view}_boxes"][i] = [*boxes[:, :2].min(0), *boxes[:, 2:].max(0)]
     path = _shard_path(directory, first)
     temporary = path.with_name(f"part-{path.name}")
     np.savez(temporary, allow_pickle=False, **arrays)

@@ -3,8 +3,8 @@ it.
 
 No adversary: the renderer's parameters are entries of z (see `people.Person.from_z`), so the
 picture that a z should give is known. The resolution grows stage by stage; without growing nothing
-usable comes out in this time. The loss is L1 at three scales, with more weight on the head.
-Everything that a resumed training needs is in one file, and a batch depends on (seed of the
+usable comes out in this time. The loss is L1 at three scales, with more weight on the part that
+matters. Everything that a resumed training needs is in one file, and a batch depends on (seed of the
 training, step) alone, so a resumed training goes on exactly.
 """
 
@@ -29,7 +29,7 @@ from insetgan_batch.demo.pictures import Pictures, seed_to_z
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.stylegan2 import StyleGAN2
 
-_HEAD_MARGIN = 0.35  # of the face's height, on every side: hair and chin belong to the head
+_PART_MARGIN = 0.35  # of the box' height, on every side: hair and chin belong to a face
 _SCALES = 3
 _CHECKPOINT_INTERVAL_S = 180.0
 _SAMPLE_SEEDS = range(12)
@@ -141,7 +141,7 @@ class Plan:
 
     stage: Stage
     learning_rate: float
-    head_weight: float
+    part_weight: float
 
 
 def plans_left(model: DemoModel, done: int) -> Iterator[Plan]:
@@ -154,7 +154,7 @@ def _plans(course: Course) -> Iterator[Plan]:
     stages = itertools.chain.from_iterable([stage] * stage.steps for stage in course.stages)
     for step, stage in enumerate(stages):
         fall = (1 + math.cos(math.pi * step / course.decay_steps)) / 2
-        yield Plan(stage, course.learning_rate * fall, course.head_weight)
+        yield Plan(stage, course.learning_rate * fall, course.part_weight)
 
 
 def train_step(training: Training, plan: Plan, pictures: Pictures) -> float:
@@ -188,19 +188,19 @@ def _batch(training: Training, plan: Plan, pictures: Pictures) -> tuple[Tensor, 
     height, width = training.model.architecture.resolutions[stage.blocks - 1]
     factor = rgb.shape[2] // height
     target = F.avg_pool2d(rgb, factor)
-    weight = head_weight(pictures.face_boxes[chosen] / factor, height, width, plan.head_weight)
+    weight = part_weight(pictures.part_boxes[chosen] / factor, height, width, plan.part_weight)
     return torch.from_numpy(pictures.z[chosen]).float(), target, weight
 
 
-def head_weight(face_boxes: np.ndarray, height: int, width: int, times: float) -> Tensor:
-    """1 everywhere, `times` as much on the head, with mean 1 over the picture; `[n 1 h w]`."""
-    boxes = torch.from_numpy(face_boxes).float()
-    margin = _HEAD_MARGIN * (boxes[:, 3] - boxes[:, 1])
+def part_weight(part_boxes: np.ndarray, height: int, width: int, times: float) -> Tensor:
+    """1 everywhere, `times` as much on the part, with mean 1 over the picture; `[n 1 h w]`."""
+    boxes = torch.from_numpy(part_boxes).float()
+    margin = _PART_MARGIN * (boxes[:, 3] - boxes[:, 1])
     x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
     in_x = (x > (boxes[:, 0] - margin)[:, None]) & (x < (boxes[:, 2] + margin)[:, None])
     in_y = (y > (boxes[:, 1] - margin)[:, None]) & (y < (boxes[:, 3] + margin)[:, None])
-    head = (in_y[:, :, None] & in_x[:, None, :]).float()[:, None]
-    weight = 1 + (times - 1) * head
+    part = (in_y[:, :, None] & in_x[:, None, :]).float()[:, None]
+    weight = 1 + (times - 1) * part
     return weight / weight.mean(dim=(1, 2, 3), keepdim=True)
 
 

@@ -26,9 +26,9 @@ TINY = models.DemoModel(
             (models.Stage(2, 4, 25), models.Stage(3, 4, 20)),
             learning_rate=3e-3,
             decay_steps=60,
-            head_weight=3,
+            part_weight=3,
         ),
-        models.Course((models.Stage(3, 4, 15),), 2e-3, decay_steps=15, head_weight=9),
+        models.Course((models.Stage(3, 4, 15),), 2e-3, decay_steps=15, part_weight=9),
     ),
 )
 
@@ -39,7 +39,8 @@ def data() -> pictures.Pictures:
     z = pictures.seed_to_z(range(40))
     colours = (128 + 100 * np.tanh(z[:, :3])).astype(np.uint8)
     rgb = np.broadcast_to(colours[:, None, None], (40, 16, 8, 3)).copy()
-    return pictures.Pictures(z, rgb, np.tile(np.array([2, 1, 6, 5], np.float32), (40, 1)))
+    boxes = np.tile(np.array([2, 1, 6, 5], np.float32), (40, 1))
+    return pictures.Pictures(z, rgb, np.zeros(rgb.shape[:3], np.uint8), boxes)
 
 
 def test_the_loss_falls(data: pictures.Pictures, tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_an_exported_generator_has_its_average_and_says_where_it_comes_from(
 
 
 def test_the_head_weighs_three_times_as_much_and_the_mean_stays_one() -> None:
-    weight = train.head_weight(np.array([[4, 4, 8, 8]], np.float32), 32, 16, times=3)
+    weight = train.part_weight(np.array([[4, 4, 8, 8]], np.float32), 32, 16, times=3)
     assert weight.mean().item() == pytest.approx(1)
     assert (weight[0, 0, 6, 6] / weight[0, 0, 30, 1]).item() == pytest.approx(3)
 
@@ -100,7 +101,7 @@ def test_the_head_weighs_three_times_as_much_and_the_mean_stays_one() -> None:
 def test_every_step_has_one_plan_and_each_course_its_own_cosine() -> None:
     plans = list(train.plans_left(TINY, 0))
     assert [plan.stage.blocks for plan in plans] == [2] * 25 + [3] * 35
-    assert [plan.head_weight for plan in plans] == [3] * 45 + [9] * 15
+    assert [plan.part_weight for plan in plans] == [3] * 45 + [9] * 15
     rates = [plan.learning_rate for plan in plans]
     assert (rates[0], rates[30], rates[45]) == pytest.approx((3e-3, 1.5e-3, 2e-3))
     assert list(train.plans_left(TINY, 45)) == plans[45:]

@@ -11,6 +11,7 @@ InsetGanError
 │   └── RefusedError        the store says no, and would say it again: access denied, no such bucket
 └── ItemError               this item cannot be done and would fail again; `reason` is its code
     ├── NoFaceFoundError    `no_face`
+    ├── LostFaceError       `lost_face`: found at first, then missed too often
     ├── BadInputError       `bad_input`: an image or a latent of the row cannot be used
     └── DivergedError       `diverged`: a loss is no longer a number
 """
@@ -64,6 +65,12 @@ class NoFaceFoundError(ItemError):
     """The detector finds no face where the item needs one."""
 
     reason = "no_face"
+
+
+class LostFaceError(ItemError):
+    """The detector found the part at first, and then missed it too often."""
+
+    reason = "lost_face"
 
 
 class BadInputError(ItemError):

@@ -10,18 +10,9 @@ import pytest
 import yaml
 
 from insetgan_batch import config
-from insetgan_batch.config import (
-    FixedBoxes,
-    ImageWeights,
-    Player,
-    Recipe,
-    RunConfig,
-    parse,
-    recipe_for_item,
-    split_model,
-    to_fields,
-)
+from insetgan_batch.config import FixedBoxes, RunConfig, parse, split_model, to_fields
 from insetgan_batch.errors import BadInputError, ConfigError
+from insetgan_batch.recipe import ImageWeights, Player, Recipe, for_item
 
 REAL = {"canvas": "s3://weights/body.safetensors", "insets": {"face": "face.safetensors"}}
 SHA256 = "0123456789abcdef" * 4
@@ -192,14 +183,19 @@ def test_a_model_may_say_which_file_it_is(where: str) -> None:
             "`recipe.canvas.coarse.l1` is inf: input should be a finite number",
         ),
         ({"recipe": {"resolution": 16}}, "`recipe.resolution` is 16: input should be greater"),
-        ({"recipe": {"region_step": 0}}, "`recipe.region_step` is 0: input should be greater"),
-        ({"recipe": {"name": "swap"}}, "`recipe.name` is 'swap': input should be 'montage'"),
-        ({"recipe": {"canvas": {"steps": 0}}}, "`recipe.canvas.steps` is 0: input should be"),
+        ({"recipe": {"region_step": -1}}, "`recipe.region_step` is -1: input should be greater"),
+        ({"recipe": "swap"}, "recipe 'swap': expected one of "),
+        ({"recipe": {"preset": "swap"}}, "recipe 'swap': expected one of "),
+        ({"recipe": {"canvas": {"steps": -1}}}, "`recipe.canvas.steps` is -1: input should be"),
+        (
+            {"recipe": {"stages": [{"rounds": 1, "changes": {"canvas": {"step": 3}}}]}},
+            "`canvas.step` is not a known key; did you mean `steps`?",
+        ),
         ({"recipe": None}, "`recipe` is None: input should be a dictionary"),
         ({"recipe": {"insets": {"face": 3}}}, "`recipe.insets.face` is 3: input should be a dict"),
         ({"insets": ["face"]}, "`insets` is ['face']: input should be a valid dictionary"),
         ({"detector": "dlib"}, "`detector` is 'dlib': input should be 'mtcnn'"),
-        ({"detector": {"fixt": {}}}, "`detector.fixed` is {'fixt': {}}: field required"),
+        ({"detector": {"fixt": {}}}, "`detector.fixt` is {}: input tag"),
         ({1: 2}, "`1` is 1: keys should be strings"),
         ({"recipe": {1: 2}}, "`recipe.1` is 1: keys should be strings"),
         ([1], "found list, expected `key: value` lines"),
@@ -225,7 +221,19 @@ def test_a_mistake_is_one_line_with_its_key_and_a_hint(fields: object, line: str
             {"insets": {"face": "demo:face", "shoes": "demo:face"}},
             "insets has ['face', 'shoes'], but recipe `montage` has ['face']",
         ),
-        ({"insets": {}}, "insets has [], but recipe `montage` has ['face']"),
+        ({"insets": {}}, "insets is empty, but recipe `montage` optimises"),
+        (
+            {"recipe": {"order": ["face"]}},
+            "recipe.order is ['face'], expected each of ['canvas', 'face'] once",
+        ),
+        (
+            {"recipe": {"stages": [{"rounds": 9, "changes": {"psi": 0.5}}]}},
+            "recipe.stages.0.changes has ['psi'], expected some of",
+        ),
+        (
+            {"recipe": {"insets": {"face": {"region": "mask"}}}},
+            "segmenter lacks ['face'], whose recipe says `region: mask`",
+        ),
         ({"recipe": {"canvas": {"face": {"l1": 1}}}}, "recipe.canvas.face has a weight"),
         (
             {"recipe": {"insets": {"face": {"body": {"lpips": 1}}}}},
@@ -320,12 +328,12 @@ def test_a_configuration_does_not_change() -> None:
 
 def test_a_row_without_overrides_has_the_recipe_itself() -> None:
     recipe = Recipe()
-    assert recipe_for_item(recipe, {}) is recipe
+    assert for_item(recipe, {}) is recipe
 
 
 def test_a_row_changes_its_weights_and_nothing_else() -> None:
     recipe = Recipe(psi=0.4)
-    changed = recipe_for_item(recipe, {"insets": {"face": {"face": {"l1": 0.5}}}, "max_rounds": 7})
+    changed = for_item(recipe, {"insets": {"face": {"face": {"l1": 0.5}}}, "max_rounds": 7})
     face = dataclasses.replace(
         recipe.insets["face"], face=dataclasses.replace(recipe.insets["face"].face, l1=0.5)
     )
@@ -345,7 +353,7 @@ def test_a_row_changes_its_weights_and_nothing_else() -> None:
 )
 def test_a_row_cannot_change_what_the_batch_shares(overrides: dict[str, Any]) -> None:
     with pytest.raises(BadInputError, match="belong to the whole run"):
-        recipe_for_item(Recipe(), overrides)
+        for_item(Recipe(), overrides)
 
 
 @pytest.mark.parametrize(
@@ -366,6 +374,6 @@ def test_a_mistake_in_a_row_is_one_line_and_only_the_row_fails(
     overrides: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(BadInputError) as caught:
-        recipe_for_item(Recipe(), overrides)
+        for_item(Recipe(), overrides)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)

@@ -4,8 +4,8 @@ it.
 No adversary: the renderer's parameters are entries of z (see `people.Person.from_z`), so the
 picture that a z should give is known. The resolution grows stage by stage; without growing nothing
 usable comes out in this time. The loss is L1 at three scales, with more weight on the part that
-matters. Everything that a resumed training needs is in one file, and a batch depends on (seed of the
-training, step) alone, so a resumed training goes on exactly.
+matters. Everything that a resumed training needs is in one file, and a batch depends on (seed of
+the training, step) alone, so a resumed training goes on exactly.
 """
 
 from __future__ import annotations

@@ -73,6 +73,27 @@ def border_mask(size: int) -> Tensor:
     return ring
 
 
+def dilate(mask: Tensor, pixels: int) -> Tensor:
+    """A mask `[n 1 h w]` grown by so many pixels on every side; shrunk where negative."""
+    if pixels < 0:
+        return 1 - dilate(1 - mask, -pixels)
+    return F.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels) if pixels else mask
+
+
+def ring_of(mask: Tensor) -> Tensor:
+    """The border of a part `[n 1 r r]`: as wide as that of a box, half of it on either side of the
+    part's edge.
+    """
+    half = max(1, border_width(mask.shape[2]) // 2)
+    return dilate(mask, half) - dilate(mask, -half)
+
+
+def spread(mask: Tensor, regions: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks of insets `[n 1 h w]` on their regions of the canvas, 0 elsewhere: `[n 1 H W]`."""
+    frames = frame_in_crop(size, regions, (mask.shape[2], mask.shape[3]))
+    return resample(mask, frames, size) * box_mask(regions, size)
+
+
 def frame_in_crop(size: tuple[int, int], boxes: Tensor, crop_size: tuple[int, int]) -> Tensor:
     """The frame of a whole image of `size` (h, w) in the pixels of crops `boxes [n 4]` of
     `crop_size`: `[n 4]`.
@@ -90,14 +111,19 @@ def frame_in_crop(size: tuple[int, int], boxes: Tensor, crop_size: tuple[int, in
     )
 
 
-def paste(canvas: Tensor, inset: Tensor, regions: Tensor) -> Tensor:
-    """Put the whole inset onto its region of the canvas, with a hard edge: `[n 3 H W]`.
+def paste(canvas: Tensor, inset: Tensor, regions: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Put the inset onto its region of the canvas: `[n 3 H W]`.
 
-    A canvas pixel is replaced when its centre lies inside the region `[n 4]` (canvas pixels).
+    The whole inset with a hard edge: a canvas pixel is replaced when its centre lies inside the
+    region `[n 4]` (canvas pixels). With a mask of the inset `[n 1 h w]` the part alone, as opaque
+    as the mask.
     """
     size = (canvas.shape[2], canvas.shape[3])
     frames = frame_in_crop(size, regions, (inset.shape[2], inset.shape[3]))
-    return torch.where(box_mask(regions, size) > 0, resample(inset, frames, size), canvas)
+    pasted = resample(inset, frames, size)
+    if mask is None:
+        return torch.where(box_mask(regions, size) > 0, pasted, canvas)
+    return torch.lerp(canvas, pasted, spread(mask, regions, size))
 
 
 def to_pixels(image: Tensor) -> Tensor:

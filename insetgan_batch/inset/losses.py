@@ -28,6 +28,13 @@ def masked_l1(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return difference.sum(dim=(1, 2, 3)) / area.clamp(min=1.0)
 
 
+def masked_l2(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared difference under the mask, `[n]`; 0 where the mask is empty."""
+    difference = (image - target).square().mean(dim=1, keepdim=True) * mask
+    area = mask.expand_as(difference).sum(dim=(1, 2, 3))
+    return difference.sum(dim=(1, 2, 3)) / area.clamp(min=1.0)
+
+
 def distance_to_average(w: Tensor, w_avg: Tensor) -> Tensor:
     """Mean square of `w - w_avg`, `[n]`, for w `[n c]` (the paper's first regulariser)."""
     return (w - w_avg).square().mean(dim=1)

@@ -14,12 +14,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from insetgan_batch.config import ImageWeights, Player
 from insetgan_batch.inset import images, losses
 from insetgan_batch.nets.perceptual import Features, Perceptual
+from insetgan_batch.recipe import CANVAS, ImageWeights, Player
 
-CANVAS = "canvas"
 Terms = dict[str, Tensor]
+DISTANCES = ("l1", "l2", "lpips")
+_NO_MASKS: Mapping[str, Tensor] = {}
+_MARGIN_PX = 2  # beyond a mask's edge, in pixels of the region: there the canvas gives way too
 
 
 class Objective(Protocol):
@@ -31,13 +33,13 @@ class Objective(Protocol):
 
 
 class ImageTerm:
-    """L1 and LPIPS of an image to a target that stands still, both under a mask."""
+    """L1, L2 and LPIPS of an image to a target that stands still, all under a mask."""
 
     def __init__(
         self, name: str, wanted: set[str], perceptual: Perceptual, target: Tensor, mask: Tensor
     ) -> None:
         """name: like `face.border`; wanted: names of the terms with a weight."""
-        self._l1_name, self._lpips_name = f"{name}.l1", f"{name}.lpips"
+        self._l1_name, self._l2_name, self._lpips_name = (f"{name}.{d}" for d in DISTANCES)
         self._wanted = wanted
         self._perceptual = perceptual
         self._target, self._mask = target, mask
@@ -47,10 +49,12 @@ class ImageTerm:
                 self._features = perceptual.features(target * mask)
 
     def __call__(self, image: Tensor) -> Terms:
-        """The wanted ones of `<name>.l1` and `<name>.lpips`, `[n]` each."""
+        """The wanted ones of `<name>.l1`, `<name>.l2` and `<name>.lpips`, `[n]` each."""
         terms = {}
         if self._l1_name in self._wanted:
             terms[self._l1_name] = losses.masked_l1(image, self._target, self._mask)
+        if self._l2_name in self._wanted:
+            terms[self._l2_name] = losses.masked_l2(image, self._target, self._mask)
         if self._lpips_name in self._wanted:
             features = self._perceptual.features(image * self._mask)
             terms[self._lpips_name] = self._perceptual.distance(features, self._features)
@@ -58,7 +62,7 @@ class ImageTerm:
 
 
 class RegionTerm:
-    """Coarse and border: the canvas' crop against the whole inset, whichever of them moves."""
+    """Coarse, whole and border: the canvas' crop against the inset, whichever of them moves."""
 
     def __init__(
         self,
@@ -68,20 +72,27 @@ class RegionTerm:
         target: Tensor,
         on_canvas: Tensor,
         coarse_size: int,
+        part: Tensor | None = None,
     ) -> None:
         """target: the one that stands, `[n 3 r r]`; on_canvas: which of its pixels the canvas has,
-        `[n 1 r r]`.
+        `[n 1 r r]`; part: which of them will be pasted, None for all.
         """
         self._coarse_size = coarse_size
-        coarse = images.downsample(target, coarse_size)
-        coarse_mask = images.downsample(on_canvas, coarse_size)
-        border = images.border_mask(target.shape[2]).to(target.device) * on_canvas
+        if part is None:
+            border, compared = images.border_mask(target.shape[2]).to(target.device), on_canvas
+        else:
+            border = images.ring_of(part)
+            compared = torch.maximum(part, border) * on_canvas
+        coarse, coarse_mask = (images.downsample(x, coarse_size) for x in (target, compared))
         self._coarse = ImageTerm(f"{inset}.coarse", wanted, perceptual, coarse, coarse_mask)
+        self._whole = ImageTerm(f"{inset}.whole", wanted, perceptual, target, compared)
+        border = border * on_canvas
         self._border = ImageTerm(f"{inset}.border", wanted, perceptual, target, border)
 
     def __call__(self, moving: Tensor) -> Terms:
         """Terms of the moving one, `[n 3 r r]`."""
-        return self._coarse(images.downsample(moving, self._coarse_size)) | self._border(moving)
+        small = images.downsample(moving, self._coarse_size)
+        return self._coarse(small) | self._whole(moving) | self._border(moving)
 
 
 class CanvasObjective:
@@ -98,16 +109,22 @@ class CanvasObjective:
         w_avg: Tensor,
         resolution: int,
         coarse_size: int,
+        masks: Mapping[str, Tensor] = _NO_MASKS,
     ) -> None:
         """reference `[n 3 H W]`; insets: their images as they stand; regions `[n 4]` in canvas
-        pixels.
+        pixels; masks: `[n 1 h w]` of the insets whose part alone will be pasted.
         """
         size = (reference.shape[2], reference.shape[3])
         self._regions, self._w_avg, self._resolution = regions, w_avg, resolution
         outside = torch.ones_like(reference[:, :1])
         self._region_terms = {}
         for name, image in insets.items():
-            outside = outside * (1 - images.box_mask(regions[name], size))
+            covered = images.box_mask(regions[name], size)
+            part = None
+            if name in masks:
+                part = images.downsample(masks[name], resolution)
+                covered = images.spread(images.dilate(part, _MARGIN_PX), regions[name], size)
+            outside = outside * (1 - covered)
             self._region_terms[name] = RegionTerm(
                 name,
                 wanted,
@@ -115,6 +132,7 @@ class CanvasObjective:
                 images.downsample(image, resolution),
                 on_canvas(regions[name], size, resolution),
                 coarse_size,
+                part,
             )
         self._body = ImageTerm(f"{CANVAS}.body", wanted, perceptual, reference, outside)
 
@@ -142,9 +160,10 @@ class InsetObjective:
         w_avg: Tensor,
         resolution: int,
         coarse_size: int,
+        mask: Tensor | None = None,
     ) -> None:
         """reference `[n 3 h w]` and box `[n 4]` of the inset; canvas as it stands, region `[n 4]`
-        on it.
+        on it; mask `[n 1 h w]` where the part alone will be pasted.
         """
         self._name, self._w_avg, self._resolution = name, w_avg, resolution
         size = (canvas.shape[2], canvas.shape[3])
@@ -155,8 +174,11 @@ class InsetObjective:
             crop(canvas, region, resolution),
             on_canvas(region, size, resolution),
             coarse_size,
+            None if mask is None else images.downsample(mask, resolution),
         )
         inside = images.box_mask(box, (reference.shape[2], reference.shape[3]))
+        if mask is not None:
+            inside = images.dilate(mask, -images.border_width(mask.shape[2]))
         self._face = ImageTerm(f"{name}.face", wanted, perceptual, reference, inside)
 
     def terms(self, image: Tensor, latents: Tensor) -> Terms:
@@ -180,12 +202,13 @@ def term_weights(
     weights |= _image_weights(f"{name}.{own[0]}", own[1], 1.0)
     for region in regions:
         weights |= _image_weights(f"{region}.coarse", player.coarse, 1.0)
+        weights |= _image_weights(f"{region}.whole", player.whole, 1.0)
         weights |= _image_weights(f"{region}.border", player.border, border_ramp)
     return weights
 
 
 def _image_weights(name: str, weights: ImageWeights, ramp: float) -> dict[str, float]:
-    return {f"{name}.l1": ramp * weights.l1, f"{name}.lpips": ramp * weights.lpips}
+    return {f"{name}.{d}": ramp * getattr(weights, d) for d in DISTANCES}
 
 
 def latent_terms(name: str, latents: Tensor, w_avg: Tensor) -> Terms:

@@ -1,7 +1,7 @@
 """Phases, ramps, step sizes and stopping: pure functions of the recipe and an item's own counters.
 
-A round is one phase of the canvas, then one of each inset, every phase `Player.steps` long (the
-first one too). Steps count from 0 per generator and item, rounds from 0 per item.
+A round is one phase of each generator, every phase `Player.steps` long (the first one too). Steps
+count from 0 per generator, item and stage, rounds from 0 per item.
 """
 
 from __future__ import annotations
@@ -9,21 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from insetgan_batch.config import Player, Recipe
-
-# The step size falls to this share of itself in the last possible round.
-_FINAL_LEARNING_RATE = 0.1
+from insetgan_batch.recipe import Player, Recipe
 
 
 def learning_rate(recipe: Recipe, player: Player, step: int) -> float:
-    """Adam's step size: a linear rise over the warm-up, and half a cosine down to a tenth at the
-    end.
+    """Adam's step size: a linear rise over the warm-up, and half a cosine down over the cool-down.
+
+    step: of the generator in the stage whose recipe this is.
     """
     warm_up_steps = recipe.warm_up * player.steps
     rise = min(1.0, (step + 1) / warm_up_steps) if warm_up_steps else 1.0
-    progress = min(1.0, step / (recipe.max_rounds * player.steps))
-    fall = (1 + math.cos(math.pi * progress)) / 2
-    return player.learning_rate * rise * (_FINAL_LEARNING_RATE + (1 - _FINAL_LEARNING_RATE) * fall)
+    left = 1.0 - min(1.0, step / (recipe.max_rounds * player.steps))
+    fallen = 1.0 - min(1.0, left / recipe.cool_down) if recipe.cool_down else 0.0
+    fall = (1 + math.cos(math.pi * fallen)) / 2
+    return player.learning_rate * rise * (recipe.final_rate + (1 - recipe.final_rate) * fall)
 
 
 def border_ramp(recipe: Recipe, player: Player, step: int) -> float:
@@ -43,3 +42,27 @@ def has_converged(recipe: Recipe, scores: Sequence[float]) -> bool:
         return False
     best_before = min(scores[:-1])
     return scores[-1] > best_before * (1 - recipe.tolerance)
+
+
+def stage_of(stages: Sequence[tuple[int, Recipe]], round_: int) -> tuple[int, Recipe]:
+    """(the round in which the stage of this round began, the recipe as it is in it); rounds from 0.
+
+    After the last stage its recipe stays.
+    """
+    begins = 0
+    for rounds, recipe in stages[:-1]:
+        if round_ < begins + rounds:
+            return begins, recipe
+        begins += rounds
+    return begins, stages[-1][1]
+
+
+def is_better(recipe: Recipe, round_: int, score: float, best: float | None) -> bool:
+    """Whether a round (from 1) becomes the result; best: the score of the one so far, None for
+    none.
+    """
+    if best is None or recipe.keep == "last":
+        return True
+    if round_ <= recipe.best_after + 1:  # the first candidate replaces what was kept in the warm-up
+        return True
+    return score < best

@@ -8,9 +8,9 @@ Adam moments and step counts, regions and trace.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,54 +18,32 @@ from torch import Tensor
 
 from insetgan_batch import boxes
 from insetgan_batch.boxes import Box
-from insetgan_batch.config import Player, Recipe
-from insetgan_batch.errors import ConfigError, DivergedError, ItemError, NoFaceFoundError
-from insetgan_batch.inset import images, schedule
+from insetgan_batch.errors import ConfigError, DivergedError, LostFaceError, NoFaceFoundError
+from insetgan_batch.inset import compose, images, schedule
 from insetgan_batch.inset.adam import MovingLatents, adam_step
 from insetgan_batch.inset.objective import (
-    CANVAS,
     CanvasObjective,
     InsetObjective,
     Objective,
     Terms,
     term_weights,
 )
-from insetgan_batch.inset.states import Finished, Start, State, TraceRow
-from insetgan_batch.nets.detector import Detector
+from insetgan_batch.inset.states import Finished, Slot, Start, State, TraceRow
+from insetgan_batch.nets.detector import Detector, Segmenter
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
+from insetgan_batch.recipe import CANVAS, Guards, Player, Recipe
 
-
-@dataclasses.dataclass(slots=True)
-class _Slot:
-    """One item in the batch."""
-
-    key: str
-    recipe: Recipe
-    references: dict[str, Tensor]
-    inset_boxes: dict[str, Box]
-    canvas_boxes: dict[str, Box]
-    regions: dict[str, Box]
-    moments: dict[str, MovingLatents]
-    images: dict[str, Tensor]
-    scores: list[float] = dataclasses.field(default_factory=list)
-    trace: list[TraceRow] = dataclasses.field(default_factory=list)
-    missed_detections: int = 0
-    start: State | None = None
-    best: State | None = None
-    error: ItemError | None = None
-
-    @property
-    def round(self) -> int:
-        """Rounds done."""
-        return len(self.scores)
+_NO_SEGMENTERS: Mapping[str, Segmenter] = {}
 
 
 class SlotOptimizer:
     """A batch of at most `capacity` items with their generators on one device.
 
-    detectors: by generator; an inset's is asked once, the canvas' after each of its phases. Boxes
-    of a generator without one come with the items; without the canvas' one regions stay.
+    By inset: detectors, asked once where the part is in the inset; canvas_detectors, asked where it
+    is on the canvas, at the start and after each phase of the canvas; segmenters, for insets of
+    which the part alone is pasted. Boxes of what has no detector come with the items, and regions
+    then stay. film_every: keep the composite of every so many steps, 0 for none.
     """
 
     def __init__(
@@ -74,9 +52,12 @@ class SlotOptimizer:
         canvas: Generator,
         insets: Mapping[str, Generator],
         detectors: Mapping[str, Detector],
+        canvas_detectors: Mapping[str, Detector],
         perceptual: Perceptual,
         recipe: Recipe,
         capacity: int,
+        segmenters: Mapping[str, Segmenter] = _NO_SEGMENTERS,
+        film_every: int = 0,
     ) -> None:
         """Raises `ConfigError` when the generators do not fit the recipe."""
         for name, generator in insets.items():
@@ -87,10 +68,12 @@ class SlotOptimizer:
                 )
         self._generators = {CANVAS: canvas, **insets}
         self._insets = list(insets)
-        self._detectors = detectors
+        self._detectors, self._canvas_detectors = detectors, canvas_detectors
+        self._segmenters = segmenters
         self._perceptual = perceptual
         self._recipe = recipe
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
+        self._film_every = film_every
         self.capacity = capacity
 
     @property
@@ -106,86 +89,133 @@ class SlotOptimizer:
     def admit(self, start: Start) -> None:
         """Take an item in, between rounds; raises `NoFaceFoundError` where a part is not found."""
         assert self.free > 0, "no free slot"
-        inset_boxes = {name: self._first_box(name, start) for name in self._insets}
-        # The detector sees one part per canvas image so far: every inset shares it.
-        canvas_box = self._first_box(CANVAS, start)
-        slot = _Slot(
-            key=start.key,
-            recipe=start.recipe,
-            references=start.references,
-            inset_boxes=inset_boxes,
-            canvas_boxes=dict.fromkeys(self._insets, canvas_box),
-            regions={
-                name: self._region(name, canvas_box, inset_boxes[name]) for name in self._insets
-            },
-            moments={name: MovingLatents.at_rest(start.latents[name]) for name in self._generators},
-            images={},
-        )
-        for name in self._generators:
-            slot.images[name] = self._paint(name, [slot])[0]
-        slot.start = self._assess([slot])[0]
-        self._slots.append(slot)
+        self._slots.append(self._slot(start))
 
     def run_round(self, on_step: Callable[[], None] = lambda: None) -> None:
         """One phase of every generator for all items inside; `on_step` is called every step."""
-        self._run_phase(CANVAS, on_step)
-        self._find_again()
-        for name in self._insets:
-            self._run_phase(name, on_step)
-        healthy = [slot for slot in self._slots if slot.error is None]
-        for slot, state in zip(healthy, self._assess(healthy), strict=True):
+        for slot in self._slots:
+            slot.begin_stage()
+        for name in self._recipe.phases:
+            moved = self._run_phase(name, on_step)
+            if name == CANVAS:
+                self._find_again(moved)
+        moving = [slot for slot in self._slots if slot.moves]
+        for slot, state in zip(moving, self._assess(moving), strict=True):
             slot.scores.append(state.score)
-            if not math.isfinite(state.score):
-                slot.error = DivergedError(f"the score of round {state.round} is {state.score}")
-            elif slot.best is None or state.score < slot.best.score:
-                slot.best = state
+            _judge(slot, state)
 
     def release(self) -> list[Finished]:
         """Let those go that have converged, used up their rounds or diverged."""
-        done = [(slot, stop) for slot in self._slots if (stop := _stop(slot))]
-        self._slots = [slot for slot in self._slots if not _stop(slot)]
-        return [_finished(slot, stop) for slot, stop in done]
+        done = [slot for slot in self._slots if slot.stop]
+        self._slots = [slot for slot in self._slots if not slot.stop]
+        return [slot.finished() for slot in done]
+
+    def save(self, key: str) -> dict[str, Any]:
+        """The state of an item between rounds, for `load` on any machine; it stays inside."""
+        (slot,) = (slot for slot in self._slots if slot.key == key)
+        return slot.state_dict()
+
+    def load(self, start: Start, state: dict[str, Any]) -> None:
+        """Take an item in that has been somewhere else: its `Start`, and what `save` gave there."""
+        assert self.free > 0, "no free slot"
+        slot = self._slot(start)
+        slot.load_state_dict(state)
+        self._paint_all(slot)
+        if best := state["best"]:
+            slot.best = State(
+                round=best["round"],
+                score=best["score"],
+                terms=best["terms"],
+                latents=best["latents"],
+                images={
+                    name: self._synthesise(name, latents[None])[0]
+                    for name, latents in best["latents"].items()
+                },
+                regions={name: Box(*corners) for name, corners in best["regions"].items()},
+                masks=slot.masks,
+            )
+        self._slots.append(slot)
 
     # ---- entering ------------------------------------------------------------------------------
 
-    def _first_box(self, name: str, start: Start) -> Box:
-        if name in start.boxes:
-            return start.boxes[name]
-        detector = self._detectors.get(name)
-        if detector is None:
-            raise NoFaceFoundError(f"no detector for the {name}, and the item names no box")
-        found = detector.find(images.to_pixels(start.references[name][None]))[0]
+    def _slot(self, start: Start) -> Slot:
+        inset_boxes = {name: self._first_box(name, name, start) for name in self._insets}
+        canvas_boxes = {name: self._first_box(CANVAS, name, start) for name in self._insets}
+        slot = Slot(
+            key=start.key,
+            recipe=start.recipe,
+            references=dict(start.references),
+            inset_boxes=inset_boxes,
+            canvas_boxes=canvas_boxes,
+            regions={
+                name: self._region(name, canvas_boxes[name], inset_boxes[name])
+                for name in self._insets
+            },
+            masks={},
+            moments={name: MovingLatents.at_rest(start.latents[name]) for name in self._generators},
+        )
+        self._paint_all(slot)
+        for name, player in slot.recipe.insets.items():
+            if player.region == "mask":
+                pixels = images.to_pixels(start.references[name][None])
+                slot.masks[name] = self._segmenters[name].mask(pixels)[0]
+        slot.start = self._assess([slot])[0]
+        return slot
+
+    def _first_box(self, where: str, inset: str, start: Start) -> Box:
+        """Where an inset's part is: on the canvas, or in the inset itself."""
+        if where in start.boxes:
+            return start.boxes[where]
+        detectors = self._canvas_detectors if where == CANVAS else self._detectors
+        if inset not in detectors:
+            raise NoFaceFoundError(f"no detector for the {where}, and the item names no box")
+        found = detectors[inset].find(images.to_pixels(start.references[where][None]))[0]
         if found is None:
-            raise NoFaceFoundError(f"no face in the {name}'s reference image")
+            what = "face" if inset == "face" else f"part `{inset}`"
+            raise NoFaceFoundError(f"no {what} in the {where}'s reference image")
         return found
 
     def _region(self, name: str, canvas_box: Box, inset_box: Box) -> Box:
         generator = self._generators[name]
         return boxes.align(canvas_box, inset_box, generator.height, generator.width)
 
+    def _paint_all(self, slot: Slot) -> None:
+        for name in self._generators:
+            slot.images[name] = self._paint(name, [slot])[0]
+
     # ---- phases --------------------------------------------------------------------------------
 
-    def _run_phase(self, name: str, on_step: Callable[[], None]) -> None:
-        """Move one generator of every healthy item; the others stand still."""
-        slots = [slot for slot in self._slots if slot.error is None]
-        if not slots:
-            return
-        objective = self._objective(name, slots)
-        players = [_player(slot.recipe, name) for slot in slots]
+    def _run_phase(self, name: str, on_step: Callable[[], None]) -> list[Slot]:
+        """Move one generator of every item whose stage moves it; returns these items.
+
+        Those with the same number of steps go together: shapes stay fixed, nobody waits.
+        """
+        groups: dict[int, list[Slot]] = {}
+        for slot in self._slots:
+            if slot.moves and (steps := _player(slot.now, name).steps):
+                groups.setdefault(steps, []).append(slot)
+        for steps, slots in groups.items():
+            self._move(name, slots, steps, on_step)
+        return [slot for slots in groups.values() for slot in slots]
+
+    def _move(self, name: str, slots: list[Slot], count: int, on_step: Callable[[], None]) -> None:
+        recipes = [slot.now for slot in slots]
+        players = [_player(recipe, name) for recipe in recipes]
+        objective = self._objective(name, slots, recipes)
         history: list[tuple[Terms, list[dict[str, float]], list[int]]] = []
-        # The number of steps is the clock that all items share; it is the batch's, not an item's.
-        for _ in range(_player(self._recipe, name).steps):
-            steps = [slot.moments[name].step for slot in slots]
+        for _ in range(count):
+            steps = [slot.stage_steps[name] for slot in slots]
             weights = [
-                self._weights(name, player, schedule.border_ramp(slot.recipe, player, step))
-                for slot, player, step in zip(slots, players, steps, strict=True)
+                self._weights(name, player, schedule.border_ramp(recipe, player, step))
+                for recipe, player, step in zip(recipes, players, steps, strict=True)
             ]
             rates = [
-                schedule.learning_rate(slot.recipe, player, step)
-                for slot, player, step in zip(slots, players, steps, strict=True)
+                schedule.learning_rate(recipe, player, step)
+                for recipe, player, step in zip(recipes, players, steps, strict=True)
             ]
+            counts = [slot.moments[name].step for slot in slots]
             terms = self._step(name, slots, objective, weights, rates)
-            history.append((terms, weights, steps))
+            history.append((terms, weights, counts))
             on_step()
         _record(name, slots, history)
         for slot, image in zip(slots, self._paint(name, slots), strict=True):
@@ -194,7 +224,7 @@ class SlotOptimizer:
     def _step(
         self,
         name: str,
-        slots: list[_Slot],
+        slots: list[Slot],
         objective: Objective,
         weights: list[dict[str, float]],
         rates: list[float],
@@ -202,32 +232,50 @@ class SlotOptimizer:
         """One optimiser step of one generator; returns the raw terms before it, `[n]` each."""
         moments = [slot.moments[name] for slot in slots]
         latents = torch.stack([m.latents for m in moments]).requires_grad_(True)
-        terms = objective.terms(self._synthesize(name, latents), latents)
+        image = self._synthesise(name, latents)
+        terms = objective.terms(image, latents)
         loss = _weighted(terms, weights)
         # The sum keeps items apart: the gradient of each is that of its own loss.
         (gradient,) = torch.autograd.grad(loss.sum(), latents)
-        adam_step(moments, gradient, rates)
+        free = torch.stack([_free(_player(slot.recipe, name), gradient[0]) for slot in slots])
+        adam_step(moments, gradient * free, rates)
+        for i, slot in enumerate(slots):
+            slot.stage_steps[name] += 1
+            if (
+                self._film_every
+                and sum(m.step for m in slot.moments.values()) % self._film_every == 1
+            ):
+                self._keep_frame(slot, name, image[i].detach())
         return {term: value.detach() for term, value in terms.items()}
 
-    def _synthesize(self, name: str, latents: Tensor) -> Tensor:
+    def _keep_frame(self, slot: Slot, name: str, image: Tensor) -> None:
+        """The composite as it stands, for the film."""
+        painted = slot.images | {name: image}
+        insets = {inset: painted[inset] for inset in self._insets}
+        whole = compose.compose(painted[CANVAS], insets, slot.regions, slot.masks)
+        slot.film.append(images.to_pixels(whole[None])[0].cpu().numpy())
+
+    def _synthesise(self, name: str, latents: Tensor) -> Tensor:
         """Images `[n 3 H W]` of latents `[n 1+l c]`: ws = w + delta."""
         return self._generators[name].synthesise(latents[:, :1] + latents[:, 1:])
 
-    def _paint(self, name: str, slots: list[_Slot]) -> Tensor:
+    def _paint(self, name: str, slots: list[Slot]) -> Tensor:
         with torch.no_grad():
-            return self._synthesize(name, torch.stack([s.moments[name].latents for s in slots]))
+            return self._synthesise(name, torch.stack([s.moments[name].latents for s in slots]))
 
-    def _objective(self, name: str, slots: list[_Slot]) -> Objective:
+    def _objective(self, name: str, slots: list[Slot], recipes: list[Recipe]) -> Objective:
         """What the generator is held to in this phase, for these items."""
         wanted = {
             term
-            for slot in slots
-            for term, weight in self._weights(name, _player(slot.recipe, name)).items()
+            for recipe in recipes
+            for term, weight in self._weights(name, _player(recipe, name)).items()
             if weight > 0
         }
         reference = torch.stack([slot.references[name] for slot in slots])
         device = reference.device
         w_avg = self._generators[name].w_avg
+        # Which insets are cut out along a mask belongs to the run, so it is the same for all items.
+        masks = {n: torch.stack([slot.masks[n] for slot in slots]) for n in slots[0].masks}
         if name == CANVAS:
             return CanvasObjective(
                 wanted=wanted,
@@ -238,6 +286,7 @@ class SlotOptimizer:
                 w_avg=w_avg,
                 resolution=self._recipe.resolution,
                 coarse_size=self._recipe.coarse_size,
+                masks=masks,
             )
         return InsetObjective(
             name,
@@ -250,6 +299,7 @@ class SlotOptimizer:
             w_avg=w_avg,
             resolution=self._recipe.resolution,
             coarse_size=self._recipe.coarse_size,
+            mask=masks.get(name),
         )
 
     def _weights(self, name: str, player: Player, border_ramp: float = 1.0) -> dict[str, float]:
@@ -257,37 +307,51 @@ class SlotOptimizer:
 
     # ---- between phases ------------------------------------------------------------------------
 
-    def _find_again(self) -> None:
-        """Look for the part on every canvas, and move the regions towards where it is now."""
-        slots = [slot for slot in self._slots if slot.error is None]
-        detector = self._detectors.get(CANVAS)
-        if not slots or detector is None:
+    def _find_again(self, moved: list[Slot]) -> None:
+        """Look for the parts on every canvas, and move the regions towards where they are now."""
+        slots = [slot for slot in moved if slot.error is None and slot.now.region_step > 0]
+        if not slots:
             return
         pixels = images.to_pixels(torch.stack([slot.images[CANVAS] for slot in slots]))
-        for slot, found in zip(slots, detector.find(pixels), strict=True):
-            for name in self._insets:
-                if found is None or not _plausible(found, slot.canvas_boxes[name]):
-                    slot.missed_detections += 1
-                    continue
-                target = self._region(name, found, slot.inset_boxes[name])
-                step = slot.recipe.region_step
-                slot.canvas_boxes[name] = boxes.move(slot.canvas_boxes[name], found, step)
-                slot.regions[name] = boxes.move(slot.regions[name], target, step)
+        answers: dict[int, list[Box | None]] = {}  # one look serves all insets of a detector
+        for name, detector in self._canvas_detectors.items():
+            if id(detector) not in answers:
+                answers[id(detector)] = detector.find(pixels)
+            for slot, found in zip(slots, answers[id(detector)], strict=True):
+                self._follow(slot, name, found)
 
-    def _assess(self, slots: list[_Slot]) -> list[State]:
-        """The score of every item as it stands: all weighted terms of all generators, without
-        ramps.
+    def _follow(self, slot: Slot, name: str, found: Box | None) -> None:
+        height, width = slot.images[CANVAS].shape[1:]
+        before = slot.canvas_boxes[name]
+        is_seen = found is not None and _plausible(found, before)
+        if found is None or not (is_seen and _allowed(found, slot.recipe.guards, height, width)):
+            slot.missed_detections += 1
+            if slot.missed_detections >= slot.recipe.max_missed:
+                slot.error = LostFaceError(
+                    f"the {name} was not where it had been on the canvas, {slot.missed_detections}"
+                    " times"
+                )
+            return
+        target = self._region(name, found, slot.inset_boxes[name])
+        step = slot.now.region_step
+        slot.canvas_boxes[name] = boxes.move(before, found, step)
+        slot.regions[name] = boxes.move(slot.regions[name], target, step)
+
+    def _assess(self, slots: list[Slot]) -> list[State]:
+        """The score of every item as it stands: all weighted terms of all generators, by the
+        recipe's own weights, without ramps and stages.
         """
         if not slots:
             return []
         raw: Terms = {}
-        score = torch.zeros(len(slots), device=slots[0].images[CANVAS].device)
+        score = slots[0].images[CANVAS].new_zeros(len(slots))
+        recipes = [slot.recipe for slot in slots]
         with torch.no_grad():
             for name in self._generators:
                 image = torch.stack([slot.images[name] for slot in slots])
                 latents = torch.stack([slot.moments[name].latents for slot in slots])
-                terms = self._objective(name, slots).terms(image, latents)
-                weights = [self._weights(name, _player(slot.recipe, name)) for slot in slots]
+                terms = self._objective(name, slots, recipes).terms(image, latents)
+                weights = [self._weights(name, _player(recipe, name)) for recipe in recipes]
                 score = score + _weighted(terms, weights)
                 raw |= terms
         columns = {term: values.tolist() for term, values in raw.items()}
@@ -299,6 +363,7 @@ class SlotOptimizer:
                 latents={name: m.latents for name, m in slot.moments.items()},
                 images=dict(slot.images),
                 regions=dict(slot.regions),
+                masks=slot.masks,
             )
             for i, (slot, value) in enumerate(zip(slots, score.tolist(), strict=True))
         ]
@@ -308,6 +373,33 @@ def _player(recipe: Recipe, name: str) -> Player:
     return recipe.canvas if name == CANVAS else recipe.insets[name]
 
 
+def _free(player: Player, latents: Tensor) -> Tensor:
+    """1 for the latents `[1+l c]` that a player may move, 0 for the others: `[1+l 1]`."""
+    free = latents.new_ones(len(latents), 1)
+    if player.latents == "w":
+        free[1:] = 0
+    if player.latents == "w+":
+        free[0] = 0
+    return free
+
+
+def _judge(slot: Slot, state: State) -> None:
+    """Keep a round's state if it is the best so far; fail an item that runs away."""
+    assert slot.start is not None
+    bound = slot.recipe.max_rise * slot.start.score
+    if not math.isfinite(state.score):
+        slot.error = DivergedError(f"the score of round {state.round} is {state.score}")
+    elif state.score > bound > 0:
+        slot.error = DivergedError(
+            f"the score of round {state.round} is {state.score:.4g}, more than"
+            f" {slot.recipe.max_rise:g} times the one at the start"
+        )
+    else:
+        best = None if slot.best is None else slot.best.score
+        if schedule.is_better(slot.recipe, state.round, state.score, best):
+            slot.best = state
+
+
 def _plausible(found: Box, before: Box) -> bool:
     """Whether a detection can be the same part: less than half a box away, and less than twice as
     large or small.
@@ -315,6 +407,19 @@ def _plausible(found: Box, before: Box) -> bool:
     dx, dy = (a - b for a, b in zip(found.centre, before.centre, strict=True))
     growth = (found.width * found.height) / (before.width * before.height)
     return abs(dx) < before.width / 2 and abs(dy) < before.height / 2 and 0.5 < growth < 2.0
+
+
+def _allowed(found: Box, guards: Guards, height: int, width: int) -> bool:
+    """Whether a detection lies within the recipe's guards."""
+    off_centre = abs(found.centre[0] - width / 2) / width
+    checks = (
+        (guards.min_height, found.height / height, 1),
+        (guards.max_height, found.height / height, -1),
+        (guards.min_top, found.y0 / height, 1),
+        (guards.max_top, found.y0 / height, -1),
+        (guards.max_off_centre, off_centre, -1),
+    )
+    return all(limit is None or sign * (value - limit) >= 0 for limit, value, sign in checks)
 
 
 def _weighted(terms: Terms, weights: list[dict[str, float]]) -> Tensor:
@@ -328,7 +433,7 @@ def _weighted(terms: Terms, weights: list[dict[str, float]]) -> Tensor:
 
 
 def _record(
-    name: str, slots: list[_Slot], history: list[tuple[Terms, list[dict[str, float]], list[int]]]
+    name: str, slots: list[Slot], history: list[tuple[Terms, list[dict[str, float]], list[int]]]
 ) -> None:
     """Move a phase's losses to the items' traces: one transfer from the device for all of it."""
     terms = list(history[0][0])
@@ -347,31 +452,6 @@ def _record(
         if not np.isfinite(values[:, :, i]).all():
             number = slot.round + 1
             slot.error = DivergedError(f"a loss of the {name} is not finite in round {number}")
-
-
-def _stop(slot: _Slot) -> str:
-    """Why the item is done; empty while it is not."""
-    if slot.error is not None:
-        return "diverged"
-    if schedule.has_converged(slot.recipe, slot.scores):
-        return "converged"
-    return "max_rounds" if slot.round >= slot.recipe.max_rounds else ""
-
-
-def _finished(slot: _Slot, stop: str) -> Finished:
-    assert slot.start is not None
-    return Finished(
-        key=slot.key,
-        start=slot.start,
-        best=slot.best or slot.start,
-        inset_boxes=slot.inset_boxes,
-        scores=slot.scores,
-        steps=sum(m.step for m in slot.moments.values()),
-        missed_detections=slot.missed_detections,
-        trace=slot.trace,
-        stop=stop,
-        error=slot.error,
-    )
 
 
 def _tensor(items: list[Box], device: torch.device) -> Tensor:

@@ -1,14 +1,18 @@
-"""An item of the batch as it enters, as it stands after a round, and as it leaves."""
+"""An item of the batch: as it enters, while it is inside, after a round, and as it leaves."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from insetgan_batch.boxes import Box
-from insetgan_batch.config import Recipe
 from insetgan_batch.errors import ItemError
+from insetgan_batch.inset import schedule
+from insetgan_batch.inset.adam import MovingLatents
+from insetgan_batch.recipe import Recipe, stages
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,7 +35,8 @@ class Start:
 class State:
     """What an item is at the end of a round.
 
-    latents `[1+l c]`, images `[3 H W]`, regions in canvas pixels.
+    latents `[1+l c]`, images `[3 H W]`, regions in canvas pixels; masks `[1 h w]` of the insets of
+    which the part alone is pasted.
     """
 
     round: int
@@ -40,6 +45,7 @@ class State:
     latents: dict[str, Tensor]
     images: dict[str, Tensor]
     regions: dict[str, Box]
+    masks: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,8 +66,9 @@ class TraceRow:
 class Finished:
     """An item as it leaves.
 
-    start: round 0, before anything moved. best: the round with the lowest score. stop: "converged",
-    "max_rounds" or "diverged" (then `error` is set, and best is what stood before it).
+    start: round 0, before anything moved. best: the round that the recipe keeps. stop: "converged",
+    "max_rounds" or "diverged" (then `error` is set, and best is what stood before it). film: bytes
+    `[H W 3]` of the composite, every few steps.
     """
 
     key: str
@@ -73,4 +80,141 @@ class Finished:
     missed_detections: int
     trace: list[TraceRow]
     stop: str
+    film: list[np.ndarray] = dataclasses.field(default_factory=list)
     error: ItemError | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class Slot:
+    """An item inside of the batch.
+
+    stage_steps: of each generator since the stage began.
+    """
+
+    key: str
+    recipe: Recipe
+    references: dict[str, Tensor]
+    inset_boxes: dict[str, Box]
+    canvas_boxes: dict[str, Box]
+    regions: dict[str, Box]
+    masks: dict[str, Tensor]
+    moments: dict[str, MovingLatents]
+    images: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    stage_steps: dict[str, int] = dataclasses.field(default_factory=dict)
+    scores: list[float] = dataclasses.field(default_factory=list)
+    trace: list[TraceRow] = dataclasses.field(default_factory=list)
+    film: list[np.ndarray] = dataclasses.field(default_factory=list)
+    missed_detections: int = 0
+    start: State | None = None
+    best: State | None = None
+    error: ItemError | None = None
+    _stages: list[tuple[int, Recipe]] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._stages = stages(self.recipe)
+        self.begin_stage()
+
+    @property
+    def round(self) -> int:
+        """Rounds done."""
+        return len(self.scores)
+
+    @property
+    def moves(self) -> bool:
+        """Whether there is anything left to do for it."""
+        return self.error is None and self.round < self.recipe.rounds
+
+    @property
+    def now(self) -> Recipe:
+        """The recipe as it is in this round's stage."""
+        return schedule.stage_of(self._stages, self.round)[1]
+
+    def begin_stage(self) -> None:
+        """At the start of a round: what begins with its stage, if the stage does."""
+        begins, recipe = schedule.stage_of(self._stages, self.round)
+        if begins != self.round:
+            return
+        self.stage_steps = dict.fromkeys(self.moments, 0)
+        for name, player in recipe.players.items():
+            if player.anchor == "stage" and name in self.images:
+                self.references[name] = self.images[name]
+
+    @property
+    def stop(self) -> str:
+        """Why the item is done; empty while it is not."""
+        if self.error is not None:
+            return "diverged"
+        if schedule.has_converged(self.recipe, self.scores):
+            return "converged"
+        return "max_rounds" if self.round >= self.recipe.rounds else ""
+
+    def finished(self) -> Finished:
+        """What leaves."""
+        assert self.start is not None
+        return Finished(
+            key=self.key,
+            start=self.start,
+            best=self.best or self.start,
+            inset_boxes=self.inset_boxes,
+            scores=self.scores,
+            steps=sum(m.step for m in self.moments.values()),
+            missed_detections=self.missed_detections,
+            trace=self.trace,
+            stop=self.stop,
+            film=self.film,
+            error=self.error,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that cannot be computed anew from the item's `Start`: what another machine needs to
+        go on.
+
+        Tensors, numbers, texts, lists and dictionaries only.
+        """
+        best = self.best
+        return {
+            "scores": list(self.scores),
+            "trace": [dataclasses.asdict(row) for row in self.trace],
+            "stage_steps": dict(self.stage_steps),
+            "missed_detections": self.missed_detections,
+            "canvas_boxes": _plain(self.canvas_boxes),
+            "inset_boxes": _plain(self.inset_boxes),
+            "regions": _plain(self.regions),
+            "references": {
+                name: self.references[name]
+                for name, player in self.now.players.items()
+                if player.anchor == "stage"
+            },
+            "moments": {
+                name: {"latents": m.latents, "first": m.first, "second": m.second, "step": m.step}
+                for name, m in self.moments.items()
+            },
+            "best": best
+            and {
+                "round": best.round,
+                "score": best.score,
+                "terms": dict(best.terms),
+                "latents": dict(best.latents),
+                "regions": _plain(best.regions),
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there; the images follow from the latents (`SlotOptimizer.load`)."""
+        self.scores = list(state["scores"])
+        self.trace = [TraceRow(**row) for row in state["trace"]]
+        self.stage_steps = dict(state["stage_steps"])
+        self.missed_detections = state["missed_detections"]
+        self.canvas_boxes = _boxes(state["canvas_boxes"])
+        self.inset_boxes = _boxes(state["inset_boxes"])
+        self.regions = _boxes(state["regions"])
+        self.references |= state["references"]
+        self.moments = {name: MovingLatents(**m) for name, m in state["moments"].items()}
+
+
+def _plain(boxes: dict[str, Box]) -> dict[str, list[float]]:
+    return {name: list(box.as_tuple()) for name, box in boxes.items()}
+
+
+def _boxes(plain: dict[str, list[float]]) -> dict[str, Box]:
+    return {name: Box(*corners) for name, corners in plain.items()}

@@ -35,6 +35,14 @@ class Detector(Protocol):
         ...
 
 
+class Segmenter(Protocol):
+    """Says which pixels show the part."""
+
+    def mask(self, images: Tensor) -> Tensor:
+        """The part's share of each pixel of bytes `[n H W 3]`: `[n 1 H W]` in 0..1."""
+        ...
+
+
 class FixedBox:
     """The part is where somebody said it is: no network, for any kind of inset."""
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from insetgan_batch import __version__
 from insetgan_batch.boxes import Box
-from insetgan_batch.config import FixedBoxes, Recipe, RunConfig, recipe_for_item
+from insetgan_batch.config import FixedBoxes, RunConfig
 from insetgan_batch.data import manifest, models, results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage, read_uri
@@ -40,7 +40,6 @@ from insetgan_batch.errors import (
     StorageError,
 )
 from insetgan_batch.inset import compose, images
-from insetgan_batch.inset.objective import CANVAS
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, Start, State
 from insetgan_batch.nets.detector import (
@@ -52,6 +51,7 @@ from insetgan_batch.nets.detector import (
 )
 from insetgan_batch.nets.generator import Generator, best_device
 from insetgan_batch.nets.perceptual import Perceptual
+from insetgan_batch.recipe import CANVAS, Recipe, for_item
 from insetgan_batch.records import Lease, Outcome, Source, Status
 from insetgan_batch.runtime.failures import reason_code
 
@@ -89,10 +89,12 @@ class Worker:
             for name, model in ({CANVAS: config.canvas} | config.insets).items()
         }
         self._perceptual = _load_perceptual(config, self._device)
+        detectors, canvas_detectors = _detectors(config, self._device)
         self._optimizer = SlotOptimizer(
             canvas=self._generators[CANVAS],
             insets={name: self._generators[name] for name in config.insets},
-            detectors=_detectors(config, self._device),
+            detectors=detectors,
+            canvas_detectors=canvas_detectors,
             perceptual=self._perceptual,
             recipe=config.recipe,
             capacity=config.slots,
@@ -147,7 +149,7 @@ class Worker:
 
     def _start(self, lease: Lease) -> Start:
         item = lease.item
-        recipe = recipe_for_item(self._config.recipe, item.overrides)
+        recipe = for_item(self._config.recipe, item.overrides)
         sources = {CANVAS: item.canvas, **item.insets}
         latents, references = {}, {}
         for name, source in sources.items():
@@ -280,12 +282,13 @@ def result_images(finished: Finished) -> dict[str, np.ndarray]:
 
 def _composed(state: State) -> Tensor:
     insets = {name: state.images[name] for name in state.regions}
-    return compose.compose(state.images[CANVAS], insets, state.regions)
+    return compose.compose(state.images[CANVAS], insets, state.regions, state.masks)
 
 
 def _mean_seam(state: State, insets: list[str]) -> float:
     picture = _composed(state).clamp(-1, 1)
-    return sum(compose.seam(picture, state.regions[name]) for name in insets) / len(insets)
+    seams = [compose.seam(picture, state.regions[n], state.masks.get(n)) for n in insets]
+    return sum(seams) / len(seams) if seams else 0.0
 
 
 def _latents_to_keep(state: State) -> dict[str, np.ndarray]:
@@ -351,15 +354,32 @@ def _read_input(uri: str) -> bytes:
         raise BadInputError(str(err)) from err
 
 
-def _detectors(config: RunConfig, device: torch.device) -> dict[str, Detector]:
-    """By generator; none where the manifest names the boxes."""
-    if config.detector == "manifest":
-        return {}
-    if isinstance(config.detector, FixedBoxes):
-        return {name: FixedBox(Box(*box)) for name, box in config.detector.fixed.items()}
-    inset = FaceDetector(device, smallest_face=SMALLEST_FACE_OF_INSET)
-    canvas = FaceDetector(device, smallest_face=SMALLEST_FACE_OF_CANVAS)
-    return {CANVAS: canvas, **dict.fromkeys(config.insets, inset)}
+def _detectors(
+    config: RunConfig, device: torch.device
+) -> tuple[dict[str, Detector], dict[str, Detector]]:
+    """What finds each inset's part: in the inset, and on the canvas. None where the manifest names
+    the boxes. Insets of one kind share a detector, which then looks once for all.
+    """
+    made: dict[str, tuple[Detector, Detector]] = {}
+    in_inset: dict[str, Detector] = {}
+    on_canvas: dict[str, Detector] = {}
+    for name, choice in config.detectors.items():
+        if isinstance(choice, FixedBoxes):
+            in_inset[name] = FixedBox(Box(*choice.fixed[name]))
+            on_canvas[name] = FixedBox(Box(*choice.fixed[CANVAS]))
+        elif choice != "manifest":
+            if choice not in made:
+                made[choice] = _detector_pair(choice, device)
+            in_inset[name], on_canvas[name] = made[choice]
+    return in_inset, on_canvas
+
+
+def _detector_pair(choice: str, device: torch.device) -> tuple[Detector, Detector]:
+    """For insets and for the canvas."""
+    return (
+        FaceDetector(device, smallest_face=SMALLEST_FACE_OF_INSET),
+        FaceDetector(device, smallest_face=SMALLEST_FACE_OF_CANVAS),
+    )
 
 
 def _load_generator(config: RunConfig, name: str, model: str, device: torch.device) -> Generator:

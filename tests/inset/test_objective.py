@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from insetgan_batch.config import ImageWeights, Player
 from insetgan_batch.inset import images
 from insetgan_batch.inset.objective import (
     CanvasObjective,
@@ -21,6 +20,7 @@ from insetgan_batch.inset.objective import (
     term_weights,
 )
 from insetgan_batch.nets.perceptual import Features, Perceptual
+from insetgan_batch.recipe import ImageWeights, Player
 
 HEIGHT, WIDTH, SIDE = 64, 48, 32
 W_AVG = torch.zeros(4)
@@ -117,10 +117,18 @@ def changed_by(terms: Callable[[Tensor], Terms], image: Tensor, pixels: Tensor) 
 
 def test_a_generator_meets_only_its_own_terms() -> None:
     canvas = term_weights("canvas", Player(), ["face", "shoes"], 1.0)
-    own = {"canvas.latent", "canvas.delta", "canvas.body.l1", "canvas.body.lpips"}
-    assert set(canvas) == own | REGION_TERMS | {t.replace("face", "shoes") for t in REGION_TERMS}
+    free, distances = {"canvas.latent", "canvas.delta"}, ("l1", "l2", "lpips")
+
+    def named(*terms: str) -> set[str]:
+        return {f"{term}.{distance}" for term in terms for distance in distances}
+
+    regions = [
+        f"{inset}.{term}" for inset in ("face", "shoes") for term in ("coarse", "whole", "border")
+    ]
+    assert set(canvas) == free | named("canvas.body", *regions)
     face = term_weights("face", Player(), ["face"], 1.0)
-    assert set(face) == {"face.latent", "face.delta"} | FACE_TERMS
+    own = named("face.face", *(f"face.{term}" for term in terms))
+    assert set(face) == {"face.latent", "face.delta"} | own
 
 
 def test_the_ramp_scales_border_weights_and_no_others() -> None:

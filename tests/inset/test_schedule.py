@@ -16,8 +16,8 @@ import itertools
 
 import pytest
 
-from insetgan_batch.config import Player, Recipe
 from insetgan_batch.inset import schedule
+from insetgan_batch.recipe import Player, Recipe
 
 PLAYER = Player(steps=20, learning_rate=0.03)
 

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from insetgan_batch import boxes
 from insetgan_batch.boxes import Box
-from insetgan_batch.config import ImageWeights, Player, Recipe, recipe_for_item
 from insetgan_batch.errors import ConfigError, DivergedError, NoFaceFoundError
 from insetgan_batch.inset.objective import term_weights
 from insetgan_batch.inset.slots import SlotOptimizer
@@ -26,6 +25,7 @@ from insetgan_batch.nets.detector import Detector, FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture
+from insetgan_batch.recipe import ImageWeights, Player, Recipe, for_item
 from tests.conftest import frozen
 
 CANVAS_BOX, FACE_BOX = Box(8, 8, 20, 24), Box(8, 6, 22, 27)
@@ -78,7 +78,8 @@ class Bench:
         return SlotOptimizer(
             canvas=self.generators["canvas"],
             insets={"face": self.generators["face"]},
-            detectors=fixed | dict(detectors or {}),
+            detectors={"face": (fixed | dict(detectors or {}))["face"]},
+            canvas_detectors={"face": (fixed | dict(detectors or {}))["canvas"]},
             perceptual=self.perceptual,
             recipe=recipe,
             capacity=capacity,
@@ -128,7 +129,7 @@ def one(bench: Bench) -> Finished:
 
 
 def changed(recipe: Recipe = RECIPE, **overrides: Any) -> Recipe:
-    return recipe_for_item(recipe, overrides)
+    return for_item(recipe, overrides)
 
 
 def furthest(a: Finished, b: Finished) -> float:
@@ -185,6 +186,7 @@ def weighted_sum(state: State) -> float:
         weight * state.terms[term]
         for name, player in players.items()
         for term, weight in term_weights(name, player, ["face"], 1.0).items()
+        if weight
     )
 
 
@@ -530,11 +532,8 @@ def test_two_insets_share_the_canvas(bench: Bench) -> None:
     optimizer = SlotOptimizer(
         canvas=bench.generators["canvas"],
         insets={"face": bench.generators["face"], "hat": hat},
-        detectors={
-            "canvas": FixedBox(CANVAS_BOX),
-            "face": FixedBox(FACE_BOX),
-            "hat": FixedBox(Box(4, 4, 28, 28)),
-        },
+        detectors={"face": FixedBox(FACE_BOX), "hat": FixedBox(Box(4, 4, 28, 28))},
+        canvas_detectors=dict.fromkeys(("face", "hat"), FixedBox(CANVAS_BOX)),
         perceptual=bench.perceptual,
         recipe=recipe,
         capacity=1,

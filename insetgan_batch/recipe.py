@@ -1,0 +1,343 @@
+"""A recipe: what moves, from where it starts, what it is held to, for how long, and when to stop.
+
+A recipe is data. `recipes/*.yaml` holds those that come with the package, each as its differences
+from the default below, which is the montage of the demo's generators. A weight is a number that
+multiplies a loss; 0 leaves the loss out. Every image loss is a sum over its mask divided by the
+mask's area, in the range -1..1 of images, so that a weight means the same at every size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from insetgan_batch.errors import BadInputError, ConfigError
+from insetgan_batch.explain import explain
+
+STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
+CANVAS = "canvas"
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Psi = Annotated[float, Field(ge=0, le=1)]
+# What a stage may change; the rest belongs to the whole recipe.
+_OF_A_STAGE = {
+    "canvas",
+    "insets",
+    "region_step",
+    "warm_up",
+    "cool_down",
+    "final_rate",
+    "border_ramp_rounds",
+}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ImageWeights:
+    """The three distances of one image term."""
+
+    l1: Weight = 0.0
+    l2: Weight = 0.0
+    lpips: Weight = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Player:
+    """One generator: where it starts, how it moves in its phases, and what it is held to.
+
+    A term that a generator has not (`body` of an inset, `face` of the canvas) must be 0.
+    """
+
+    # Optimiser steps in one phase; with 0 the generator stands still.
+    steps: Annotated[int, Field(ge=0)] = 20
+    # Adam's step size, before ramps.
+    learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    # Where the latents begin: "given": the manifest's seed or latent; "average": w_avg; "seed": the
+    # manifest's seed, else the row's own random numbers. Where it is not "given", what the manifest
+    # gives is still what the generator is held to.
+    start: Literal["given", "average", "seed"] = "given"
+    # What `body` and `face` compare with: what the manifest gives, or what the generator painted
+    # when the stage began.
+    anchor: Literal["given", "stage"] = "given"
+    # What is free: one w for all layers, w and an offset per layer (the paper's), or the layers.
+    latents: Literal["w", "w+delta", "w+"] = "w+delta"
+    # Truncation of a seed, one number or one per layer; None for the recipe's.
+    psi: Psi | tuple[Psi, ...] | None = None
+    # Insets only: the region is the inset's whole image, or what a segmenter takes for the part.
+    region: Literal["box", "mask"] = "box"
+    # Insets only: an upright region, or one that is turned as the detector's landmarks are.
+    align: Literal["upright", "similarity"] = "upright"
+    # Inset against the canvas' crop, both at `coarse_size`.
+    coarse: ImageWeights = ImageWeights()
+    # The same at the working resolution, everywhere in the region.
+    whole: ImageWeights = ImageWeights()
+    # The same on the border ring.
+    border: ImageWeights = ImageWeights()
+    # Canvas only: outside of the regions, against the canvas' reference.
+    body: ImageWeights = ImageWeights()
+    # Insets only: inside the inset's box, against the inset's reference.
+    face: ImageWeights = ImageWeights()
+    # Mean square of w - w_avg.
+    latent: Weight = 0.0
+    # Mean square of the per-layer offsets.
+    delta: Weight = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AdaptivePsi:
+    """For each seed the largest truncation between two that passes a test; of 8 that are tried.
+
+    test: "detector": the part is found in the image; "distance": the mean square of w - w_avg is at
+    most `threshold`.
+    """
+
+    lowest: Psi = 0.3
+    highest: Psi = 1.0
+    test: Literal["detector", "distance"] = "detector"
+    threshold: Annotated[float, Field(gt=0)] = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Guards:
+    """Where a part may be found on the canvas; a detection elsewhere counts as none.
+
+    Shares of the canvas' height (off_centre: of its width); None for no limit.
+    """
+
+    min_height: Share | None = None
+    max_height: Share | None = None
+    min_top: Share | None = None
+    max_top: Share | None = None
+    max_off_centre: Share | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Stage:
+    """Some rounds under changed fields: players, ramps and `region_step`."""
+
+    rounds: Count
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Recipe:
+    """An application with its weights and schedule.
+
+    The defaults are the montage of the demo generators. Who gives way is a matter of weights: the
+    canvas hardly follows the inset's surroundings (`coarse`) and keeps its body, so backdrop,
+    collar and hair of the inset have to come to it; the face itself is held.
+    """
+
+    name: str = "montage"
+    # Truncation of every seed that has none of its own: 1 untouched, 0 the average.
+    psi: Psi = 0.7
+    # Instead of `psi`, where a row has none of its own: found for each seed.
+    adaptive_psi: AdaptivePsi | None = None
+    canvas: Player = Player(
+        learning_rate=0.03,
+        coarse=ImageWeights(l1=0.3, lpips=0.03),
+        border=ImageWeights(l1=2.0, lpips=0.1),
+        body=ImageWeights(l1=8.0, lpips=0.2),
+        latent=0.01,
+        delta=0.1,
+    )
+    insets: dict[str, Player] = dataclasses.field(
+        default_factory=lambda: {
+            "face": Player(
+                learning_rate=0.02,
+                coarse=ImageWeights(l1=2.0, lpips=0.1),
+                border=ImageWeights(l1=4.0, lpips=0.1),
+                face=ImageWeights(l1=3.0, lpips=0.2),
+                latent=0.01,
+                delta=0.05,
+            )
+        }
+    )
+    # The phases of a round; empty for the canvas first, then each inset.
+    order: tuple[str, ...] = ()
+    # Rounds under changed fields, one stage after the other; they replace `max_rounds`.
+    stages: tuple[Stage, ...] = ()
+    # Side in pixels at which a region is compared. Near its size on the canvas: more shows nothing
+    # new.
+    resolution: Annotated[int, Field(ge=32)] = 64
+    # Side in pixels of the coarse comparison; at most `resolution`.
+    coarse_size: Annotated[int, Field(ge=32)] = 64
+    # A round is one phase of each generator. At least and at most so many.
+    min_rounds: Annotated[int, Field(ge=0)] = 6
+    max_rounds: Annotated[int, Field(ge=0)] = 10
+    # Converged: the score of a round is less than this share below the best one before it.
+    tolerance: Annotated[float, Field(ge=0)] = 0.01
+    # Which round is the result: the one with the lowest score, or the last one.
+    keep: Literal["best", "last"] = "best"
+    # So many rounds are not candidates for the best: weights and regions are still settling.
+    best_after: Annotated[int, Field(ge=0)] = 0
+    # Share of the first phase of a stage in which the step size rises from 0, per generator.
+    warm_up: Share = 0.25
+    # Share of a stage's steps, at its end, in which the step size falls along half a cosine.
+    cool_down: Share = 1.0
+    # The share of the step size that is left at the end.
+    final_rate: Share = 0.1
+    # Border weights rise linearly over so many rounds; 0 for full from the start.
+    border_ramp_rounds: Annotated[float, Field(ge=0)] = 1.0
+    # How far a region moves towards where the detector sees it now; below 1 damps the detector's
+    # noise, 0 leaves regions where they are.
+    region_step: Share = 0.5
+    guards: Guards = Guards()
+    # After so many detections in vain an item fails.
+    max_missed: Count = 8
+    # An item whose score is so many times what it was at the start has diverged.
+    max_rise: Annotated[float, Field(gt=1)] = 10.0
+
+    def __post_init__(self) -> None:
+        """Checks that concern several fields."""
+        if self.coarse_size > self.resolution:
+            raise ValueError(
+                f"recipe.coarse_size is {self.coarse_size}, expected at most"
+                f" recipe.resolution ({self.resolution})"
+            )
+        if self.min_rounds > self.max_rounds and not self.stages:
+            raise ValueError(
+                f"recipe.min_rounds is {self.min_rounds}, expected at most"
+                f" recipe.max_rounds ({self.max_rounds})"
+            )
+        for name in (CANVAS, "perceptual"):
+            if name in self.insets:
+                raise ValueError(f"recipe.insets has `{name}`, which is taken; choose another name")
+        if self.order and sorted(self.order) != sorted(self.players):
+            raise ValueError(
+                f"recipe.order is {list(self.order)}, expected each of {list(self.players)} once"
+            )
+        absent = {"canvas.face": self.canvas.face}
+        absent |= {f"insets.{name}.body": player.body for name, player in self.insets.items()}
+        for name, weights in absent.items():
+            if weights != ImageWeights():
+                raise ValueError(f"recipe.{name} has a weight, but there is no such term; leave it")
+        for number, stage in enumerate(self.stages):
+            if unknown := sorted(stage.changes.keys() - _OF_A_STAGE):
+                raise ValueError(
+                    f"recipe.stages.{number}.changes has {unknown}, expected some of"
+                    f" {sorted(_OF_A_STAGE)}"
+                )
+
+    @property
+    def players(self) -> dict[str, Player]:
+        """All generators by name, the canvas first."""
+        return {CANVAS: self.canvas} | self.insets
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The generators in the order in which a round moves them."""
+        return self.order or tuple(self.players)
+
+    @property
+    def rounds(self) -> int:
+        """At most so many, over all stages."""
+        return sum(stage.rounds for stage in self.stages) if self.stages else self.max_rounds
+
+
+_ADAPTER = pydantic.TypeAdapter(Recipe)
+# For hints: what an unknown key may have been meant to be.
+FIELD_NAMES = [
+    field.name
+    for kind in (Recipe, Player, ImageWeights, AdaptivePsi, Guards, Stage)
+    for field in dataclasses.fields(kind)
+]
+
+
+def preset(name: str) -> Recipe:
+    """A recipe that comes with the package; `ConfigError` names them all."""
+    return from_fields(preset_fields(name), f"recipe {name}")
+
+
+def preset_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(p.name.removesuffix(".yaml") for p in _folder().iterdir() if p.name[0] != "_")
+
+
+def preset_fields(name: str) -> dict[str, Any]:
+    """What the file of a recipe says, over the default's fields."""
+    if name not in preset_names():
+        raise ConfigError(f"recipe {name!r}: expected one of {', '.join(preset_names())}")
+    fields: dict[str, Any] = yaml.safe_load((_folder() / f"{name}.yaml").read_text()) or {}
+    default = dataclasses.asdict(Recipe())
+    if "insets" in fields:  # an inset beside the face has no weights of the default
+        default["insets"] = {k: v for k, v in default["insets"].items() if k in fields["insets"]}
+    return merged(default, fields)
+
+
+def from_fields(fields: dict[str, Any], where: str) -> Recipe:
+    """A checked recipe; `where` names the source in a `ConfigError`."""
+    try:
+        recipe = _ADAPTER.validate_python(fields)
+        stages(recipe)
+    except pydantic.ValidationError as err:
+        lines = [
+            f"{where}: {explain(error, FIELD_NAMES)}" for error in err.errors(include_url=False)
+        ]
+        raise ConfigError("\n".join(lines)) from err
+    return recipe
+
+
+def stages(recipe: Recipe) -> list[tuple[int, Recipe]]:
+    """(rounds, the recipe as it is in them) of every stage; one for a recipe without stages.
+
+    Raises pydantic's `ValidationError` for a change that cannot be.
+    """
+    if not recipe.stages:
+        return [(recipe.max_rounds, recipe)]
+    fields = dataclasses.asdict(recipe) | {"stages": ()}
+    return [
+        (
+            stage.rounds,
+            _ADAPTER.validate_python(
+                merged(fields, stage.changes) | {"min_rounds": 0, "max_rounds": stage.rounds}
+            ),
+        )
+        for stage in recipe.stages
+    ]
+
+
+def for_item(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
+    """The recipe of one row. Raises `BadInputError`: a row's mistake is a row's failure.
+
+    What all items of a batch share cannot differ by row: the phases and the number of steps, which
+    are their common clock, and the sizes at which regions are compared.
+    """
+    if not overrides:
+        return recipe
+    try:
+        changed = _ADAPTER.validate_python(merged(dataclasses.asdict(recipe), overrides))
+        is_same = _shared(changed) == _shared(recipe)
+    except pydantic.ValidationError as err:
+        lines = [explain(error, FIELD_NAMES) for error in err.errors(include_url=False)]
+        raise BadInputError(f"overrides: {'; '.join(lines)}") from err
+    if not is_same:
+        raise BadInputError(
+            "overrides: `steps`, `order`, `stages`, `resolution`, `coarse_size` and the set of"
+            " insets belong to the whole run"
+        )
+    return changed
+
+
+def merged(defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested changes over nested defaults: a file that changes one weight keeps all others."""
+    result = dict(defaults)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def _shared(recipe: Recipe) -> tuple[object, ...]:
+    steps = {name: player.steps for name, player in recipe.players.items()}
+    return steps, recipe.order, recipe.stages, recipe.resolution, recipe.coarse_size
+
+
+def _folder() -> Any:
+    return importlib.resources.files("insetgan_batch") / "recipes"

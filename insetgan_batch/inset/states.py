@@ -21,7 +21,7 @@ class Start:
 
     By generator: latents `[1+l c]` (w, then the offset of each layer: ws = w + delta) and the
     reference image `[3 H W]`. boxes: where the part is, for those that a manifest names; the
-    detector finds the others.
+    detector finds the others. psi: the truncations that the latents were made with.
     """
 
     key: str
@@ -29,6 +29,7 @@ class Start:
     latents: dict[str, Tensor]
     references: dict[str, Tensor]
     boxes: dict[str, Box] = dataclasses.field(default_factory=dict)
+    psi: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,36 +12,30 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import io
 import logging
 import time
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
-from PIL import Image
 from torch import Tensor
 
 from insetgan_batch import __version__
 from insetgan_batch.boxes import Box
 from insetgan_batch.config import FixedBoxes, RunConfig
-from insetgan_batch.data import manifest, models, results
+from insetgan_batch.data import models, results
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.storage import open_storage, read_uri
+from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import (
-    BadInputError,
     CheckpointError,
     ItemError,
-    NotFoundError,
     RefusedError,
     StorageError,
 )
 from insetgan_batch.inset import compose, images
 from insetgan_batch.inset.slots import SlotOptimizer
-from insetgan_batch.inset.states import Finished, Start, State
+from insetgan_batch.inset.states import Finished, State
 from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_CANVAS,
     SMALLEST_FACE_OF_INSET,
@@ -51,9 +45,10 @@ from insetgan_batch.nets.detector import (
 )
 from insetgan_batch.nets.generator import Generator, best_device
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, Recipe, for_item
-from insetgan_batch.records import Lease, Outcome, Source, Status
+from insetgan_batch.recipe import CANVAS
+from insetgan_batch.records import Lease, Outcome, Status
 from insetgan_batch.runtime.failures import reason_code
+from insetgan_batch.runtime.starts import Starts
 
 _UPLOAD_THREADS = 4
 _log = logging.getLogger(__name__)
@@ -99,7 +94,11 @@ class Worker:
             recipe=config.recipe,
             capacity=config.slots,
         )
+        found_in = {CANVAS: list(canvas_detectors.values())}
+        found_in |= {name: [detector] for name, detector in detectors.items()}
+        self._starts = Starts(config.recipe, self._generators, found_in, config.classes)
         self._leases: dict[str, Lease] = {}
+        self._psi: dict[str, dict[str, Any]] = {}
         self._entered_at: dict[str, float] = {}
         self._uploads: dict[str, concurrent.futures.Future[Outcome]] = {}
         self._pool = concurrent.futures.ThreadPoolExecutor(_UPLOAD_THREADS)
@@ -136,7 +135,8 @@ class Worker:
         try:
             if self._store.is_committed(lease.item.item_id):
                 return _outcome(lease, Status.DUPLICATE)
-            self._optimizer.admit(self._start(lease))
+            start = self._starts.start(lease)
+            self._optimizer.admit(start)
         except ItemError as err:
             return _outcome(lease, Status.QUARANTINED, err)
         except RefusedError:
@@ -145,40 +145,8 @@ class Worker:
             return _outcome(lease, Status.FAILED, err)
         self._leases[lease.attempt] = lease
         self._entered_at[lease.attempt] = time.monotonic()
+        self._psi[lease.attempt] = start.psi
         return None
-
-    def _start(self, lease: Lease) -> Start:
-        item = lease.item
-        recipe = for_item(self._config.recipe, item.overrides)
-        sources = {CANVAS: item.canvas, **item.insets}
-        latents, references = {}, {}
-        for name, source in sources.items():
-            try:
-                latents[name], references[name] = self._resolve(name, source, recipe)
-            except BadInputError as err:
-                raise BadInputError(f"column {name}_{source.kind}: {err}") from err
-        boxes = {name: Box(*source.box) for name, source in sources.items() if source.box}
-        return Start(lease.attempt, recipe, latents, references, boxes)
-
-    def _resolve(self, name: str, source: Source, recipe: Recipe) -> tuple[Tensor, Tensor]:
-        """First latents `[1+l c]` and reference image `[3 H W]` of one generator of an item.
-
-        An image is only held to: its latents start at the average, since nothing inverts images
-        yet.
-        """
-        generator = self._generators[name]
-        w = generator.w_avg
-        if source.kind == "seed":
-            psi = recipe.psi if source.psi is None else source.psi
-            label = self._config.classes.get(name)
-            w = generator.seeds_to_w([int(source.value or 0)], psi, label)[0]
-        latents = torch.cat([w[None], w.new_zeros(generator.num_ws, len(w))])
-        if source.kind == "latent":
-            latents = _read_latents(str(source.value), latents)
-        if source.kind == "image":
-            return latents, _read_reference(str(source.value), generator)
-        with torch.no_grad():
-            return latents, generator.synthesise((latents[:1] + latents[1:])[None])[0]
 
     # ---- an item leaves ------------------------------------------------------------------------
 
@@ -187,7 +155,7 @@ class Worker:
         lease = self._leases[finished.key]
         seconds = time.monotonic() - self._entered_at.pop(finished.key)
         if finished.error is not None:
-            del self._leases[finished.key]
+            del self._leases[finished.key], self._psi[finished.key]
             return _outcome(lease, Status.QUARANTINED, finished.error)
         result = self._result(lease, finished, seconds)
         self._uploads[finished.key] = self._pool.submit(self._upload, lease, result)
@@ -218,7 +186,10 @@ class Worker:
         return [self._uploads.pop(attempt).result() for attempt in done]
 
     def _result(self, lease: Lease, finished: Finished, seconds: float) -> results.Result:
-        summary = summarize(finished, seconds) | {"perceptual": self._perceptual.name}
+        summary = summarize(finished, seconds) | {
+            "perceptual": self._perceptual.name,
+            "psi": self._psi.pop(finished.key),
+        }
         sources = {CANVAS: lease.item.canvas, **lease.item.insets}
         return results.Result(
             item=lease.item,
@@ -311,47 +282,6 @@ def _loss_table(finished: Finished) -> results.LossTable:
         raw=np.array([trace.raw[term] for trace, term in rows], np.float32),
         weight=np.array([trace.weight[term] for trace, term in rows], np.float32),
     )
-
-
-def _read_reference(uri: str, generator: Generator) -> Tensor:
-    """An image of any size as the generator's own size, `[3 H W]` in -1..1."""
-    try:
-        with Image.open(io.BytesIO(_read_input(uri))) as picture:
-            resized = picture.convert("RGB").resize(
-                (generator.width, generator.height), Image.Resampling.LANCZOS
-            )
-    except manifest.BROKEN_IMAGE as err:
-        raise BadInputError(f"{uri}: not an image that can be read ({err})") from err
-    return images.from_pixels(torch.from_numpy(np.array(resized))[None])[0].to(generator.device)
-
-
-def _read_latents(uri: str, like: Tensor) -> Tensor:
-    """Latents `[1+l c]` from a safetensors file with `w [c]` and, optionally, `delta [l c]`."""
-    try:
-        tensors = safetensors.torch.load(_read_input(uri))
-    except (safetensors.SafetensorError, LookupError, RuntimeError, OverflowError) as err:
-        raise BadInputError(f"{uri}: not a safetensors file ({err})") from err
-    latents = torch.zeros_like(like)
-    for name, rows in (("w", latents[0]), ("delta", latents[1:])):
-        if name in tensors:
-            if tensors[name].shape != rows.shape:
-                raise BadInputError(
-                    f"{uri}: `{name}` has shape {list(tensors[name].shape)},"
-                    f" expected {list(rows.shape)}"
-                )
-            rows.copy_(tensors[name])
-        elif name == "w":
-            raise BadInputError(
-                f"{uri}: found {sorted(tensors)}, expected `w` and optionally `delta`"
-            )
-    return latents
-
-
-def _read_input(uri: str) -> bytes:
-    try:
-        return read_uri(uri)
-    except (NotFoundError, RefusedError) as err:
-        raise BadInputError(str(err)) from err
 
 
 def _detectors(

@@ -127,7 +127,7 @@ def test_a_generator_meets_only_its_own_terms() -> None:
     ]
     assert set(canvas) == free | named("canvas.body", *regions)
     face = term_weights("face", Player(), ["face"], 1.0)
-    own = named("face.face", *(f"face.{term}" for term in terms))
+    own = named("face.face", "face.coarse", "face.whole", "face.border")
     assert set(face) == {"face.latent", "face.delta"} | own
 
 

@@ -1,25 +1,38 @@
 """Boxes and their arithmetic: pure numbers, no images.
 
 Coordinates are pixels of the image they belong to, x to the right, y down; pixel i covers [i, i +
-1).
+1). A box may be turned about its centre; angles are radians, from x towards y.
 """
 
 from __future__ import annotations
 
+import cmath
 import dataclasses
 import math
+from collections.abc import Iterable
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Box:
     """A rectangle `x0 <= x < x1`, `y0 <= y < y1` in pixels; may be sub-pixel and may leave the
     image.
+
+    angle: by which it is then turned about its centre. landmarks: points (x, y) of what was found
+    in it, where a detector gives them.
     """
 
     x0: float
     y0: float
     x1: float
     y1: float
+    angle: float = 0.0
+    landmarks: tuple[tuple[float, float], ...] = ()
+
+    @classmethod
+    def of(cls, numbers: Iterable[float]) -> Box:
+        """From (x0, y0, x1, y1), and the angle if there is one."""
+        x0, y0, x1, y1, *angle = numbers
+        return cls(x0, y0, x1, y1, angle[0] if angle else 0.0)
 
     @property
     def width(self) -> float:
@@ -36,9 +49,10 @@ class Box:
         """(x, y) in pixels."""
         return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
 
-    def as_tuple(self) -> tuple[float, float, float, float]:
-        """(x0, y0, x1, y1)."""
-        return self.x0, self.y0, self.x1, self.y1
+    def as_tuple(self) -> tuple[float, ...]:
+        """(x0, y0, x1, y1), and the angle if it has one."""
+        corners = (self.x0, self.y0, self.x1, self.y1)
+        return (*corners, self.angle) if self.angle else corners
 
     def scale(self, factor: float) -> Box:
         """The same box in an image that is `factor` times as large."""
@@ -52,13 +66,6 @@ class Box:
         """The part inside an image of that size; empty (width or height 0) when it lies outside."""
         x0, y0 = min(max(self.x0, 0), width), min(max(self.y0, 0), height)
         return Box(x0, y0, max(min(self.x1, width), x0), max(min(self.y1, height), y0))
-
-    def round(self) -> Box:
-        """Corners on whole pixels: the size is rounded first, so that it does not depend on the
-        position.
-        """
-        x0, y0 = math.floor(self.x0 + 0.5), math.floor(self.y0 + 0.5)
-        return Box(x0, y0, x0 + _whole(self.width), y0 + _whole(self.height))
 
 
 def align(canvas_box: Box, inset_box: Box, inset_height: int, inset_width: int) -> Box:
@@ -74,23 +81,32 @@ def align(canvas_box: Box, inset_box: Box, inset_height: int, inset_width: int) 
     return Box(x0, y0, x0 + ratio * inset_width, y0 + ratio * inset_height)
 
 
-def inside_region(inset_box: Box, region: Box, inset_width: int) -> Box:
-    """An inset's box in canvas pixels, given the region that the inset covers."""
-    scaled = inset_box.scale(region.width / inset_width)
-    return Box(
-        region.x0 + scaled.x0, region.y0 + scaled.y0, region.x0 + scaled.x1, region.y0 + scaled.y1
-    )
+def align_landmarks(canvas_box: Box, inset_box: Box, inset_height: int, inset_width: int) -> Box:
+    """The region of the canvas that the inset image covers when the landmarks of both parts come
+    closest to each other by a similarity transform (Umeyama 1991): also turned, for tilted heads.
+
+    Raises `ValueError` where there are not two or more of them in both, and equally many.
+    """
+    here, there = canvas_box.landmarks, inset_box.landmarks
+    if not len(here) == len(there) > 1:
+        raise ValueError(f"found {len(here)} and {len(there)} landmarks")
+    # With points as complex numbers a similarity is z -> factor * z + shift.
+    targets, sources = ([complex(x, y) for x, y in points] for points in (here, there))
+    target, source = sum(targets) / len(targets), sum(sources) / len(sources)
+    spread = sum(abs(z - source) ** 2 for z in sources)
+    pairs = zip(sources, targets, strict=True)
+    factor = sum((z - source).conjugate() * (t - target) for z, t in pairs) / spread
+    centre = target + factor * (complex(inset_width / 2, inset_height / 2) - source)
+    dx, dy = abs(factor) * inset_width / 2, abs(factor) * inset_height / 2
+    x, y = centre.real, centre.imag
+    return Box(x - dx, y - dy, x + dx, y + dy, cmath.phase(factor))
 
 
 def move(current: Box, target: Box, fraction: float) -> Box:
     """The box on its way to `target`: `fraction` 0 stays, 1 arrives."""
-    return Box(
-        *(
-            a + fraction * (b - a)
-            for a, b in zip(current.as_tuple(), target.as_tuple(), strict=True)
-        )
-    )
+    ends = zip(_numbers(current), _numbers(target), strict=True)
+    return Box.of(a + fraction * (b - a) for a, b in ends)
 
 
-def _whole(length: float) -> int:
-    return max(1, math.floor(length + 0.5))
+def _numbers(box: Box) -> tuple[float, ...]:
+    return box.x0, box.y0, box.x1, box.y1, box.angle

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import cmath
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from insetgan_batch.boxes import Box, align, inside_region, move
+from insetgan_batch.boxes import Box, align, align_landmarks, move
 
 LENGTHS = st.floats(4, 300)
 PLACES = st.floats(-200, 1200)
@@ -33,6 +35,13 @@ def shifted(box: Box, dx: float, dy: float) -> Box:
 
 
 # The box itself
+
+
+def inside_region(inset_box: Box, region: Box, inset_width: int) -> Box:
+    """An inset's box in canvas pixels, given the region that the inset covers."""
+    factor = region.width / inset_width
+    x0, y0, x1, y1 = (factor * corner for corner in inset_box.as_tuple())
+    return Box(region.x0 + x0, region.y0 + y0, region.x0 + x1, region.y0 + y1)
 
 
 def test_sides_and_centre() -> None:
@@ -158,27 +167,36 @@ def test_a_box_outside_becomes_empty(box: Box) -> None:
 # round
 
 
-@given(BOXES)
-def test_rounded_corners_are_whole_and_near(box: Box) -> None:
-    rounded = box.round()
-    assert all(v == int(v) for v in rounded.as_tuple())
-    for a, b in zip(rounded.as_tuple(), box.as_tuple(), strict=True):
-        assert abs(a - b) <= 1
+# Turned
 
 
-@given(BOXES, st.floats(0, 1), st.floats(0, 1))
-def test_a_rounded_size_does_not_depend_on_the_position(box: Box, dx: float, dy: float) -> None:
-    width, height = 12.3, 45.6
-    for x, y in ((box.x0, box.y0), (box.x0 + dx, box.y0 + dy)):
-        rounded = Box(x, y, x + width, y + height).round()
-        assert (rounded.width, rounded.height) == (12, 46)
+def with_landmarks(*points: complex) -> Box:
+    return Box(0, 0, 1, 1, landmarks=tuple((p.real, p.imag) for p in points))
 
 
-@given(st.integers(-50, 50), st.integers(-50, 50), st.integers(1, 90), st.integers(1, 90))
-def test_whole_boxes_are_not_rounded(x: int, y: int, width: int, height: int) -> None:
-    box = Box(x, y, x + width, y + height)
-    assert box.round() == box
+@given(
+    st.floats(-3, 3), st.floats(0.2, 4), st.floats(-50, 50), st.floats(-50, 50), st.integers(8, 64)
+)
+def test_landmarks_give_back_the_similarity_that_moved_them(
+    angle: float, scale: float, x: float, y: float, side: int
+) -> None:
+    points = [3 + 2j, 9 + 3j, 6 + 5j, 4 + 8j, 8 + 8.5j]
+    factor = cmath.rect(scale, angle)
+    moved = [factor * p + complex(x, y) for p in points]
+    region = align_landmarks(with_landmarks(*moved), with_landmarks(*points), side, side)
+    middle = factor * complex(side / 2, side / 2) + complex(x, y)
+    assert region.centre == pytest.approx((middle.real, middle.imag), abs=1e-6)
+    assert (region.width, region.height) == pytest.approx((scale * side, scale * side))
+    assert region.angle == pytest.approx(angle)
 
 
-def test_a_sliver_rounds_to_one_pixel() -> None:
-    assert Box(3.2, 3.2, 3.3, 3.4).round() == Box(3, 3, 4, 4)
+@pytest.mark.parametrize(("here", "there"), [([], []), ([1j], [1j]), ([1j, 2j], [1j, 2j, 3j])])
+def test_too_few_landmarks_are_refused(here: list[complex], there: list[complex]) -> None:
+    with pytest.raises(ValueError, match="landmarks"):
+        align_landmarks(with_landmarks(*here), with_landmarks(*there), 8, 8)
+
+
+def test_a_turned_box_comes_back_from_its_numbers_and_an_upright_one_has_four() -> None:
+    assert Box.of(Box(1, 2, 3, 4, 0.5).as_tuple()) == Box(1, 2, 3, 4, 0.5)
+    assert Box(1, 2, 3, 4).as_tuple() == (1, 2, 3, 4)
+    assert move(Box(0, 0, 2, 2, 0.0), Box(0, 0, 2, 2, 1.0), 0.25).angle == 0.25

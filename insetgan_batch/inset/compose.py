@@ -51,7 +51,7 @@ def seam(image: Tensor, region: Box, mask: Tensor | None = None) -> float:
 
 
 def _tensor(box: Box, like: Tensor) -> Tensor:
-    return torch.tensor([box.as_tuple()], device=like.device)
+    return like.new_tensor([box.as_tuple()])
 
 
 def _excess_steps(image: Tensor, inside: Tensor) -> Tensor:

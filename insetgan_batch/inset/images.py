@@ -1,8 +1,8 @@
 """Differentiable arithmetic on images: sub-pixel crops, downsampling, masks, pasting.
 
-Images are float `[n 3 H W]`, nominally in -1..1; boxes are `[n 4]` tensors (x0, y0, x1, y1) in
-pixels of the image they belong to, and may leave it. Everything treats the images of a batch one by
-one.
+Images are float `[n 3 H W]`, nominally in -1..1; boxes are tensors `[n 4]` (x0, y0, x1, y1) in
+pixels of the image they belong to, or `[n 5]` with the angle by which each is turned about its
+centre; they may leave the image. Everything treats the images of a batch one by one.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ def resample(image: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         one_by_one = (slice(i, i + 1) for i in range(len(factors)))
         return torch.cat([resample(image[i], boxes[i], size) for i in one_by_one])
     factor = factors[0]
-    xs = _sample_positions(boxes[:, 0], boxes[:, 2], width * factor) * (2 / image.shape[3]) - 1
-    ys = _sample_positions(boxes[:, 1], boxes[:, 3], height * factor) * (2 / image.shape[2]) - 1
+    xs = _sample_positions(boxes[:, 0], boxes[:, 2], width * factor)[:, None, :]
+    ys = _sample_positions(boxes[:, 1], boxes[:, 3], height * factor)[:, :, None]
+    if _is_turned(boxes):
+        xs, ys = _turned(boxes, xs, ys, 1)
     grid = torch.stack(
         [
-            xs[:, None, :].expand(-1, height * factor, -1),
-            ys[:, :, None].expand(-1, -1, width * factor),
+            (xs * (2 / image.shape[3]) - 1).expand(-1, height * factor, -1),
+            (ys * (2 / image.shape[2]) - 1).expand(-1, -1, width * factor),
         ],
         dim=-1,
     )
@@ -51,11 +53,12 @@ def downsample(image: Tensor, size: int) -> Tensor:
 def box_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """1 where a pixel's centre is inside the box, else 0: `[n 1 h w]` for boxes `[n 4]`."""
     height, width = size
-    x = torch.arange(width, device=boxes.device) + 0.5
-    y = torch.arange(height, device=boxes.device) + 0.5
-    in_x = (x >= boxes[:, 0:1]) & (x < boxes[:, 2:3])
-    in_y = (y >= boxes[:, 1:2]) & (y < boxes[:, 3:4])
-    return (in_y[:, :, None] & in_x[:, None, :]).float()[:, None]
+    x = torch.arange(width, device=boxes.device, dtype=boxes.dtype)[None, None, :] + 0.5
+    y = torch.arange(height, device=boxes.device, dtype=boxes.dtype)[None, :, None] + 0.5
+    if _is_turned(boxes):
+        x, y = _turned(boxes, x, y, -1)
+    x0, y0, x1, y1 = (edge[:, None, None] for edge in boxes[:, :4].unbind(dim=1))
+    return ((x >= x0) & (x < x1) & (y >= y0) & (y < y1)).to(boxes.dtype)[:, None]
 
 
 def border_width(size: int) -> int:
@@ -95,11 +98,13 @@ def spread(mask: Tensor, regions: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def frame_in_crop(size: tuple[int, int], boxes: Tensor, crop_size: tuple[int, int]) -> Tensor:
-    """The frame of a whole image of `size` (h, w) in the pixels of crops `boxes [n 4]` of
-    `crop_size`: `[n 4]`.
+    """The frame of a whole image of `size` (h, w) in the pixels of crops `boxes [n 4|5]` of
+    `crop_size`: `[n 4|5]`.
     """
     scale_x = crop_size[1] / (boxes[:, 2] - boxes[:, 0])
     scale_y = crop_size[0] / (boxes[:, 3] - boxes[:, 1])
+    if _is_turned(boxes):
+        return _turned_frame(size, boxes, scale_x, scale_y)
     return torch.stack(
         [
             -boxes[:, 0] * scale_x,
@@ -136,16 +141,41 @@ def from_pixels(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def _is_turned(boxes: Tensor) -> bool:
+    return boxes.shape[1] == 5 and bool((boxes[:, 4] != 0).any())
+
+
+def _turned(boxes: Tensor, x: Tensor, y: Tensor, sign: int) -> tuple[Tensor, Tensor]:
+    """Points `[n h w]` turned about the centres of the boxes, by their angles times `sign`."""
+    x0, y0, x1, y1, angle = (column[:, None, None] for column in boxes.unbind(dim=1))
+    cos, sin = angle.cos(), sign * angle.sin()
+    centre_x, centre_y = (x0 + x1) / 2, (y0 + y1) / 2
+    dx, dy = x - centre_x, y - centre_y
+    return centre_x + cos * dx - sin * dy, centre_y + sin * dx + cos * dy
+
+
+def _turned_frame(size: tuple[int, int], boxes: Tensor, scale_x: Tensor, scale_y: Tensor) -> Tensor:
+    """`frame_in_crop` of boxes that are turned, which have the same scale on both axes: `[n 5]`."""
+    middle = (
+        torch.full_like(boxes[:, :1, None], size[1] / 2),
+        boxes.new_full((len(boxes), 1, 1), size[0] / 2),
+    )
+    x, y = (point[:, 0, 0] for point in _turned(boxes, *middle, -1))
+    x, y = (x - boxes[:, 0]) * scale_x, (y - boxes[:, 1]) * scale_y
+    dx, dy = size[1] / 2 * scale_x, size[0] / 2 * scale_y
+    return torch.stack([x - dx, y - dy, x + dx, y + dy, -boxes[:, 4]], dim=1)
+
+
 def _samples_per_pixel(boxes: Tensor, size: tuple[int, int]) -> list[int]:
     """One number per box: the larger of its two shrinking factors, rounded up."""
     height, width = size
     return [
         max(1, math.ceil(max((x1 - x0) / width, (y1 - y0) / height) - 1e-4))
-        for x0, y0, x1, y1 in boxes.tolist()
+        for x0, y0, x1, y1 in boxes[:, :4].tolist()
     ]
 
 
 def _sample_positions(low: Tensor, high: Tensor, count: int) -> Tensor:
     """Centres of `count` equal cells between low and high `[n]`: `[n count]` in pixels."""
-    cells = (torch.arange(count, device=low.device) + 0.5) / count
+    cells = (torch.arange(count, device=low.device, dtype=low.dtype) + 0.5) / count
     return low[:, None] + cells * (high - low)[:, None]

@@ -121,17 +121,15 @@ class SlotOptimizer:
         slot = self._slot(start)
         slot.load_state_dict(state)
         self._paint_all(slot)
+        slot.references = slot.given | self._paint_from(slot.anchors)
         if best := state["best"]:
             slot.best = State(
                 round=best["round"],
                 score=best["score"],
                 terms=best["terms"],
                 latents=best["latents"],
-                images={
-                    name: self._synthesise(name, latents[None])[0]
-                    for name, latents in best["latents"].items()
-                },
-                regions={name: Box(*corners) for name, corners in best["regions"].items()},
+                images=self._paint_from(best["latents"]),
+                regions={name: Box.of(corners) for name, corners in best["regions"].items()},
                 masks=slot.masks,
             )
         self._slots.append(slot)
@@ -144,11 +142,11 @@ class SlotOptimizer:
         slot = Slot(
             key=start.key,
             recipe=start.recipe,
-            references=dict(start.references),
+            given=dict(start.references),
             inset_boxes=inset_boxes,
             canvas_boxes=canvas_boxes,
             regions={
-                name: self._region(name, canvas_boxes[name], inset_boxes[name])
+                name: self._region(start.recipe, name, canvas_boxes[name], inset_boxes[name])
                 for name in self._insets
             },
             masks={},
@@ -175,13 +173,24 @@ class SlotOptimizer:
             raise NoFaceFoundError(f"no {what} in the {where}'s reference image")
         return found
 
-    def _region(self, name: str, canvas_box: Box, inset_box: Box) -> Box:
+    def _region(self, recipe: Recipe, name: str, canvas_box: Box, inset_box: Box) -> Box:
+        """Upright also where it should be turned, if the detector gives no landmarks."""
         generator = self._generators[name]
-        return boxes.align(canvas_box, inset_box, generator.height, generator.width)
+        is_turned = recipe.insets[name].align == "similarity"
+        if is_turned and canvas_box.landmarks and inset_box.landmarks:
+            align = boxes.align_landmarks
+        else:
+            align = boxes.align
+        return align(canvas_box, inset_box, generator.height, generator.width)
 
     def _paint_all(self, slot: Slot) -> None:
         for name in self._generators:
             slot.images[name] = self._paint(name, [slot])[0]
+
+    def _paint_from(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Images `[3 H W]` of latents `[1+l c]`, by generator."""
+        with torch.no_grad():
+            return {name: self._synthesise(name, x[None])[0] for name, x in latents.items()}
 
     # ---- phases --------------------------------------------------------------------------------
 
@@ -237,14 +246,12 @@ class SlotOptimizer:
         loss = _weighted(terms, weights)
         # The sum keeps items apart: the gradient of each is that of its own loss.
         (gradient,) = torch.autograd.grad(loss.sum(), latents)
-        free = torch.stack([_free(_player(slot.recipe, name), gradient[0]) for slot in slots])
-        adam_step(moments, gradient * free, rates)
+        free = [_free(_player(slot.now, name), gradient[0]) for slot in slots]
+        adam_step(moments, gradient, rates, free)
         for i, slot in enumerate(slots):
             slot.stage_steps[name] += 1
-            if (
-                self._film_every
-                and sum(m.step for m in slot.moments.values()) % self._film_every == 1
-            ):
+            before = sum(m.step for m in slot.moments.values()) - 1
+            if self._film_every and before % self._film_every == 0:
                 self._keep_frame(slot, name, image[i].detach())
         return {term: value.detach() for term, value in terms.items()}
 
@@ -272,7 +279,6 @@ class SlotOptimizer:
             if weight > 0
         }
         reference = torch.stack([slot.references[name] for slot in slots])
-        device = reference.device
         w_avg = self._generators[name].w_avg
         # Which insets are cut out along a mask belongs to the run, so it is the same for all items.
         masks = {n: torch.stack([slot.masks[n] for slot in slots]) for n in slots[0].masks}
@@ -282,7 +288,9 @@ class SlotOptimizer:
                 perceptual=self._perceptual,
                 reference=reference,
                 insets={n: torch.stack([s.images[n] for s in slots]) for n in self._insets},
-                regions={n: _tensor([s.regions[n] for s in slots], device) for n in self._insets},
+                regions={
+                    n: _tensor([s.regions[n] for s in slots], reference) for n in self._insets
+                },
                 w_avg=w_avg,
                 resolution=self._recipe.resolution,
                 coarse_size=self._recipe.coarse_size,
@@ -293,9 +301,9 @@ class SlotOptimizer:
             wanted=wanted,
             perceptual=self._perceptual,
             reference=reference,
-            box=_tensor([slot.inset_boxes[name] for slot in slots], device),
+            box=_tensor([slot.inset_boxes[name] for slot in slots], reference),
             canvas=torch.stack([slot.images[CANVAS] for slot in slots]),
-            region=_tensor([slot.regions[name] for slot in slots], device),
+            region=_tensor([slot.regions[name] for slot in slots], reference),
             w_avg=w_avg,
             resolution=self._recipe.resolution,
             coarse_size=self._recipe.coarse_size,
@@ -332,7 +340,7 @@ class SlotOptimizer:
                     " times"
                 )
             return
-        target = self._region(name, found, slot.inset_boxes[name])
+        target = self._region(slot.recipe, name, found, slot.inset_boxes[name])
         step = slot.now.region_step
         slot.canvas_boxes[name] = boxes.move(before, found, step)
         slot.regions[name] = boxes.move(slot.regions[name], target, step)
@@ -454,6 +462,7 @@ def _record(
             slot.error = DivergedError(f"a loss of the {name} is not finite in round {number}")
 
 
-def _tensor(items: list[Box], device: torch.device) -> Tensor:
-    """Boxes as `[n 4]`."""
-    return torch.tensor([box.as_tuple() for box in items], dtype=torch.float32, device=device)
+def _tensor(items: list[Box], like: Tensor) -> Tensor:
+    """Boxes as `[n 5]`, with their angles; on the device and in the type of the images."""
+    rows = [(box.x0, box.y0, box.x1, box.y1, box.angle) for box in items]
+    return torch.tensor(rows, dtype=like.dtype, device=like.device)

@@ -89,17 +89,21 @@ class Finished:
 class Slot:
     """An item inside of the batch.
 
-    stage_steps: of each generator since the stage began.
+    given: the references that it came with; references: those of this stage. anchors: latents
+    `[1+l c]` of the references that were painted when the stage began. stage_steps: of each
+    generator since then.
     """
 
     key: str
     recipe: Recipe
-    references: dict[str, Tensor]
+    given: dict[str, Tensor]
     inset_boxes: dict[str, Box]
     canvas_boxes: dict[str, Box]
     regions: dict[str, Box]
     masks: dict[str, Tensor]
     moments: dict[str, MovingLatents]
+    references: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    anchors: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     images: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     stage_steps: dict[str, int] = dataclasses.field(default_factory=dict)
     scores: list[float] = dataclasses.field(default_factory=list)
@@ -136,9 +140,9 @@ class Slot:
         if begins != self.round:
             return
         self.stage_steps = dict.fromkeys(self.moments, 0)
-        for name, player in recipe.players.items():
-            if player.anchor == "stage" and name in self.images:
-                self.references[name] = self.images[name]
+        painted = [n for n, p in recipe.players.items() if p.anchor == "stage" and n in self.images]
+        self.references = self.given | {name: self.images[name] for name in painted}
+        self.anchors = {name: self.moments[name].latents for name in painted}
 
     @property
     def stop(self) -> str:
@@ -179,13 +183,8 @@ class Slot:
             "stage_steps": dict(self.stage_steps),
             "missed_detections": self.missed_detections,
             "canvas_boxes": _plain(self.canvas_boxes),
-            "inset_boxes": _plain(self.inset_boxes),
             "regions": _plain(self.regions),
-            "references": {
-                name: self.references[name]
-                for name, player in self.now.players.items()
-                if player.anchor == "stage"
-            },
+            "anchors": dict(self.anchors),
             "moments": {
                 name: {"latents": m.latents, "first": m.first, "second": m.second, "step": m.step}
                 for name, m in self.moments.items()
@@ -201,15 +200,14 @@ class Slot:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there; the images follow from the latents (`SlotOptimizer.load`)."""
+        """Go on from there; images and references follow from latents (`SlotOptimizer.load`)."""
         self.scores = list(state["scores"])
         self.trace = [TraceRow(**row) for row in state["trace"]]
         self.stage_steps = dict(state["stage_steps"])
         self.missed_detections = state["missed_detections"]
         self.canvas_boxes = _boxes(state["canvas_boxes"])
-        self.inset_boxes = _boxes(state["inset_boxes"])
         self.regions = _boxes(state["regions"])
-        self.references |= state["references"]
+        self.anchors = dict(state["anchors"])
         self.moments = {name: MovingLatents(**m) for name, m in state["moments"].items()}
 
 
@@ -218,4 +216,4 @@ def _plain(boxes: dict[str, Box]) -> dict[str, list[float]]:
 
 
 def _boxes(plain: dict[str, list[float]]) -> dict[str, Box]:
-    return {name: Box(*corners) for name, corners in plain.items()}
+    return {name: Box.of(corners) for name, corners in plain.items()}

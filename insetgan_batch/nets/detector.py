@@ -80,18 +80,28 @@ class FaceDetector:
             mode="bilinear",
             antialias=scale < 1,
         )
-        found, probabilities = self._mtcnn.detect(enlarged.permute(0, 2, 3, 1).clamp(0, 255))
+        pixels = enlarged.permute(0, 2, 3, 1).clamp(0, 255)
+        found = self._mtcnn.detect(pixels, landmarks=True)
+        scale_x, scale_y = width / size[1], height / size[0]
         return [
-            _likeliest(boxes, p, width / size[1], height / size[0])
-            for boxes, p in zip(found, probabilities, strict=True)
+            _likeliest(boxes, p, landmarks, scale_x, scale_y)
+            for boxes, p, landmarks in zip(*found, strict=True)
         ]
 
 
 def _likeliest(
-    boxes: np.ndarray | None, probabilities: np.ndarray, scale_x: float, scale_y: float
+    boxes: np.ndarray | None,
+    probabilities: np.ndarray,
+    landmarks: np.ndarray,
+    scale_x: float,
+    scale_y: float,
 ) -> Box | None:
-    """The likeliest of MTCNN's boxes `[n 4]` in the pixels of the image; None for none."""
+    """The likeliest of MTCNN's boxes `[n 4]` in the pixels of the image, with its landmarks (eyes,
+    nose, corners of the mouth) of `[n 5 2]`; None for none.
+    """
     if boxes is None:
         return None
-    x0, y0, x1, y1 = (float(v) for v in boxes[int(np.argmax(probabilities.astype(float)))])
-    return Box(x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
+    best = int(np.argmax(probabilities.astype(float)))
+    x0, y0, x1, y1 = (float(v) for v in boxes[best])
+    points = tuple((float(x) * scale_x, float(y) * scale_y) for x, y in landmarks[best])
+    return Box(x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y, landmarks=points)

@@ -67,7 +67,7 @@ def zoom(
 
     found: the record's `region_before` and `region`, boxes in pixels of the canvas.
     """
-    regions = [Box(*found["region_before"]), Box(*found["region"])]
+    regions = [Box.of(found["region_before"]), Box.of(found["region"])]
     frame = Box(
         math.floor(min(box.x0 for box in regions)),
         math.floor(min(box.y0 for box in regions)),

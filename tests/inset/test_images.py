@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from insetgan_batch.inset import images
@@ -218,3 +221,60 @@ def test_bytes_are_clamped_and_never_wrap() -> None:
     image = torch.tensor([-1.5, -1.0, 0.0, 1.0, 1.5]).reshape(1, 1, 1, 5).expand(-1, 3, -1, -1)
     assert images.to_pixels(image)[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
     assert images.to_pixels(image).shape == (1, 1, 5, 3)
+
+
+# Turned boxes
+
+
+def turned(x0: float, y0: float, side: float, angle: float) -> Tensor:
+    return torch.tensor([[x0, y0, x0 + side, y0 + side, angle]])
+
+
+def test_a_box_turned_by_a_right_angle_cuts_out_the_turned_picture() -> None:
+    image = noise(1, 3, 20, 20)
+    upright = images.resample(image, turned(4, 6, 8, 0.0), (8, 8))
+    right = images.resample(image, turned(4, 6, 8, math.pi / 2), (8, 8))
+    torch.testing.assert_close(right, upright.rot90(1, (2, 3)))
+
+
+def test_angle_zero_is_upright() -> None:
+    image, plain = noise(1, 3, 20, 20), torch.tensor([[3.3, 4.1, 12.6, 13.9]])
+    with_angle = torch.cat([plain, torch.zeros(1, 1)], dim=1)
+    for one, other in (
+        (images.resample(image, plain, (8, 8)), images.resample(image, with_angle, (8, 8))),
+        (images.box_mask(plain, (20, 20)), images.box_mask(with_angle, (20, 20))),
+        (images.paste(image, -image, plain), images.paste(image, -image, with_angle)),
+    ):
+        assert torch.equal(one, other)
+
+
+def test_the_mask_of_a_turned_box_has_its_area_and_its_corners() -> None:
+    mask = images.box_mask(turned(10, 10, 20, math.pi / 4), (40, 40))[0, 0]
+    assert float(mask.sum()) == pytest.approx(400, rel=0.06)
+    assert mask[20, 7] == mask[7, 20] == mask[20, 32] == 1  # corners of the diamond
+    assert mask[11, 11] == mask[28, 28] == 0
+
+
+def test_what_is_pasted_turned_is_cut_out_again() -> None:
+    """A smooth inset: two resamplings blur a little."""
+    inset = F.interpolate(noise(1, 3, 4, 4), (32, 32), mode="bicubic")
+    region = turned(14.2, 11.7, 32, 0.4)
+    pasted = images.paste(torch.zeros(1, 3, 64, 64), inset, region)
+    again = images.resample(pasted, region, (32, 32))
+    assert float((again - inset)[:, :, 3:-3, 3:-3].abs().max()) < 0.1
+    assert float(pasted[0, :, 0, 0].abs().max()) == 0
+
+
+def test_the_frame_in_a_turned_crop_turns_back() -> None:
+    """Where the canvas ends, seen from a turned region that reaches over its edge."""
+    region = turned(-8, 4, 16, 0.3)
+    frame = images.frame_in_crop((32, 32), region, (16, 16))
+    seen = images.box_mask(frame, (16, 16))
+    inside = images.resample(torch.ones(1, 1, 32, 32), region, (16, 16))
+    outside = images.resample(
+        F.pad(torch.ones(1, 1, 32, 32), (16,) * 4),
+        region + torch.tensor([[16.0, 16.0, 16.0, 16.0, 0.0]]),
+        (16, 16),
+    )
+    assert float((seen - outside).abs().mean()) < 0.03
+    assert float(inside.min()) > 0.999  # beyond the edge its border is repeated

@@ -36,6 +36,8 @@ _OF_A_STAGE = {
     "final_rate",
     "border_ramp_rounds",
 }
+# What of a player is settled when an item enters, so that a stage cannot change it.
+_OF_AN_ITEM = ("start", "latents", "psi", "region", "align")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -62,9 +64,10 @@ class Player:
     # manifest's seed, else the row's own random numbers. Where it is not "given", what the manifest
     # gives is still what the generator is held to.
     start: Literal["given", "average", "seed"] = "given"
-    # What `body` and `face` compare with: what the manifest gives, or what the generator painted
-    # when the stage began.
-    anchor: Literal["given", "stage"] = "given"
+    # What `body` and `face` compare with: "given": what the manifest gives; "stage": what the
+    # generator painted when the stage began; "previous": what they compared with in the stage
+    # before.
+    anchor: Literal["given", "stage", "previous"] = "given"
     # What is free: one w for all layers, w and an offset per layer (the paper's), or the layers.
     latents: Literal["w", "w+delta", "w+"] = "w+delta"
     # Truncation of a seed, one number or one per layer; None for the recipe's.
@@ -119,10 +122,14 @@ class Guards:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Stage:
-    """Some rounds under changed fields: players, ramps and `region_step`."""
+    """Some rounds under changed fields: players, ramps and `region_step`.
+
+    kept: whether the result may be one of its rounds.
+    """
 
     rounds: Count
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    kept: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -219,10 +226,24 @@ class Recipe:
             if weights != ImageWeights():
                 raise ValueError(f"recipe.{name} has a weight, but there is no such term; leave it")
         for number, stage in enumerate(self.stages):
-            if unknown := sorted(stage.changes.keys() - _OF_A_STAGE):
+            self._check_stage(f"recipe.stages.{number}.changes", stage.changes)
+
+    def _check_stage(self, where: str, changes: dict[str, Any]) -> None:
+        """Refuse changes that would not take place; `stages` checks the values of the others."""
+        if unknown := sorted(changes.keys() - _OF_A_STAGE):
+            raise ValueError(f"{where} has {unknown}, expected some of {sorted(_OF_A_STAGE)}")
+        given = changes.get("insets")
+        insets: dict[str, Any] = given if isinstance(given, dict) else {}
+        if unknown := sorted(insets.keys() - self.insets.keys()):
+            raise ValueError(
+                f"{where}.insets has {unknown}, expected some of {sorted(self.insets)}"
+            )
+        players = {CANVAS: changes.get(CANVAS)} | {f"insets.{k}": v for k, v in insets.items()}
+        for name, player in players.items():
+            if isinstance(player, dict) and (fixed := [f for f in _OF_AN_ITEM if f in player]):
                 raise ValueError(
-                    f"recipe.stages.{number}.changes has {unknown}, expected some of"
-                    f" {sorted(_OF_A_STAGE)}"
+                    f"{where}.{name} has {fixed}, which no stage can change; set it in"
+                    f" recipe.{name}"
                 )
 
     @property
@@ -307,7 +328,7 @@ def for_item(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
     """The recipe of one row. Raises `BadInputError`: a row's mistake is a row's failure.
 
     What all items of a batch share cannot differ by row: the phases and the number of steps, which
-    are their common clock, and the sizes at which regions are compared.
+    are their common clock, the sizes at which regions are compared, and what has a mask.
     """
     if not overrides:
         return recipe
@@ -319,8 +340,8 @@ def for_item(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
         raise BadInputError(f"overrides: {'; '.join(lines)}") from err
     if not is_same:
         raise BadInputError(
-            "overrides: `steps`, `order`, `stages`, `resolution`, `coarse_size` and the set of"
-            " insets belong to the whole run"
+            "overrides: `steps`, `region`, `order`, `stages`, `resolution`, `coarse_size` and the"
+            " set of insets belong to the whole run"
         )
     return changed
 
@@ -335,8 +356,8 @@ def merged(defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shared(recipe: Recipe) -> tuple[object, ...]:
-    steps = {name: player.steps for name, player in recipe.players.items()}
-    return steps, recipe.order, recipe.stages, recipe.resolution, recipe.coarse_size
+    players = {name: (player.steps, player.region) for name, player in recipe.players.items()}
+    return players, recipe.order, recipe.stages, recipe.resolution, recipe.coarse_size
 
 
 def _folder() -> Any:

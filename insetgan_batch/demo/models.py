@@ -114,9 +114,9 @@ SHOES = DemoModel(
     ),
     courses=(
         Course(
-            (Stage(4, 32, 1000), Stage(5, 24, 1200), Stage(6, 16, 2300)),
+            (Stage(4, 32, 900), Stage(5, 24, 900), Stage(6, 16, 1400)),
             learning_rate=3e-3,
-            decay_steps=4500,
+            decay_steps=3200,
             part_weight=3,
         ),
     ),

@@ -6,6 +6,7 @@ count from 0 per generator, item and stage, rounds from 0 per item.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -61,8 +62,19 @@ def is_better(recipe: Recipe, round_: int, score: float, best: float | None) -> 
     """Whether a round (from 1) becomes the result; best: the score of the one so far, None for
     none.
     """
-    if best is None or recipe.keep == "last":
+    if best is None:
         return True
-    if round_ <= recipe.best_after + 1:  # the first candidate replaces what was kept in the warm-up
+    if not _is_kept(recipe, round_):
+        return False
+    if recipe.keep == "last":
         return True
-    return score < best
+    before = range(recipe.best_after + 1, round_)
+    is_first = not any(_is_kept(recipe, earlier) for earlier in before)
+    return is_first or score < best  # the first candidate replaces what was no candidate
+
+
+def _is_kept(recipe: Recipe, round_: int) -> bool:
+    """Whether the stage of a round (from 1) lets it become the result."""
+    ends = itertools.accumulate(stage.rounds for stage in recipe.stages)
+    stages = zip(recipe.stages, ends, strict=True)
+    return next((stage.kept for stage, end in stages if round_ <= end), True)

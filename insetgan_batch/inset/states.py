@@ -140,9 +140,14 @@ class Slot:
         if begins != self.round:
             return
         self.stage_steps = dict.fromkeys(self.moments, 0)
-        painted = [n for n, p in recipe.players.items() if p.anchor == "stage" and n in self.images]
-        self.references = self.given | {name: self.images[name] for name in painted}
-        self.anchors = {name: self.moments[name].latents for name in painted}
+        self.references = self.given | self.references
+        for name, player in recipe.players.items():
+            if player.anchor == "given":
+                self.references[name] = self.given[name]
+                self.anchors.pop(name, None)
+            elif player.anchor == "stage" and name in self.images:
+                self.references[name] = self.images[name]
+                self.anchors[name] = self.moments[name].latents
 
     @property
     def stop(self) -> str:
@@ -184,9 +189,10 @@ class Slot:
             "missed_detections": self.missed_detections,
             "canvas_boxes": _plain(self.canvas_boxes),
             "regions": _plain(self.regions),
-            "anchors": dict(self.anchors),
+            "anchors": _copies(self.anchors),
             "moments": {
-                name: {"latents": m.latents, "first": m.first, "second": m.second, "step": m.step}
+                name: _copies({"latents": m.latents, "first": m.first, "second": m.second})
+                | {"step": m.step}
                 for name, m in self.moments.items()
             },
             "best": best
@@ -194,7 +200,7 @@ class Slot:
                 "round": best.round,
                 "score": best.score,
                 "terms": dict(best.terms),
-                "latents": dict(best.latents),
+                "latents": _copies(best.latents),
                 "regions": _plain(best.regions),
             },
         }
@@ -209,6 +215,11 @@ class Slot:
         self.regions = _boxes(state["regions"])
         self.anchors = dict(state["anchors"])
         self.moments = {name: MovingLatents(**m) for name, m in state["moments"].items()}
+
+
+def _copies(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Tensors of their own: a view of the batch would be saved with all of it."""
+    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def _plain(boxes: dict[str, Box]) -> dict[str, list[float]]:

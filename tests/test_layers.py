@@ -43,7 +43,7 @@ DOORS = {
     "botocore": {"data/storage.py"},
     "s3transfer": {"data/storage.py"},
     "pyarrow": {"data/"},
-    "torch": {"nets/", "inset/", "demo/", "runtime/worker.py"},
+    "torch": {"nets/", "inset/", "demo/", "runtime/worker.py", "runtime/starts.py"},
     "torchvision": {"nets/"},
     "lpips": {"nets/perceptual.py"},
     "facenet_pytorch": {"nets/detector.py"},

@@ -25,7 +25,7 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.models import Model
 from insetgan_batch.data.storage import conditional_writes_work, open_storage, read_uri
 from insetgan_batch.errors import ConfigError, InsetGanError
-from insetgan_batch.records import Item, Outcome
+from insetgan_batch.records import Item, Outcome, Status
 from insetgan_batch.report import page
 from insetgan_batch.runtime import cluster
 from insetgan_batch.runtime.actor import Answer, Crew
@@ -38,8 +38,16 @@ _QUEUE_PER_ACTOR = 64
 _POLL_S = 1.0
 _CAPS = Caps()
 _SAMPLE = 8  # items whose images are opened before anything starts
-# They change how fast results come, not which: a resume may have others.
-_MACHINE_SETTINGS = ("slots", "max_actors", "cores_per_actor", "channels_last", "single_writer")
+# They change how fast results come, or what is kept beside them, not which: a resume may have
+# others.
+_MACHINE_SETTINGS = (
+    "slots",
+    "max_actors",
+    "cores_per_actor",
+    "channels_last",
+    "film_every",
+    "single_writer",
+)
 _log = logging.getLogger(__name__)
 
 
@@ -110,7 +118,7 @@ def run(
     ledger = Ledger(epoch, _CAPS, store.suspects())
     tally = _Tally(total, len(committed), len(quarantined), config)
     if tally.left:
-        if config.perceptual_trunk is None:
+        if config.insets and config.perceptual_trunk is None:
             _log.warning("LPIPS compares random features: fine for the demo, not for real models")
         with cluster.connected():
             room = cluster.room(config, tally.left)
@@ -138,7 +146,7 @@ class _Tally:
         self.items, self.committed, self.quarantined = items, committed, quarantined
         recipe = config.recipe
         per_round = recipe.canvas.steps + sum(player.steps for player in recipe.insets.values())
-        self._steps_at_most = recipe.max_rounds * per_round
+        self._steps_at_most = recipe.rounds * per_round
         self._steps = self._done = self._steps_of_done = 0
         self._started_at: float | None = None
 
@@ -161,7 +169,8 @@ class _Tally:
             self.quarantined += 1
             return
         self.committed += 1
-        if outcome and outcome.steps:  # a duplicate was done elsewhere: it says nothing of our pace
+        # A duplicate was done elsewhere: it says nothing of our pace.
+        if outcome and outcome.status is Status.COMMITTED:
             self._done += 1
             self._steps_of_done += outcome.steps
 

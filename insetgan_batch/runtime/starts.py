@@ -62,6 +62,8 @@ class Starts:
             if player.start == "seed" and source.kind != "seed":
                 own = Source("seed", item.seed, source.psi)
                 latents[name], psi[name] = self._of_seed(name, own, player, recipe)
+                if source.kind == "average":  # nothing is given: it is held to what it starts from
+                    references[name] = self._painted(name, latents[name])
         boxes = {name: Box(*source.box) for name, source in sources.items() if source.box}
         return Start(lease.attempt, recipe, latents, references, boxes, psi)
 
@@ -81,8 +83,12 @@ class Starts:
             latents, psi = self._of_seed(name, source, player, recipe)
         if source.kind == "latent":
             latents = _read_latents(str(source.value), latents)
+        return latents, self._painted(name, latents), psi
+
+    def _painted(self, name: str, latents: Tensor) -> Tensor:
+        """The image `[3 H W]` of latents `[1+l c]`."""
         with torch.no_grad():
-            return latents, generator.synthesise((latents[:1] + latents[1:])[None])[0], psi
+            return self._generators[name].synthesise((latents[:1] + latents[1:])[None])[0]
 
     def _average(self, name: str) -> Tensor:
         generator = self._generators[name]

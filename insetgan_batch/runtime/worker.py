@@ -36,12 +36,14 @@ from insetgan_batch.errors import (
 from insetgan_batch.inset import compose, images
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, State
+from insetgan_batch.nets import parts
 from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_CANVAS,
     SMALLEST_FACE_OF_INSET,
     Detector,
     FaceDetector,
     FixedBox,
+    Segmenter,
 )
 from insetgan_batch.nets.generator import Generator, best_device
 from insetgan_batch.nets.perceptual import Perceptual
@@ -51,6 +53,7 @@ from insetgan_batch.runtime.failures import reason_code
 from insetgan_batch.runtime.starts import Starts
 
 _UPLOAD_THREADS = 4
+_PARTS: dict[str, parts.PartName] = {"demo:head": "head", "demo:shoes": "shoes"}
 _log = logging.getLogger(__name__)
 
 
@@ -90,9 +93,11 @@ class Worker:
             insets={name: self._generators[name] for name in config.insets},
             detectors=detectors,
             canvas_detectors=canvas_detectors,
+            segmenters=_segmenters(config, self._device),
             perceptual=self._perceptual,
             recipe=config.recipe,
             capacity=config.slots,
+            film_every=config.film_every,
         )
         found_in = {CANVAS: list(canvas_detectors.values())}
         found_in |= {name: [detector] for name, detector in detectors.items()}
@@ -198,6 +203,7 @@ class Worker:
             latents=_latents_to_keep(finished.best),
             losses=_loss_table(finished),
             summary=summary,
+            film=finished.film,
             provenance={
                 "run_id": self._run_id,
                 "item_id": lease.item.item_id,
@@ -243,11 +249,15 @@ def summarize(finished: Finished, seconds: float) -> dict[str, Any]:
 
 
 def result_images(finished: Finished) -> dict[str, np.ndarray]:
-    """The pictures an item leaves, bytes `[H W 3]`: the result first, then what it was made of."""
+    """The pictures an item leaves, bytes `[H W 3]`: the result first, then what it was made of.
+
+    Only the result where nothing was pasted: the others would be the same picture again.
+    """
     start, best = finished.start, finished.best
-    pictures = {"image": _composed(best), "copy_paste": _composed(start)}
-    pictures |= best.images
-    pictures |= {f"{name}_reference": image for name, image in start.images.items()}
+    pictures = {"image": _composed(best)}
+    if best.regions:
+        pictures |= {"copy_paste": _composed(start)} | best.images
+        pictures |= {f"{name}_reference": image for name, image in start.images.items()}
     return {name: images.to_pixels(p[None])[0].cpu().numpy() for name, p in pictures.items()}
 
 
@@ -256,10 +266,11 @@ def _composed(state: State) -> Tensor:
     return compose.compose(state.images[CANVAS], insets, state.regions, state.masks)
 
 
-def _mean_seam(state: State, insets: list[str]) -> float:
+def _mean_seam(state: State, insets: list[str]) -> float | None:
+    """None where nothing was pasted."""
     picture = _composed(state).clamp(-1, 1)
     seams = [compose.seam(picture, state.regions[n], state.masks.get(n)) for n in insets]
-    return sum(seams) / len(seams) if seams else 0.0
+    return sum(seams) / len(seams) if seams else None
 
 
 def _latents_to_keep(state: State) -> dict[str, np.ndarray]:
@@ -306,10 +317,24 @@ def _detectors(
 
 def _detector_pair(choice: str, device: torch.device) -> tuple[Detector, Detector]:
     """For insets and for the canvas."""
+    if choice in _PARTS:
+        network = parts.load(models.demo_path("parts"), device)
+        return (
+            parts.PartDetector(network, _PARTS[choice], height=parts.HEIGHT_OF_INSET),
+            parts.PartDetector(network, _PARTS[choice], height=parts.HEIGHT_OF_CANVAS),
+        )
     return (
         FaceDetector(device, smallest_face=SMALLEST_FACE_OF_INSET),
         FaceDetector(device, smallest_face=SMALLEST_FACE_OF_CANVAS),
     )
+
+
+def _segmenters(config: RunConfig, device: torch.device) -> dict[str, Segmenter]:
+    """What cuts out the part of each inset that has a segmenter."""
+    return {
+        name: parts.PartSegmenter(parts.load(models.demo_path("parts"), device), _PARTS[choice])
+        for name, choice in config.segmenter.items()
+    }
 
 
 def _load_generator(config: RunConfig, name: str, model: str, device: torch.device) -> Generator:

@@ -1,4 +1,9 @@
-"""Adam for items that share nothing: each has its own moments, step count and step size."""
+"""Adam for items that share nothing: each has its own moments, step count and step size.
+
+All items of a batch take their step in one pass over stacked tensors, so that a batch of eight
+launches as many kernels as one item. Only elementwise arithmetic: what an item gets is the same to
+the bit, whoever its neighbours are.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,10 @@ _EPS = 1e-8
 
 @dataclasses.dataclass(slots=True)
 class MovingLatents:
-    """Latents `[1+l c]` of one generator of one item, with Adam's state; step: its own count."""
+    """Latents `[1+l c]` of one generator of one item, with Adam's state; step: its own count.
+
+    After a step the tensors are views of the batch's: whoever stores one clones it first.
+    """
 
     latents: Tensor
     first: Tensor
@@ -40,11 +48,18 @@ def adam_step(
     somebody has looked at its losses.
     """
     beta1, beta2 = _BETAS
-    for m, g, rate, moves in zip(moving, gradient, rates, free, strict=True):
+    for m in moving:
         m.step += 1
-        g = torch.where(g.isfinite().all(), g * moves, torch.zeros_like(g))
-        m.first = beta1 * m.first + (1 - beta1) * g
-        m.second = beta2 * m.second + (1 - beta2) * g.square()
-        first = m.first / (1 - beta1**m.step)
-        second = m.second / (1 - beta2**m.step)
-        m.latents = m.latents - moves * rate * first / (second.sqrt() + _EPS)
+    numbers = [
+        (rate, 1 - beta1**m.step, 1 - beta2**m.step) for m, rate in zip(moving, rates, strict=True)
+    ]
+    rate, bias1, bias2 = gradient.new_tensor(numbers).T[:, :, None, None]
+    moves = torch.stack(list(free))
+    is_finite = gradient.isfinite().all(dim=(1, 2), keepdim=True)
+    g = torch.where(is_finite, gradient * moves, 0.0)
+    first = beta1 * torch.stack([m.first for m in moving]) + (1 - beta1) * g
+    second = beta2 * torch.stack([m.second for m in moving]) + (1 - beta2) * g.square()
+    change = moves * rate * (first / bias1) / ((second / bias2).sqrt() + _EPS)
+    latents = torch.stack([m.latents for m in moving]) - change
+    for m, *moved in zip(moving, latents, first, second, strict=True):
+        m.latents, m.first, m.second = moved

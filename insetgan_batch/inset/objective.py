@@ -32,33 +32,48 @@ class Objective(Protocol):
         ...
 
 
-class ImageTerm:
-    """L1, L2 and LPIPS of an image to a target that stands still, all under a mask."""
+class ImageTerms:
+    """L1, L2 and LPIPS of an image to a target that stands still, under one mask or several.
+
+    One pass computes the features under all masks: the network is small, and launching its kernels
+    takes longer than a second image.
+    """
 
     def __init__(
-        self, name: str, wanted: set[str], perceptual: Perceptual, target: Tensor, mask: Tensor
+        self,
+        masks: Mapping[str, Tensor],
+        wanted: set[str],
+        perceptual: Perceptual,
+        target: Tensor,
     ) -> None:
-        """name: like `face.border`; wanted: names of the terms with a weight."""
-        self._l1_name, self._l2_name, self._lpips_name = (f"{name}.{d}" for d in DISTANCES)
-        self._wanted = wanted
+        """masks: by name, like `face.border`; wanted: names of the terms with a weight."""
+        self._masks, self._wanted = masks, wanted
         self._perceptual = perceptual
-        self._target, self._mask = target, mask
+        self._target = target
+        self._seen = [name for name in masks if f"{name}.lpips" in wanted]
         self._features: Features = []
-        if self._lpips_name in wanted:
+        if self._seen:
             with torch.no_grad():
-                self._features = perceptual.features(target * mask)
+                self._features = perceptual.features(self._masked(target))
 
     def __call__(self, image: Tensor) -> Terms:
         """The wanted ones of `<name>.l1`, `<name>.l2` and `<name>.lpips`, `[n]` each."""
         terms = {}
-        if self._l1_name in self._wanted:
-            terms[self._l1_name] = losses.masked_l1(image, self._target, self._mask)
-        if self._l2_name in self._wanted:
-            terms[self._l2_name] = losses.masked_l2(image, self._target, self._mask)
-        if self._lpips_name in self._wanted:
-            features = self._perceptual.features(image * self._mask)
-            terms[self._lpips_name] = self._perceptual.distance(features, self._features)
+        for name, mask in self._masks.items():
+            if f"{name}.l1" in self._wanted:
+                terms[f"{name}.l1"] = losses.masked_l1(image, self._target, mask)
+            if f"{name}.l2" in self._wanted:
+                terms[f"{name}.l2"] = losses.masked_l2(image, self._target, mask)
+        if self._seen:
+            features = self._perceptual.features(self._masked(image))
+            distances = self._perceptual.distance(features, self._features)
+            rows = distances.view(len(self._seen), len(image))
+            terms |= {f"{name}.lpips": row for name, row in zip(self._seen, rows, strict=True)}
         return terms
+
+    def _masked(self, image: Tensor) -> Tensor:
+        """The image under every mask whose features are wanted, `[m*n 3 h w]`."""
+        return torch.cat([image * self._masks[name] for name in self._seen])
 
 
 class RegionTerm:
@@ -83,16 +98,17 @@ class RegionTerm:
         else:
             border = images.ring_of(part)
             compared = torch.maximum(part, border) * on_canvas
-        coarse, coarse_mask = (images.downsample(x, coarse_size) for x in (target, compared))
-        self._coarse = ImageTerm(f"{inset}.coarse", wanted, perceptual, coarse, coarse_mask)
-        self._whole = ImageTerm(f"{inset}.whole", wanted, perceptual, target, compared)
-        border = border * on_canvas
-        self._border = ImageTerm(f"{inset}.border", wanted, perceptual, target, border)
+        small, small_mask = (images.downsample(x, coarse_size) for x in (target, compared))
+        coarse = {f"{inset}.coarse": small_mask}
+        full = {f"{inset}.whole": compared, f"{inset}.border": border * on_canvas}
+        if small is target:  # nothing to downsample: one pass serves all three
+            coarse, full = {}, coarse | full
+        self._coarse = ImageTerms(coarse, wanted, perceptual, small)
+        self._full = ImageTerms(full, wanted, perceptual, target)
 
     def __call__(self, moving: Tensor) -> Terms:
         """Terms of the moving one, `[n 3 r r]`."""
-        small = images.downsample(moving, self._coarse_size)
-        return self._coarse(small) | self._whole(moving) | self._border(moving)
+        return self._coarse(images.downsample(moving, self._coarse_size)) | self._full(moving)
 
 
 class CanvasObjective:
@@ -119,12 +135,13 @@ class CanvasObjective:
         outside = torch.ones_like(reference[:, :1])
         self._region_terms = {}
         for name, image in insets.items():
-            covered = images.box_mask(regions[name], size)
+            left = 1 - images.box_mask(regions[name], size)
             part = None
             if name in masks:
                 part = images.downsample(masks[name], resolution)
-                covered = images.spread(images.dilate(part, _MARGIN_PX), regions[name], size)
-            outside = outside * (1 - covered)
+                beside = 1 - images.dilate(part, _MARGIN_PX)  # exactly 0 in the part, spread too
+                left = left + images.spread(beside, regions[name], size)
+            outside = outside * left
             self._region_terms[name] = RegionTerm(
                 name,
                 wanted,
@@ -134,7 +151,7 @@ class CanvasObjective:
                 coarse_size,
                 part,
             )
-        self._body = ImageTerm(f"{CANVAS}.body", wanted, perceptual, reference, outside)
+        self._body = ImageTerms({f"{CANVAS}.body": outside}, wanted, perceptual, reference)
 
     def terms(self, image: Tensor, latents: Tensor) -> Terms:
         """Raw losses `[n]` of canvases `[n 3 H W]` painted from latents `[n 1+l c]`."""
@@ -179,7 +196,7 @@ class InsetObjective:
         inside = images.box_mask(box, (reference.shape[2], reference.shape[3]))
         if mask is not None:
             inside = images.dilate(mask, -images.border_width(mask.shape[2]))
-        self._face = ImageTerm(f"{name}.face", wanted, perceptual, reference, inside)
+        self._face = ImageTerms({f"{name}.face": inside}, wanted, perceptual, reference)
 
     def terms(self, image: Tensor, latents: Tensor) -> Terms:
         """Raw losses `[n]` of insets `[n 3 h w]` painted from latents `[n 1+l c]`."""

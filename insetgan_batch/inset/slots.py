@@ -9,7 +9,7 @@ Adam moments and step counts, regions and trace.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -354,6 +354,7 @@ class SlotOptimizer:
         raw: Terms = {}
         score = slots[0].images[CANVAS].new_zeros(len(slots))
         recipes = [slot.recipe for slot in slots]
+        own: list[set[str]] = [set() for _ in slots]
         with torch.no_grad():
             for name in self._generators:
                 image = torch.stack([slot.images[name] for slot in slots])
@@ -362,12 +363,14 @@ class SlotOptimizer:
                 weights = [self._weights(name, _player(recipe, name)) for recipe in recipes]
                 score = score + _weighted(terms, weights)
                 raw |= terms
+                for names, w in zip(own, weights, strict=True):
+                    names |= _own(terms, w)
         columns = {term: values.tolist() for term, values in raw.items()}
         return [
             State(
                 round=slot.round + 1 if slot.start else 0,
                 score=value,
-                terms={term: values[i] for term, values in columns.items()},
+                terms={term: values[i] for term, values in columns.items() if term in own[i]},
                 latents={name: m.latents for name, m in slot.moments.items()},
                 images=dict(slot.images),
                 regions=dict(slot.regions),
@@ -440,6 +443,11 @@ def _weighted(terms: Terms, weights: list[dict[str, float]]) -> Tensor:
     ).sum(dim=0)
 
 
+def _own(terms: Iterable[str], weights: Mapping[str, float]) -> set[str]:
+    """The terms of an item with these weights; others are computed for a neighbour only."""
+    return {t for t in terms if weights.get(t, 0.0) > 0 or t.endswith((".latent", ".delta"))}
+
+
 def _record(
     name: str, slots: list[Slot], history: list[tuple[Terms, list[dict[str, float]], list[int]]]
 ) -> None:
@@ -447,17 +455,20 @@ def _record(
     terms = list(history[0][0])
     values = torch.stack([torch.stack([h[0][t] for t in terms]) for h in history]).cpu().numpy()
     for i, slot in enumerate(slots):
-        for step_values, (_, weights, steps) in zip(values[:, :, i], history, strict=True):
+        own = _own(terms, history[0][1][i])
+        columns = [number for number, term in enumerate(terms) if term in own]
+        for step_values, (_, weights, steps) in zip(values[:, columns, i], history, strict=True):
+            raw = dict(zip((terms[c] for c in columns), step_values.tolist(), strict=True))
             slot.trace.append(
                 TraceRow(
                     round=slot.round + 1,
                     phase=name,
                     step=steps[i],
-                    raw=dict(zip(terms, step_values.tolist(), strict=True)),
-                    weight={term: weights[i].get(term, 0.0) for term in terms},
+                    raw=raw,
+                    weight={term: weights[i][term] for term in raw},
                 )
             )
-        if not np.isfinite(values[:, :, i]).all():
+        if not np.isfinite(values[:, columns, i]).all():
             number = slot.round + 1
             slot.error = DivergedError(f"a loss of the {name} is not finite in round {number}")
 

@@ -154,7 +154,8 @@ class Slot:
         """Why the item is done; empty while it is not."""
         if self.error is not None:
             return "diverged"
-        if schedule.has_converged(self.recipe, self.scores):
+        last_stage_begins = sum(rounds for rounds, _ in self._stages[:-1])
+        if self.round > last_stage_begins and schedule.has_converged(self.recipe, self.scores):
             return "converged"
         return "max_rounds" if self.round >= self.recipe.rounds else ""
 

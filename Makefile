@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format
+.PHONY: demo test check format pictures
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/insetgan-batch demo --out out/demo
@@ -19,6 +19,9 @@ check: $(VENV)/test.stamp
 format: $(VENV)/test.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+pictures: $(VENV)/demo.stamp
+	$(BIN)/python benchmarks/pictures.py docs/recipes
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -7,6 +7,8 @@ resumes it).
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import functools
 import json
 import logging
@@ -14,7 +16,7 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, TypeVar
 
@@ -31,6 +33,7 @@ from insetgan_batch.errors import (
     NotFoundError,
     RefusedError,
 )
+from insetgan_batch.runtime import demos
 
 if TYPE_CHECKING:
     from insetgan_batch.config import RunConfig
@@ -49,20 +52,43 @@ _WRONG_INPUT = (
     RefusedError,
 )
 
-# Chosen for variety; any seed does.
-DEMO_BODIES = (5, 7, 13)
-DEMO_FACES = (1, 3, 6, 8)
-
 Out = Annotated[str, typer.Option(help="Where the run lives: a directory or s3://bucket/prefix.")]
+Film = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Keep every N-th step of each item as film.webp."),
+]
+
+_OF_A_JOB = "of the demo, or of a configuration that names none; default: %(default)s"
 
 
-def main() -> None:
-    """The console script."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script; arguments: None for the process' own."""
     try:
-        app()
+        app(arguments)
     except Exception:  # noqa: BLE001 - the last door: a bug must not look like exit code 1
         traceback.print_exc()
         sys.exit(3)
+
+
+def launch(*recipes: str) -> None:
+    """What a file of `jobs/` does: the demo of a recipe, or a run by it; the first by default."""
+    parser = argparse.ArgumentParser(description=f"The demo: {demos.find(recipes[0]).about}.")
+    parser.add_argument("--config", help="run configuration, YAML")
+    parser.add_argument("--manifest", help="Parquet manifest: path or URI")
+    parser.add_argument("--out", help="where the run lives: directory or s3://bucket/prefix")
+    parser.add_argument("--run-id", help="a name for the run")
+    parser.add_argument("--film", help="keep every so many steps of each item as film.webp")
+    parser.add_argument("--recipe", choices=recipes, default=recipes[0], help=_OF_A_JOB)
+    given = {name: value for name, value in vars(parser.parse_args()).items() if value}
+    if given.keys() <= {"out", "film", "recipe"}:
+        command = ["demo"]
+    elif {"config", "manifest", "out"} <= given.keys():
+        command = ["run", given.pop("config")]
+    else:
+        parser.error("give --config, --manifest and --out together, or none of them for the demo")
+    for name, value in given.items():
+        command += [f"--{name.replace('_', '-')}", value]
+    main(command)
 
 
 @app.callback()
@@ -99,17 +125,27 @@ def _explained(command: Callable[_P, _T]) -> Callable[_P, _T]:
 @app.command()
 @_explained
 def demo(
-    out: Out = "out/demo",
-    items: Annotated[int, typer.Option(min=1, max=12, help="How many of the results.")] = 12,
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(demos.DEMOS)}.")] = "montage",
+    out: Annotated[
+        str | None,
+        typer.Option(help="Where the run lives.", show_default="out/demo, or out/demo-RECIPE"),
+    ] = None,
+    items: Annotated[
+        int | None, typer.Option(min=1, help="Only so many of the results.", show_default="all")
+    ] = None,
+    film: Film = None,
 ) -> None:
-    """Sew four faces into three bodies with the demo generators, and make a page of it."""
-    from insetgan_batch.config import RunConfig
+    """Show what a recipe does with the demo generators, and make a page of it."""
+    from insetgan_batch.config import parse
     from insetgan_batch.data import manifest
 
-    montage = manifest.montage_items(DEMO_BODIES, DEMO_FACES)[:items]
-    manifest_uri = f"{out.rstrip('/')}/manifest-{len(montage)}.parquet"
-    manifest.write(manifest_uri, montage, ["face"])
-    _run(RunConfig(), manifest_uri, out, None)
+    chosen = demos.find(recipe)
+    out = out or ("out/demo" if recipe == "montage" else f"out/demo-{recipe}")
+    config = parse({"recipe": recipe, **chosen.fields}, f"demo of {recipe}")
+    rows = chosen.items[:items]
+    manifest_uri = f"{out.rstrip('/')}/manifest-{len(rows)}.parquet"
+    manifest.write(manifest_uri, rows, chosen.insets)
+    _run(_with_film(config, film), manifest_uri, out, None)
 
 
 @app.command()
@@ -119,11 +155,15 @@ def run(
     manifest: Annotated[str, typer.Option(help="The Parquet manifest: a path or URI.")],
     out: Out,
     run_id: Annotated[str | None, typer.Option(help="A name for the run.")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="The recipe of a configuration that names none.")
+    ] = "montage",
+    film: Film = None,
 ) -> None:
     """Do everything in a manifest. The same command again resumes, and finds everything done."""
     from insetgan_batch.config import load
 
-    _run(load(config), manifest, out, run_id)
+    _run(_with_film(load(config, recipe), film), manifest, out, run_id)
 
 
 @app.command()
@@ -248,6 +288,11 @@ def _parse_psi(text: str) -> float | list[float]:
     if not all(math.isfinite(value) for value in values):
         raise ConfigError(f"--psi {text!r}: expected finite numbers")
     return values[0] if len(values) == 1 else values
+
+
+def _with_film(config: RunConfig, film: int | None) -> RunConfig:
+    """With what the command line says of the film, if it does."""
+    return config if film is None else dataclasses.replace(config, film_every=film)
 
 
 def _run(config: RunConfig, manifest: str, out: str, run_id: str | None) -> None:

@@ -102,6 +102,8 @@ class RunConfig:
     channels_last: bool = False
     # The class of each generator that was trained with classes, by its name.
     classes: dict[str, Annotated[int, Field(ge=0)]] = dataclasses.field(default_factory=dict)
+    # Keep the composite of every so many steps of an item, for its `film.webp`; 0 for no film.
+    film_every: Annotated[int, Field(ge=0)] = 0
     # Only for a store without conditional writes: you promise that one driver at a time uses the
     # output.
     single_writer: bool = False
@@ -133,6 +135,12 @@ class RunConfig:
                 f"detector has {sorted(self.detector)}, expected one for each of"
                 f" {sorted(self.insets)}"
             )
+        is_shared = isinstance(self.detector, FixedBoxes) or "manifest" in self.detectors.values()
+        if len(self.insets) > 1 and is_shared:
+            raise ValueError(
+                "detector names one box on the canvas, but there are the insets"
+                f" {sorted(self.insets)}; give each its own: one that looks, or `{{fixed: ...}}`"
+            )
         masked = {name for name, player in self.recipe.insets.items() if player.region == "mask"}
         if missing := sorted(masked - self.segmenter.keys()):
             raise ValueError(f"segmenter lacks {missing}, whose recipe says `region: mask`")
@@ -142,7 +150,7 @@ class RunConfig:
             except ValueError as err:
                 key = f"insets.{name}" if name in self.insets else name
                 raise ValueError(f"{key} is {err}") from err
-        if self.perceptual is None and not self._uses_only_demo_generators:
+        if self.insets and self.perceptual is None and not self._uses_only_demo_generators:
             raise ValueError(
                 "perceptual is missing, and these are not the demo's generators; stage AlexNet's"
                 f" weights with `{STAGE_ALEXNET}` and set `perceptual: alexnet.pth`, or accept"
@@ -187,23 +195,29 @@ def split_model(model: str) -> tuple[str, str | None]:
     return where, digits.lower() or None
 
 
-def load(path: Path) -> RunConfig:
-    """Read a run configuration; every mistake in it becomes one line of a `ConfigError`."""
+def load(path: Path, recipe: str = "montage") -> RunConfig:
+    """Read a run configuration; every mistake in it becomes one line of a `ConfigError`.
+
+    recipe: its preset, where the file names none.
+    """
     try:
         fields = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError) as err:
         raise ConfigError(f"{path}: cannot be read ({err}); expected a YAML file") from err
     except yaml.YAMLError as err:
         raise ConfigError(f"{path}: not YAML: {one_line(err)}") from err
-    return parse({} if fields is None else fields, str(path))
+    return parse({} if fields is None else fields, str(path), recipe)
 
 
-def parse(fields: object, where: str) -> RunConfig:
-    """A run configuration from what YAML gave; `where` names the source in a `ConfigError`."""
+def parse(fields: object, where: str, recipe: str = "montage") -> RunConfig:
+    """A run configuration from what YAML gave; `where` names the source in a `ConfigError`.
+
+    recipe: its preset, where the fields name none.
+    """
     if not isinstance(fields, dict):
         raise ConfigError(f"{where}: found {type(fields).__name__}, expected `key: value` lines")
     try:
-        fields = fields | {"recipe": _recipe_fields(fields)}
+        fields = fields | {"recipe": _recipe_fields(fields, recipe)}
         config = _ADAPTER.validate_python(fields)
         recipes.stages(config.recipe)
     except ConfigError as err:
@@ -216,7 +230,7 @@ def parse(fields: object, where: str) -> RunConfig:
     return config
 
 
-def _recipe_fields(fields: dict[str, Any]) -> object:
+def _recipe_fields(fields: dict[str, Any], default: str) -> object:
     """The fields of the recipe that a file names, changes, or leaves to the default."""
     given = fields.get("recipe", {})
     if isinstance(given, str):
@@ -224,7 +238,7 @@ def _recipe_fields(fields: dict[str, Any]) -> object:
     if not isinstance(given, dict):
         return given
     changes = {key: value for key, value in given.items() if key != "preset"}
-    base = recipes.preset_fields(str(given.get("preset", "montage")))
+    base = recipes.preset_fields(str(given.get("preset", default)))
     named = fields.get("insets", base["insets"])
     if isinstance(named, dict):  # a file with other insets brings their weights with it
         base["insets"] = {k: v for k, v in base["insets"].items() if k in named}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
+from PIL import Image, ImageSequence
 from typer.testing import CliRunner, Result
 
 from insetgan_batch import cli
@@ -179,11 +179,64 @@ def test_a_psi_that_makes_no_sense_is_refused(
     assert not out.exists()
 
 
-def test_the_launcher_refuses_half_of_its_options() -> None:
-    command = [sys.executable, "jobs/montage.py", "--config", "x.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "--manifest" in done.stderr
+def test_a_demo_that_there_is_not_is_refused_in_one_line(tmp_path: Path) -> None:
+    result = call("demo", "--recipe", "motnage", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert result.output.count("\n") == 1
+    assert "expected one of montage, " in result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.ray
+def test_a_film_is_kept_and_does_not_stand_in_the_way_of_a_resume(
+    config: str, two_items: str, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "out")
+    command = ("run", config, "--manifest", two_items, "--out", out)
+    assert call(*command, "--film", "2").exit_code == 0
+    films = list((tmp_path / "out").glob("items/*/*/*/film.webp"))
+    assert len(films) == 2
+    with Image.open(films[0]) as film:
+        # Of 8 steps the first, third, fifth and seventh, then the result.
+        assert len(ImageSequence.all_frames(film)) == 4 + 1
+    assert 'class="film"' in (tmp_path / "out" / "report" / "index.html").read_text()
+    assert call(*command).exit_code == 0
+
+
+def start_job(job: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run a file of jobs/ as a program; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", [job, *arguments])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(f"jobs/{job}.py", run_name="__main__")
+    return int(caught.value.code or 0)
+
+
+JOBS = ("montage", "refine", "body_for_face", "face_for_body", "multi_inset", "generate")
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_runs_a_configuration_by_its_recipe_unless_that_names_one(
+    job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start_job(job, monkeypatch, "--config", "x.yaml") == 2
+    assert "give --config, --manifest and --out together" in capsys.readouterr().err
+
+    # No generator has this inset, and the refusal names the recipe.
+    rest = ("--manifest", "m.parquet", "--out", str(tmp_path / "out"))
+    for preset, expected in ((None, job), ("montage", "montage")):
+        fields = {"insets": {"hat": "demo:face"}, "recipe": {"preset": preset} if preset else {}}
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(fields))
+        assert start_job(job, monkeypatch, "--config", str(tmp_path / "run.yaml"), *rest) == 2
+        assert f"recipe `{expected}`" in capsys.readouterr().err
+
+
+def test_a_job_without_arguments_is_its_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that cannot begin, because its output is a file."""
+    (tmp_path / "file").write_text("in the way")
+    assert start_job("refine", monkeypatch, "--out", str(tmp_path / "file")) == 2
+    assert "file" in capsys.readouterr().err
 
 
 def test_a_store_that_refuses_gives_exit_code_2(

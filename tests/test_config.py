@@ -18,6 +18,11 @@ REAL = {"canvas": "s3://weights/body.safetensors", "insets": {"face": "face.safe
 SHA256 = "0123456789abcdef" * 4
 BOXES = {"fixed": {"canvas": [8, 8, 20, 24], "face": [8, 8, 24, 28]}}
 
+TWO_INSETS = {
+    "insets": {"face": "demo:face", "shoes": "demo:shoes"},
+    "recipe": {"insets": {"shoes": {"steps": 3}}},
+}
+
 
 def mistakes_in(fields: object) -> list[str]:
     """The lines that a configuration is refused with, without the name of the file."""
@@ -70,6 +75,25 @@ def test_a_file_with_other_insets_has_only_these() -> None:
     assert recipe.insets == {"shoes": Player(border=ImageWeights(l1=2.0))}
     both = {**fields, "insets": {"shoes": "shoes.safetensors", "face": "face.safetensors"}}
     assert parse(both, "run.yaml").recipe.insets["face"] == Recipe().insets["face"]
+
+
+def test_each_of_several_insets_may_have_its_own_boxes() -> None:
+    own = {
+        name: {"fixed": {"canvas": [0, 0, 9, 9], name: [5, 5, 9, 9]}} for name in ("face", "shoes")
+    }
+    assert parse({**TWO_INSETS, "detector": own}, "run.yaml").detectors.keys() == own.keys()
+
+
+def test_the_recipe_of_a_file_that_names_none_is_the_one_asked_for(tmp_path: Path) -> None:
+    for text in ("{}", "recipe: {psi: 0.25}", "recipe: {preset: refine}"):
+        assert config.load(written(tmp_path, text), "refine").recipe.name == "refine"
+    assert config.load(written(tmp_path, "recipe: {psi: 0.25}"), "refine").recipe.psi == 0.25
+    assert config.load(written(tmp_path, "recipe: montage"), "refine").recipe.name == "montage"
+
+
+def test_a_data_set_of_real_images_needs_no_perceptual_weights() -> None:
+    fields = {"canvas": REAL["canvas"], "insets": {}, "recipe": "generate"}
+    assert parse(fields, "run.yaml").perceptual_trunk is None
 
 
 @pytest.mark.parametrize(
@@ -270,6 +294,18 @@ def test_a_mistake_is_one_line_with_its_key_and_a_hint(fields: object, line: str
         (
             {"detector": {"fixed": {"canvas": [0, 0, 9, 9], "face": [5, 5, 5, 9]}}},
             "detector.fixed.face is [5.0, 5.0, 5.0, 9.0], expected [x0, y0, x1, y1] with x0 < x1",
+        ),
+        (
+            {**TWO_INSETS, "detector": "manifest"},
+            "detector names one box on the canvas, but there are the insets ['face', 'shoes'];",
+        ),
+        (
+            {**TWO_INSETS, "detector": {"face": "mtcnn", "shoes": "manifest"}},
+            "detector names one box on the canvas",
+        ),
+        (
+            {**TWO_INSETS, "detector": {"fixed": {**BOXES["fixed"], "shoes": [0, 0, 9, 9]}}},
+            "detector names one box on the canvas",
         ),
         (
             {"detector": {"fixed": {"canvas": [0, 0, 9], "face": [5, 5, 8, 9]}}},

@@ -1,8 +1,9 @@
 """The manifest: a Parquet table, one row per item, and the one place that checks what users write.
 
-Columns: `item_id`; for the canvas and each inset `<generator>_seed`, `_image`, `_latent`, `_psi`;
-`seed`; `overrides` (a JSON object); anything under `meta_`. All are optional and null means not
-given. The file's key-value metadata may name the schema's version (`insetgan_batch.manifest`).
+Columns: `item_id`; for the canvas and each inset `<generator>_seed`, `_image`, `_latent`, `_psi`,
+`_box` (no `canvas_box` where there are several insets: it would not say whose); `seed`;
+`overrides` (a JSON object); anything under `meta_`. All are optional and null means not given. The
+file's key-value metadata may name the schema's version (`insetgan_batch.manifest`).
 Errors name file, row (from 0, over the whole file) and column.
 """
 
@@ -326,6 +327,11 @@ def _check_columns(uri: str, schema: pa.Schema, insets: Sequence[str]) -> None:
             raise ManifestError(f"{uri}: more than one column {field.name}; keep one")
         if field.name.startswith(_META) and field.name != _META:
             continue
+        if field.name == "canvas_box" and field.name not in known:
+            raise ManifestError(
+                f"{uri}: column canvas_box does not say which of the insets {', '.join(insets)} it"
+                " is for; leave it out, and let `detector` find each of them"
+            )
         if field.name not in known:
             close = difflib.get_close_matches(field.name, known, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
@@ -346,6 +352,8 @@ def _columns(insets: Sequence[str]) -> dict[str, str]:
         columns[f"{generator}_seed"] = "int64"
         columns[f"{generator}_image"] = columns[f"{generator}_latent"] = "string"
         columns[f"{generator}_psi"], columns[f"{generator}_box"] = "float", "list of floats"
+    if len(insets) > 1:  # it would not say whose box it is
+        del columns["canvas_box"]
     return columns | {"seed": "int64", "overrides": "string"}
 
 
@@ -370,7 +378,8 @@ def _values(item: Item) -> dict[str, Any]:
             if source.value is None:
                 raise ValueError(f"{item.item_id}: {generator}: kind {source.kind} without a value")
             values[f"{generator}_{source.kind}"] = source.value
-        values[f"{generator}_psi"], values[f"{generator}_box"] = source.psi, source.box
+        given = {f"{generator}_psi": source.psi, f"{generator}_box": source.box}
+        values |= {column: value for column, value in given.items() if value is not None}
     if item.overrides:
         values["overrides"] = json.dumps(item.overrides, sort_keys=True)
     meta = {f"{_META}{name}": value for name, value in item.meta.items() if value is not None}

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ from insetgan_batch.errors import NotFoundError, StorageError, one_line
 from insetgan_batch.records import Item
 
 _TEXT_KEY = "insetgan_batch"
-_LATENTS, _LOSSES = "latents", "losses"
+_LATENTS, _LOSSES, _FILM = "latents", "losses", "film"
+_FRAME_MS, _LAST_FRAME_MS = 83, 1000  # a dozen frames a second; the result stays a while
+_FILM_QUALITY = 90  # lossless, a film of a hundred frames would weigh ten times as much
 _RESERVED = {"item_id", "attempt", "files", "item", "provenance"}
 _SCHEMA = pa.schema(
     [
@@ -95,7 +98,8 @@ class Result:
 
     images: uint8 [H W 3] by name; `image` must be there, beside it may be `copy_paste`, `canvas`,
     an inset's name, `canvas_reference`, `<inset>_reference`. latents: arrays by name. summary and
-    provenance: JSON; the summary's fields stand at the top of the commit record.
+    provenance: JSON; the summary's fields stand at the top of the commit record. film: earlier
+    states of `image`, none for no film.
     """
 
     item: Item
@@ -105,9 +109,10 @@ class Result:
     losses: LossTable
     summary: dict[str, Any]
     provenance: dict[str, Any]
+    film: Sequence[np.ndarray[Any, np.dtype[np.uint8]]] = ()
 
     def __post_init__(self) -> None:
-        if "image" not in self.images or self.images.keys() & {_LATENTS, _LOSSES}:
+        if "image" not in self.images or self.images.keys() & {_LATENTS, _LOSSES, _FILM}:
             raise ValueError(f"images {sorted(self.images)}: one must be `image`, none a table")
         for name, image in self.images.items():
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -119,8 +124,8 @@ class Result:
 def save(store: RunStore, result: Result) -> dict[str, Any]:
     """Upload the attempt's files; returns the record to commit, and commits nothing.
 
-    Its `files` are named as the images are, plus `latents` and `losses`; each entry holds `key`,
-    `sha256` and `bytes`.
+    Its `files` are named as the images are, plus `latents` and `losses`, and `film` if there is
+    one; each entry holds `key`, `sha256` and `bytes`.
     """
     provenance = {**result.provenance, "synthetic": True}
     prefix = store.item_prefix(result.item.item_id, result.attempt)
@@ -132,6 +137,8 @@ def save(store: RunStore, result: Result) -> dict[str, Any]:
     latents = {name: np.asarray(latent, order="C") for name, latent in result.latents.items()}
     contents[_LATENTS] = ("latents.safetensors", safetensors.numpy.save(latents))
     contents[_LOSSES] = ("losses.parquet", result.losses.to_parquet())
+    if result.film:
+        contents[_FILM] = ("film.webp", _to_webp([*result.film, result.images["image"]]))
     files = {}
     for name, (file_name, data) in contents.items():
         key = f"{prefix}/{file_name}"
@@ -205,4 +212,21 @@ def _to_png(image: np.ndarray[Any, np.dtype[np.uint8]], provenance: dict[str, An
         text.add_text(_TEXT_KEY, json.dumps(provenance, sort_keys=True))
     sink = io.BytesIO()
     Image.fromarray(image).save(sink, format="PNG", pnginfo=text)
+    return sink.getvalue()
+
+
+def _to_webp(frames: Sequence[np.ndarray[Any, np.dtype[np.uint8]]]) -> bytes:
+    """An animated WebP that stays at its last frame for a while, and begins again."""
+    first, *others = (Image.fromarray(frame) for frame in frames)
+    durations = [_FRAME_MS] * len(others) + [_LAST_FRAME_MS]
+    sink = io.BytesIO()
+    first.save(
+        sink,
+        format="WEBP",
+        save_all=True,
+        append_images=others,
+        duration=durations,
+        loop=0,
+        quality=_FILM_QUALITY,
+    )
     return sink.getvalue()

@@ -19,11 +19,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from insetgan_batch.errors import CheckpointError, one_line
+from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 
 HEADER_KEY = "insetgan_batch"
 _FORMAT = 1
+# A generator has some 200.
+_MOST_TENSORS = 10_000
 _EXPECTED = (
     "expected a generator saved by this package; bring other checkpoints in with `insetgan-batch"
     " import FILE --out DIR`"
@@ -50,13 +52,16 @@ def load(path: Path) -> Checkpoint:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         with safetensors.safe_open(path, framework="pt") as tensors_of_file:
             header = _header(tensors_of_file.metadata() or {}, str(path))
-            tensors = {name: tensors_of_file.get_tensor(name) for name in tensors_of_file.keys()}
+            names = tensors_of_file.keys()
+            if len(names) > _MOST_TENSORS:
+                raise CheckpointError(f"{path}: found {len(names)} tensors; {_EXPECTED}")
+            tensors = {name: tensors_of_file.get_tensor(name) for name in names}
     except OSError as err:
         raise CheckpointError(f"{path}: cannot be read: {err.strerror or err}") from err
     except (safetensors.SafetensorError, LookupError, RuntimeError, OverflowError) as err:
         # The last three: element types and shapes that the format allows and torch has not.
         raise CheckpointError(
-            f"{path}: not a safetensors file ({one_line(err)}); {_EXPECTED}"
+            f"{path}: not a safetensors file ({printable(str(err))}); {_EXPECTED}"
         ) from err
     return Checkpoint(_network(header, tensors, str(path)), header.get("about", {}), sha256)
 
@@ -74,6 +79,12 @@ def save(path: Path, generator: StyleGAN2, about: dict[str, Any]) -> str:
     data = safetensors.torch.save(tensors, {HEADER_KEY: json.dumps(header)})
     write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
+
+
+def printable(text: str, most: int = 400) -> str:
+    """What a file says, for people: one line, cut, and nothing in it that a terminal obeys."""
+    words = " ".join(text[: 4 * most].split())
+    return "".join(letter if letter.isprintable() else "?" for letter in words[:most])
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -97,7 +108,7 @@ def _header(metadata: dict[str, str], name: str) -> dict[str, Any]:
         ) from err
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         found = header.get("format") if isinstance(header, dict) else header
-        raise CheckpointError(f"{name}: format {found!r}, expected {_FORMAT}")
+        raise CheckpointError(f"{name}: format {found!r:.60}, expected {_FORMAT}")
     return header
 
 
@@ -107,11 +118,13 @@ def _network(header: dict[str, Any], tensors: dict[str, Tensor], name: str) -> S
         fields = dict(header["architecture"])
         fields["base"], fields["channels"] = tuple(fields["base"]), tuple(fields["channels"])
         architecture = Architecture(**fields)
+        if architecture.mapping_layers > len(tensors):
+            raise ValueError(f"{architecture.mapping_layers} layers, and {len(tensors)} tensors")
         with torch.device("meta"):  # shapes without memory: a header may ask for terabytes
             network = StyleGAN2(architecture)
     except (KeyError, TypeError, ValueError, RuntimeError) as err:
         raise CheckpointError(
-            f"{name}: the header's architecture is not valid: {one_line(err)}"
+            f"{name}: the header's architecture is not valid: {printable(str(err))}"
         ) from err
     try:
         if whole := [key for key, tensor in tensors.items() if not tensor.is_floating_point()]:
@@ -119,6 +132,6 @@ def _network(header: dict[str, Any], tensors: dict[str, Tensor], name: str) -> S
         network.load_state_dict({key: t.float() for key, t in tensors.items()}, assign=True)
     except RuntimeError as err:
         raise CheckpointError(
-            f"{name}: the tensors do not fit the header: {one_line(err)}"
+            f"{name}: the tensors do not fit the header: {printable(str(err))}"
         ) from err
     return network.freeze()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +16,7 @@ from insetgan_batch.report.curves import Chart
 from insetgan_batch.report.pictures import Picture, Zoom
 
 _LOSSLESS_ITEMS = 36  # with more the page would grow beyond what a browser opens gladly
+_MAX_FILM_BYTES = 2_000_000  # the same
 _READERS = 16
 
 
@@ -30,15 +32,19 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One item that is done, with its pictures. pairs: the canvas' first."""
+    """One item that is done, with its pictures.
+
+    before: None where nothing was pasted. pairs: the canvas' first. film: None if none was kept, or
+    if the page has no room for it.
+    """
 
     item_id: str
-    canvas_label: str
-    inset_label: str
+    title: str
     seam_before: float | None
     seam_after: float | None
-    before: Picture
+    before: Picture | None
     after: Picture
+    film: Picture | None
     pairs: list[Pair]
     zooms: list[Zoom]
     charts: list[Chart]
@@ -61,18 +67,20 @@ def _entry(store: RunStore, record: dict[str, Any], *, is_lossless: bool) -> Ent
     item = record["item"]
     load = functools.partial(results.read_image, store, record)
     embed = functools.partial(pictures.embed, is_lossless=is_lossless)
-    before, after = load("copy_paste"), load("image")
+    after = load("image")
+    before = load("copy_paste") if item["insets"] else after
     return Entry(
         item_id=record["item_id"],
-        canvas_label=words.source(item["canvas"]),
-        inset_label=words.insets(item),
+        title=words.title(item),
         seam_before=record["seam_before"],
         seam_after=record["seam_after"],
-        before=embed(before),
+        before=embed(before) if item["insets"] else None,
         after=embed(after),
+        film=_film(store, record, after.shape) if is_lossless else None,
         pairs=[
             Pair(name, words.source(source), embed(load(f"{name}_reference")), embed(load(name)))
             for name, source in sources(item).items()
+            if item["insets"]
         ],
         zooms=[
             pictures.zoom(name, before, after, found, is_lossless=is_lossless)
@@ -83,17 +91,37 @@ def _entry(store: RunStore, record: dict[str, Any], *, is_lossless: bool) -> Ent
     )
 
 
+def _film(store: RunStore, record: dict[str, Any], shape: tuple[int, ...]) -> Picture | None:
+    """The film as it was kept, in its own size."""
+    if record["files"].get("film", {}).get("bytes", math.inf) > _MAX_FILM_BYTES:
+        return None
+    return pictures.embedded(results.read_file(store, record, "film"), "webp", shape[1], shape[0])
+
+
+def _psi(record: dict[str, Any]) -> dict[str, Any]:
+    """The truncation of every generator that began at a seed."""
+    return {name: psi for name, psi in record.get("psi", {}).items() if psi is not None}
+
+
 def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
     """What there is to say about an item besides its pictures."""
-    item, rounds, kept = record["item"], record["rounds"], record["best_round"]
-    stop = record["stop"].replace("_", " ")
+    item = record["item"]
     facts = [
-        ("stopped", f"{stop} after {rounds} rounds, round {kept} kept"),
-        ("steps", f"{record['steps']:,} in {words.duration(record['seconds'])}"),
-        ("score", words.number(record["score"])),
-        ("missed detections", words.number(record["missed_detections"])),
+        *(_course(record) if record["rounds"] else []),
+        *((f"psi of {name}", str(psi)) for name, psi in _psi(record).items()),
         ("random seed", str(item["seed"])),
         ("attempt", record["attempt"]),
     ]
     facts += [(f"override {name}", str(value)) for name, value in item["overrides"].items()]
     return facts + [(name, str(value)) for name, value in item["meta"].items()]
+
+
+def _course(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """How the optimisation went."""
+    stop, rounds, kept = record["stop"].replace("_", " "), record["rounds"], record["best_round"]
+    return [
+        ("stopped", f"{stop} after {rounds} rounds, round {kept} kept"),
+        ("steps", f"{record['steps']:,} in {words.duration(record['seconds'])}"),
+        ("score", words.number(record["score"])),
+        ("missed detections", words.number(record["missed_detections"])),
+    ]

@@ -58,13 +58,14 @@ def places(records: Sequence[dict[str, Any]], failures: Iterable[dict[str, Any]]
     whose record does not say what it was made from has no place.
     """
     items = [record["item"] for record in (*records, *failures) if "item" in record]
-    if not records or len(items) > _SIDE**2:
+    if not any(item["insets"] for item in items) or len(items) > _SIDE**2:
         return None
     columns = {_key(item["insets"].values()): words.insets(item) for item in items}
     rows = {_key([item["canvas"]]): words.source(item["canvas"]) for item in items}
     ids = {(_key([i["canvas"]]), _key(i["insets"].values())): i["item_id"] for i in items}
     has_room = max(len(rows), len(columns)) <= _SIDE and len(ids) == len(items)
-    if not has_room or 2 * len(items) <= len(rows) * len(columns):
+    is_list = len(columns) == 1 < len(rows)  # it would use a part of the page's width only
+    if not has_room or is_list or 2 * len(items) <= len(rows) * len(columns):
         return None
     return Places(dict(sorted(columns.items())), dict(sorted(rows.items())), ids)
 

@@ -51,7 +51,7 @@ def build(store: RunStore) -> str:
     return _TEMPLATE.render(
         run=run,
         totals=totals,
-        insets=sorted({name for record in records for name in record["item"]["insets"]}),
+        insets=list(run.get("configuration", {}).get("insets", [])),
         grid=grid.fill(places, shown, failures) if places else None,
         entries=shown,
         frame=curves.Frame(),

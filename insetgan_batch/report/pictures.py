@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import cmath
 import dataclasses
 import io
+import itertools
 import math
 from typing import Any
 
@@ -56,8 +58,13 @@ def embed(pixels: Pixels, *, is_lossless: bool) -> Picture:
         # Full chroma: a seam may be one of colour.
         image.save(buffer, "JPEG", quality=90, subsampling=0)
     kind = "webp" if is_lossless else "jpeg"
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return Picture(f"data:image/{kind};base64,{data}", image.width, image.height)
+    return embedded(buffer.getvalue(), kind, image.width, image.height)
+
+
+def embedded(data: bytes, kind: str, width: int, height: int) -> Picture:
+    """An image file as a data URI; kind: as in `image/webp`."""
+    uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return Picture(uri, width, height)
 
 
 def zoom(
@@ -85,12 +92,16 @@ def zoom(
 
 
 def _corner_marks(region: Box, frame: Box, margin: float, reduction: float) -> str:
-    """Short strokes outside the four corners: they show the edge and leave it free."""
-    gap, length = 0.2 * margin * reduction, 0.4 * margin * reduction
+    """Short strokes outside the four corners: they show the edge, turned as it is, and leave it
+    free.
+    """
+    centre = complex(*region.centre) - complex(frame.x0, frame.y0)
+    turn = cmath.rect(1, region.angle)
     strokes = []
-    for left, outwards_x in ((region.x0 - frame.x0, -1), (region.x1 - frame.x0, 1)):
-        for top, outwards_y in ((region.y0 - frame.y0, -1), (region.y1 - frame.y0, 1)):
-            x, y = left * reduction, top * reduction
-            strokes.append(f"M{x:.1f} {y + gap * outwards_y:.1f}v{length * outwards_y:.1f}")
-            strokes.append(f"M{x + gap * outwards_x:.1f} {y:.1f}h{length * outwards_x:.1f}")
+    for x, y in itertools.product((-1, 1), repeat=2):
+        corner = complex(x * region.width, y * region.height) / 2
+        for outwards in (complex(x, 0), complex(0, y)):
+            ends = (corner + margin * share * outwards for share in (0.2, 0.6))
+            start, end = (reduction * (centre + turn * point) for point in ends)
+            strokes.append(f"M{start.real:.1f} {start.imag:.1f}L{end.real:.1f} {end.imag:.1f}")
     return "".join(strokes)

@@ -67,17 +67,25 @@ def items(records: Sequence[dict[str, Any]]) -> Table:
 
 
 def recipe(fields: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The recipe, with a table of weights: one row per term, one value per generator."""
+    """The recipe, with a table of weights: one row per term, one value per generator. movers: the
+    players that move, in their order; stage_rounds: of each stage, if there are stages.
+    """
     if fields is None:
         return None
     players = {"canvas": fields["canvas"], **fields["insets"]}
+    order = fields.get("order") or list(players)
     weights: dict[str, list[str]] = {}
     for family in (*terms.FAMILIES, "delta"):
         for distance, title in (terms.DISTANCES | {"": ""}).items():
             found = [_weight(player.get(family), distance) for player in players.values()]
             if any(found):
                 weights[f"{family} {title}".strip()] = [f"{w:g}" if w else "" for w in found]
-    return fields | {"players": players, "weights": weights}
+    return fields | {
+        "players": players,
+        "movers": {name: players[name] for name in order if players[name]["steps"]},
+        "stage_rounds": [stage["rounds"] for stage in fields.get("stages", [])],
+        "weights": weights,
+    }
 
 
 def _row(record: dict[str, Any], losses: Iterable[str]) -> list[Value]:

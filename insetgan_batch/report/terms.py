@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 FAMILIES = {
-    "coarse": "inset against canvas, whole region",
+    "coarse": "inset against canvas, whole region, reduced",
+    "whole": "inset against canvas, whole region",
     "border": "inset against canvas, rim of the region",
     "body": "canvas against its reference, outside",
     "face": "inset against its reference, inside",
     "latent": "distance from the average, size of offsets",
 }
-DISTANCES = {"l1": "L1", "lpips": "LPIPS"}
+DISTANCES = {"l1": "L1", "l2": "L2", "lpips": "LPIPS"}
 
 
 def family(term: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 _REASONS = {
     "no_face": "no face found",
+    "lost_face": "the part was lost on the canvas",
     "bad_input": "its input cannot be used",
     "diverged": "a loss is no longer a number",
     "crashed_its_worker": "it crashed its worker",
@@ -69,5 +70,11 @@ def source(fields: dict[str, Any]) -> str:
 
 
 def insets(item: dict[str, Any]) -> str:
-    """Every inset of an item with its source."""
+    """Every inset of an item with its source; empty without insets."""
     return ", ".join(f"{name} {source(fields)}" for name, fields in item["insets"].items())
+
+
+def title(item: dict[str, Any]) -> str:
+    """What an item was made of."""
+    canvas = f"canvas {source(item['canvas'])}"
+    return f"{insets(item)} on {canvas}" if item["insets"] else canvas

@@ -639,3 +639,28 @@ def test_a_box_that_is_none_is_named_by_row_and_column(tmp_path: Path, box: list
     pq.write_table(pa.table({"item_id": ["a"], "canvas_box": [box]}), uri)
     with pytest.raises(ManifestError, match=r"row 0, column canvas_box: .* is no box"):
         list(manifest.read(uri, ["face"]))
+
+
+def test_with_several_insets_a_box_on_the_canvas_would_not_say_whose(tmp_path: Path) -> None:
+    uri, insets = str(tmp_path / "m.parquet"), ["face", "shoes"]
+    box = (1.0, 2.0, 3.0, 4.0)
+    item = Item("a", Source("seed", 1), {name: Source("seed", 2, box=box) for name in insets})
+    manifest.write(uri, [item], insets)
+    assert list(manifest.read(uri, insets)) == [item]
+    with_box = dataclasses.replace(item, canvas=dataclasses.replace(item.canvas, box=box))
+    with pytest.raises(ManifestError, match=r"canvas_box does not say which of .* face, shoes it"):
+        manifest.write(uri, [with_box], insets)
+    pq.write_table(pa.table({"canvas_box": [list(box)]}), uri)
+    with pytest.raises(ManifestError, match="canvas_box does not say"):
+        manifest.read(uri, insets)
+    assert next(manifest.read(uri, ["face"])).canvas.box == box
+
+
+def test_a_manifest_may_have_no_insets(tmp_path: Path) -> None:
+    uri = str(tmp_path / "m.parquet")
+    items = [Item(f"i{n}", Source("seed", n), {}) for n in range(3)]
+    manifest.write(uri, items, [])
+    assert list(manifest.read(uri, [])) == items
+    manifest.write(uri, manifest.montage_items([1], [2]), ["face"])
+    with pytest.raises(ManifestError, match="unknown column 'face_seed'"):
+        manifest.read(uri, [])

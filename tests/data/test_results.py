@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
@@ -260,3 +260,21 @@ def test_other_file_is_no_loss_table() -> None:
     for data in (b"", b"PAR1", sink.getvalue()):
         with pytest.raises(StorageError, match="not a loss table"):
             LossTable.from_parquet(data)
+
+
+def test_a_film_shows_its_frames_and_then_the_result_for_a_second(store: RunStore) -> None:
+    shades = [np.full((24, 12, 3), shade, np.uint8) for shade in (0, 80, 160, 240)]
+    *frames, last = shades
+    record = results.save(store, result(images={"image": last}, film=frames))
+    assert record["files"]["film"]["key"] == f"{PREFIX}/film.webp"
+    with Image.open(io.BytesIO(results.read_file(store, record, "film"))) as film:
+        shown = []
+        for frame in ImageSequence.Iterator(film):
+            frame.load()
+            shown.append((round(np.asarray(frame.convert("RGB")).mean()), frame.info["duration"]))
+    assert [duration for _, duration in shown] == [83, 83, 83, 1000]
+    assert [shade for shade, _ in shown] == pytest.approx([0, 80, 160, 240], abs=3)
+
+
+def test_without_frames_there_is_no_film(store: RunStore) -> None:
+    assert "film" not in results.save(store, result())["files"]

@@ -23,13 +23,13 @@ REGION, REGION_BEFORE = [10, 4, 26, 20], [8, 4, 24, 20]
 _VOID = {"meta", "link", "img", "input", "rect", "path"}
 
 
-def new_run() -> RunStore:
-    """A run that has been opened, and nothing else."""
+def new_run(**changes: Any) -> RunStore:
+    """A run that has been opened, and nothing else; changes: of its configuration."""
     store = RunStore(MemoryStorage(uuid.uuid4().hex))
     store.open_run(
         {
             "run_id": "spring-people",
-            "configuration": config.to_fields(config.RunConfig()),
+            "configuration": config.to_fields(config.parse(changes, "test")),
             "weights": {"canvas": "ab" * 32, "face": "cd" * 32},
             "code_version": "0.1.0",
             "created_at": "2026-11-20T14:40:05+00:00",
@@ -64,15 +64,22 @@ def losses(rounds: int = 2, steps: int = 3) -> LossTable:
 
 
 def commit(
-    store: RunStore, item: Item, table: LossTable | None = None, scale: int = 1, **changes: Any
+    store: RunStore,
+    item: Item,
+    table: LossTable | None = None,
+    scale: int = 1,
+    film: int = 0,
+    **changes: Any,
 ) -> None:
-    """An item that is done, with noise for pictures."""
+    """An item that is done, with noise for pictures, and for so many frames of a film."""
     rng = np.random.default_rng(len(item.item_id))
 
     def noise(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         return rng.integers(0, 256, (height * scale, width * scale, 3), dtype=np.uint8)
 
-    whole, part = ("image", "copy_paste", "canvas", "canvas_reference"), ("face", "face_reference")
+    whole = ("image", "copy_paste", "canvas", "canvas_reference") if item.insets else ("image",)
+    parts = [name for inset in item.insets for name in (inset, f"{inset}_reference")]
+    boxes = {"inset": [8, 8, 24, 24], "region": REGION, "region_before": REGION_BEFORE}
     summary = {
         "rounds": 2,
         "best_round": 2,
@@ -83,20 +90,19 @@ def commit(
         "seam_before": 12.0,
         "seam_after": 3.0,
         "losses": {"face.border.l1": 0.12, "canvas.body.l1": 0.08, "face.face.lpips": 0.2},
-        "boxes": {
-            "face": {"inset": [8, 8, 24, 24], "region": REGION, "region_before": REGION_BEFORE}
-        },
+        "boxes": dict.fromkeys(item.insets, boxes),
         "missed_detections": 0,
         "perceptual": "alexnet-random-7",
     }
     result = Result(
         item=item,
         attempt="000001-1",
-        images={n: noise(HEIGHT, WIDTH) for n in whole} | {n: noise(SIDE, SIDE) for n in part},
+        images={n: noise(HEIGHT, WIDTH) for n in whole} | {n: noise(SIDE, SIDE) for n in parts},
         latents={"canvas.w": np.zeros(4, np.float32)},
         losses=losses() if table is None else table,
         summary=summary | changes,
         provenance={},
+        film=[noise(HEIGHT, WIDTH) for _ in range(film)],
     )
     store.commit(item.item_id, results.save(store, result))
 

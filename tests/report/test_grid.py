@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.records import Item, Source
-from tests.report.runs import commit, fail, failure, montage, page_of
+from tests.report.runs import commit, fail, failure, montage, new_run, page_of
 
 
 def test_faces_stand_on_top_and_canvases_at_the_left_in_order_of_their_seeds(
@@ -44,6 +44,16 @@ def test_items_that_are_no_grid_become_a_gallery(store: RunStore) -> None:
     made = page_of(store)
     assert "grid" not in made.tables
     assert "face seed 2 on canvas seed 2" in made.text
+
+
+def test_a_single_column_becomes_a_gallery_and_a_single_row_stays(store: RunStore) -> None:
+    commit(store, montage(1, 5))
+    commit(store, montage(1, 6))
+    assert len(page_of(store).tables["grid"]) == 2
+    other = new_run()
+    commit(other, montage(1, 5))
+    commit(other, montage(2, 5))
+    assert "grid" not in page_of(other).tables
 
 
 def test_more_columns_than_a_page_can_hold_become_a_gallery(store: RunStore) -> None:

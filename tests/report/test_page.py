@@ -112,3 +112,45 @@ def test_random_features_are_remarked_on_and_real_ones_are_not(store: RunStore) 
 
 def test_the_foot_names_models(store: RunStore) -> None:
     assert "cd" * 32 in page_of(store).values("title")
+
+
+def test_a_run_without_insets_shows_its_images_and_speaks_of_no_seam() -> None:
+    store = new_run(recipe="generate", insets={})
+    for n in range(3):
+        item = Item(f"body{n}", Source("seed", n), {})
+        commit(store, item, losses(0, 0), seam_before=None, seam_after=None, losses={}, rounds=0)
+    made = page_of(store)
+    assert "grid" not in made.tables
+    assert [v["class"] for tag, v in made.tags if tag == "img"] == ["after"] * 3
+    assert made.text.count("canvas seed 2") == 2  # in the gallery and in the list
+    assert "nothing was optimised" in made.text
+    assert "Nothing is optimised" in made.text
+    assert "copy and paste" not in made.text.lower()
+    assert "median seam" not in made.text
+
+
+def test_a_run_with_two_insets_names_and_shows_both() -> None:
+    store = new_run(
+        insets={"face": "demo:face", "shoes": "demo:shoes"},
+        recipe={"insets": {"shoes": {"border": {"l1": 2}}}},
+    )
+    for body in (1, 2):
+        for shoes in (7, 8):
+            insets = {"face": Source("seed", 5), "shoes": Source("seed", shoes)}
+            commit(store, Item(f"body{body}-{shoes}", Source("seed", body), insets))
+    made = page_of(store)
+    top, *rows = made.tables["grid"]
+    assert top == ["", "face seed 5, shoes seed 7", "face seed 5, shoes seed 8"]
+    assert len(rows) == 2
+    assert made.text.count("shoes on the canvas, enlarged") == 4
+    assert "others the face and shoes, the insets" in " ".join(made.text.split())
+    assert ["border L1", "2", "4", "2"] in made.tables["data"]
+
+
+def test_a_recipe_in_stages_says_so() -> None:
+    stages = [{"rounds": 1}, {"rounds": 20, "changes": {"canvas": {"steps": 5}}}]
+    store = new_run(recipe={"stages": stages, "canvas": {"steps": 0}})
+    commit(store, montage(1, 1))
+    text = " ".join(page_of(store).text.split())
+    assert "2 stages of 1, 20 rounds" in text
+    assert "A round moves the face for 20 steps" in text

@@ -70,6 +70,20 @@ def test_the_second_run_finds_everything_done_and_starts_no_actor(bench: MakeBen
     assert seen == []
 
 
+def test_a_data_set_without_insets_is_a_run_like_any_other(bench: MakeBench) -> None:
+    place = bench(insets={}, detector="mtcnn", recipe="generate")
+    items = [Item(f"i{n}", Source("seed", n), {}) for n in range(5)]
+    manifest.write(place.manifest, items, [])
+    seen: list[driver.Progress] = []
+    summary = driver.run(place.config, place.manifest, place.out, on_progress=seen.append)
+    assert (summary.committed, summary.quarantined) == (5, 0)
+    assert seen[-1].items_per_minute > 0
+    store = RunStore(open_storage(place.out))
+    assert len({record["files"]["image"]["sha256"] for record in store.commits()}) == 5
+    assert (Path(place.out) / "report" / "index.html").exists()
+    assert driver.run(place.config, place.manifest, place.out).resumed
+
+
 def test_a_killed_actor_loses_no_item(bench: MakeBench) -> None:
     place = bench(bodies=2, faces=3)
     killed: list[int] = []

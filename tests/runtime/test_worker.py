@@ -5,6 +5,7 @@ import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import boto3
 import numpy as np
@@ -12,12 +13,14 @@ import pytest
 import safetensors.torch
 import torch
 from moto import mock_aws
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from insetgan_batch.data import manifest, results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import CheckpointError
+from insetgan_batch.inset import images
+from insetgan_batch.nets.generator import Generator
 from insetgan_batch.records import Item, Lease, Outcome, Source, Status
 from insetgan_batch.runtime.worker import Worker
 from tests.bench import Bench
@@ -121,6 +124,81 @@ def test_the_copy_and_paste_is_of_the_untouched_references(bench: MakeBench) -> 
     inside[max(0, y0 - 1) : y1 + 1, max(0, x0 - 1) : x1 + 1] = True
     assert (paste == reference)[~inside].all()
     assert (paste != reference)[inside].any()
+
+
+def test_several_insets_are_pasted_side_by_side_and_kept_by_name(
+    bench: MakeBench, tiny_models: dict[str, Path], fields: dict[str, Any]
+) -> None:
+    boxes = {"face": [8, 8, 20, 24], "shoes": [10, 46, 22, 58]}
+    place = bench(
+        insets={name: str(tiny_models["face"]) for name in boxes},
+        detector={
+            name: {"fixed": {"canvas": b, name: [8, 8, 24, 24]}} for name, b in boxes.items()
+        },
+        recipe=fields["recipe"]
+        | {"insets": {name: {"steps": 2, "border": {"l1": 1}} for name in boxes}},
+    )
+    item = Item("both", Source("seed", 1), {n: Source("seed", i) for i, n in enumerate(boxes)})
+    outcome = serve_all(Worker(place.config, place.out, "run"), [lease(item)])["both"]
+    assert outcome.status is Status.COMMITTED
+    assert outcome.steps == 2 * (2 + 2 + 2)
+    assert {"face.border.l1", "shoes.border.l1", "canvas.body.l1"} <= outcome.losses.keys()
+    store = RunStore(open_storage(place.out))
+    record = store.read_commit("both")
+    assert record["psi"].keys() == {"canvas", "face", "shoes"}
+    before = {name: results.read_image(store, record, name) for name in ("copy_paste", "canvas")}
+    assert before["copy_paste"].shape == before["canvas"].shape
+    paste = before["copy_paste"]
+    untouched = results.read_image(store, record, "canvas_reference")
+    for found in record["boxes"].values():
+        x0, y0, x1, y1 = (round(v) for v in found["region_before"])
+        rows, columns = slice(max(0, y0 + 1), y1 - 1), slice(max(0, x0 + 1), x1 - 1)
+        assert (paste != untouched)[rows, columns].any(axis=2).mean() > 0.5
+    assert {"shoes", "shoes_reference"} <= record["files"].keys()
+    assert {"shoes.w", "shoes.delta"} <= results.read_latents(store, record).keys()
+
+
+def test_without_insets_an_item_is_the_generators_image(
+    bench: MakeBench, tiny_models: dict[str, Path]
+) -> None:
+    place = bench(insets={}, detector="mtcnn", recipe={"min_rounds": 0, "max_rounds": 0})
+    worker = Worker(place.config, place.out, "run")
+    items = [Item(f"i{n}", Source("seed", n, 0.5), {}) for n in range(3)]
+    outcomes = serve_all(worker, [lease(item, n) for n, item in enumerate(items[:2])])
+    outcomes |= serve_all(worker, [lease(items[2], 9)])
+    assert {outcome.status for outcome in outcomes.values()} == {Status.COMMITTED}
+    store = RunStore(open_storage(place.out))
+    record = store.read_commit("i2")
+    assert record["files"].keys() == {"image", "latents", "losses"}
+    assert (record["steps"], record["rounds"]) == (0, 0)
+    assert (record["seam_before"], record["seam_after"]) == (None, None)
+    assert record["psi"] == {"canvas": 0.5}
+    generator = Generator.load(tiny_models["canvas"], torch.device("cpu"))
+    expected = images.to_pixels(generator.images_of_seeds([2], 0.5))[0].numpy()
+    assert np.abs(results.read_image(store, record).astype(int) - expected).max() <= 1
+
+
+def test_a_film_shows_every_so_many_steps_and_ends_with_the_result(bench: MakeBench) -> None:
+    place = bench(film_every=3)
+    item = first_items(place, 1)[0]
+    serve_all(Worker(place.config, place.out, "run"), [lease(item)])
+    store = RunStore(open_storage(place.out))
+    record = store.read_commit(item.item_id)
+    with Image.open(io.BytesIO(results.read_file(store, record, "film"))) as film:
+        assert (film.format, film.size) == ("WEBP", (32, 64))
+        # Of 2 rounds x (2 + 2) steps the first, fourth and seventh, then the result.
+        frames = ImageSequence.all_frames(film)
+        assert len(frames) == 3 + 1
+        last = np.asarray(frames[-1].convert("RGB")).astype(int)
+    result = results.read_image(store, record)
+    assert np.abs(last - result).mean() < np.abs(last - result[::-1]).mean() / 3
+
+
+def test_no_film_is_kept_unless_it_is_asked_for(bench: MakeBench) -> None:
+    place = bench()
+    item = first_items(place, 1)[0]
+    serve_all(Worker(place.config, place.out, "run"), [lease(item)])
+    assert "film" not in RunStore(open_storage(place.out)).read_commit(item.item_id)["files"]
 
 
 def test_an_unreadable_image_ends_its_row_alone(bench: MakeBench, tmp_path: Path) -> None:

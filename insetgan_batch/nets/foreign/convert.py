@@ -14,6 +14,7 @@ from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.foreign import rosinality
 from insetgan_batch.nets.foreign.outline import Found
 from insetgan_batch.nets.foreign.reader import Contents
+from insetgan_batch.nets.stylegan2 import StyleGAN2
 
 Format = Literal["safetensors", "rosinality"]
 _SUFFIXES = {"safetensors": ".safetensors", "rosinality": ".pt"}
@@ -37,18 +38,16 @@ def write(contents: Contents, out: Path, network: str | None, format_: Format) -
     found = contents.choose(network)
     name = contents.path.stem + (f"-{network}" if network not in (None, contents.default) else "")
     path = out / f"{name}{_SUFFIXES[format_]}"
-    if path.exists() and path.samefile(contents.path):
-        raise CheckpointError(f"{path}: this is the file to read; choose another directory")
-    generator = found.build()
     left_out: tuple[str, ...] = ()
     try:
+        if path.exists() and path.samefile(contents.path):
+            raise CheckpointError(f"{path}: this is the file to read; choose another directory")
+        generator = found.build()
         if format_ == "safetensors":
             checkpoint.save(path, generator, _about(contents, network, found))
         else:
             left_out = tuple(rosinality.left_out(generator.architecture))
-            stream = io.BytesIO()
-            torch.save(rosinality.write(generator), stream)
-            checkpoint.write_whole(path, stream.getvalue())
+            checkpoint.write_whole(path, _for_rosinality(generator, contents.path))
     except OSError as err:
         raise CheckpointError(f"{path}: cannot be written: {err.strerror or err}") from err
     return Written(path, path.stat().st_size, left_out)
@@ -70,6 +69,16 @@ def describe(found: Found) -> list[str]:
         f" {a.num_fp16_res} highest resolutions",
     ]
     return lines + [f"assumed    {sentence}" for sentence in found.assumed]
+
+
+def _for_rosinality(generator: StyleGAN2, source: Path) -> bytes:
+    """The bytes of a file in that layout; raises `CheckpointError` that names the source."""
+    stream = io.BytesIO()
+    try:
+        torch.save(rosinality.write(generator), stream)
+    except CheckpointError as err:
+        raise CheckpointError(f"{source}: {err}") from err
+    return stream.getvalue()
 
 
 def _about(contents: Contents, network: str | None, found: Found) -> dict[str, object]:

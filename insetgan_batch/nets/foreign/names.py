@@ -14,7 +14,6 @@ import re
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from insetgan_batch.errors import CheckpointError
@@ -67,10 +66,11 @@ def find_class(module: str, name: str) -> Maker:
 
     Nothing is imported to find out.
     """
-    maker = _TABLE.get(f"{module}.{name}")
+    name = f"{module}.{name}"
+    maker = _TABLE.get(name)
     if maker is None:
         raise CheckpointError(
-            f"found the name `{module}.{name}`; expected only the {len(_TABLE)} names that"
+            f"found the name `{name[:100]}`; expected only the {len(_TABLE)} names that"
             " StyleGAN2's checkpoints consist of (of a model that was saved whole, save the state"
             " dict). Nothing was executed; do not open this file with another program unless you"
             " trust where it comes from"
@@ -149,8 +149,10 @@ def _empty_array(*_: Any) -> Array:
     return Array()
 
 
-def _array(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
-    return Array(_filled(data, dtype, shape, order))
+def _array(data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> Array:
+    """axes: since numpy 2.3, the order of the axes of an array that is not stored in theirs."""
+    array = _filled(data, dtype, shape, order)
+    return Array(array if axes is None else array.transpose(_checked(axes, tuple)))
 
 
 def _filled(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:

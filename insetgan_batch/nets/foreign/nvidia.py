@@ -6,6 +6,7 @@ children in `_modules`. Names are this package's own.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +15,21 @@ from torch import Tensor
 
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets.foreign.names import Record
-from insetgan_batch.nets.foreign.outline import Found, Settings, Tensors, find
+from insetgan_batch.nets.foreign.outline import (
+    Found,
+    Settings,
+    Tensors,
+    check_generation,
+    find,
+    number,
+    shown,
+)
 
-_DEEPEST = 16
+_DEEPEST = 6
+# Modules may hold each other. A generator has some 100; none of them has more than 20 entries.
+_MOST_MODULES = 1000
+_MOST_ENTRIES = 100
+_LONGEST_NAME = 80
 _CONV = re.compile(r"synthesis\.b\d+\.conv[01]")
 _CLAMPED = re.compile(r"synthesis\.b\d+\.(conv[01]|torgb)")
 _FC = re.compile(r"mapping\.fc\d+")
@@ -24,22 +37,28 @@ _FC = re.compile(r"mapping\.fc\d+")
 
 def is_generator(record: Record) -> bool:
     """Whether a record looks like one; other networks of a snapshot do not."""
-    return {"mapping", "synthesis"} <= _dictionary(record, "_modules").keys()
+    modules = record.state.get("_modules")
+    return isinstance(modules, dict) and {"mapping", "synthesis"} <= modules.keys()
 
 
 def read(record: Record) -> Found:
     """The generator of a record; raises `CheckpointError`."""
-    modules = dict(_walk(record, "", 0))
+    modules: dict[str, Record] = {}
+    for name, module in _walk(record, "", 0):
+        modules[name] = module
+        if len(modules) > _MOST_MODULES:
+            raise CheckpointError(f"found more than {_MOST_MODULES} modules; no generator has")
     tensors: Tensors = {}
     for name, module in modules.items():
         for kind in ("_parameters", "_buffers"):
             for key, tensor in _dictionary(module, kind).items():
                 if isinstance(tensor, Tensor):  # None stands for a bias that a layer has not
                     tensors[f"{name}.{key}".lstrip(".")] = tensor
+    check_generation(tensors)
     _check_activations(modules)
     settings = Settings(
         conv_clamp=_agreed(modules, _CLAMPED, "conv_clamp"),
-        mapping_lr_multiplier=_agreed(modules, _FC, "bias_gain"),
+        mapping_lr_multiplier=number("bias_gain", _agreed(modules, _FC, "bias_gain")),
         num_fp16_res=sum(module.state.get("use_fp16") is True for module in modules.values()),
     )
     return find(tensors, settings)
@@ -59,6 +78,9 @@ def _dictionary(record: Record, key: str) -> dict[str, Any]:
     value = record.state.get(key, {})
     if not isinstance(value, dict):
         raise CheckpointError(f"`{key}` of {record.class_name} is a {type(value).__name__}")
+    for name in itertools.islice(value, _MOST_ENTRIES + 1):
+        if not isinstance(name, str) or len(name) > _LONGEST_NAME or len(value) > _MOST_ENTRIES:
+            raise CheckpointError(f"`{key}` of {record.class_name} is not one of a generator")
     return value
 
 
@@ -67,21 +89,17 @@ def _check_activations(modules: dict[str, Record]) -> None:
         is_bent = _CONV.fullmatch(name) or _FC.fullmatch(name)
         expected = "lrelu" if is_bent else "linear"
         found = module.state.get("activation", expected)
-        if found != expected:
-            raise CheckpointError(f"`{name}` has activation {found!r}, expected {expected!r}")
+        if not isinstance(found, str) or found != expected:
+            raise CheckpointError(f"`{name}` has activation {shown(found)}, expected {expected!r}")
 
 
-def _agreed(modules: dict[str, Record], names: re.Pattern[str], attribute: str) -> Any:
-    """An attribute that all modules of these names share."""
-    values = [m.state.get(attribute) for name, m in modules.items() if names.fullmatch(name)]
-    if not values or any(value != values[0] for value in values):
+def _agreed(modules: dict[str, Record], names: re.Pattern[str], attribute: str) -> float | None:
+    """A number or None that all modules of these names share as an attribute."""
+    found = [m.state.get(attribute) for name, m in modules.items() if names.fullmatch(name)]
+    values = {None if value is None else number(attribute, value) for value in found}
+    if len(values) != 1:
+        distinct = ", ".join(sorted(shown(value) for value in values)) or "nowhere"
         raise CheckpointError(
-            f"found {attribute} {_distinct(values)} in {names.pattern}, expected one for all"
+            f"found {attribute} {distinct} in {names.pattern}, expected one for all"
         )
-    if values[0] is not None and not isinstance(values[0], int | float):
-        raise CheckpointError(f"found {attribute} {values[0]!r:.60}, expected a number")
-    return values[0]
-
-
-def _distinct(values: list[Any]) -> str:
-    return ", ".join(sorted({repr(value)[:40] for value in values})) or "nowhere"
+    return values.pop()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,10 +20,16 @@ from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 
 Tensors = dict[str, Tensor]
 
-_CONST = re.compile(r"synthesis\.b(\d+)\.const")
-_BLOCK = re.compile(r"synthesis\.b(\d+)\.")
-_FC = re.compile(r"mapping\.fc(\d+)\.weight")
+_CONST = re.compile(r"synthesis\.b(\d{1,5})\.const")
+_BLOCK = re.compile(r"synthesis\.b(\d{1,5})\.")
+_FC = re.compile(r"mapping\.fc(\d{1,3})\.weight")
 _FILTER = re.compile(r"synthesis\.(b\d+\.)?((conv[01]|skip)\.)?resample_filter")
+# Only StyleGAN3 begins with waves.
+_WAVES = "synthesis.input.freqs"
+_MOST_BLOCKS = 13
+_MOST_LAYERS = 64
+# Of what a file without noise constants does not hold: some more than for 4096x4096 pixels.
+_MOST_SILENT_NUMBERS = 1 << 26
 _SHOWN = 3
 # For the average of w where a file has none: the mean of this many latents.
 _AVERAGED = 65_536
@@ -67,6 +74,7 @@ def find(tensors: Tensors, settings: Settings, assumed: tuple[str, ...] = ()) ->
     tensors = _with_plain_names(tensors)
     for name in [name for name in tensors if _FILTER.fullmatch(name)]:
         check_filter(name, tensors.pop(name))
+    _check_places(tensors)
     try:
         architecture = _architecture(tensors, settings)
         with torch.device("meta"):
@@ -80,7 +88,33 @@ def find(tensors: Tensors, settings: Settings, assumed: tuple[str, ...] = ()) ->
     _check(tensors, expected)
     if "mapping.w_avg" not in tensors:
         assumed += (f"w_avg: the file has none; measured over {_AVERAGED:,} latents of seed 0",)
-    return Found(architecture, {name: t.detach().float() for name, t in tensors.items()}, assumed)
+    return Found(architecture, {name: _own(tensor) for name, tensor in tensors.items()}, assumed)
+
+
+def check_generation(names: Iterable[str]) -> None:
+    """Raises `CheckpointError` for the tensors of a StyleGAN3 generator."""
+    if any(name.endswith(_WAVES) for name in names):
+        raise CheckpointError(f"found a StyleGAN3 generator (`{_WAVES}`), expected StyleGAN2")
+
+
+def number(name: str, value: Any) -> float:
+    """A number as a file has it; raises `CheckpointError` for anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and abs(value) < 1e9):
+        raise CheckpointError(f"found {name} {shown(value)}, expected a number")
+    return float(value)
+
+
+def shown(value: Any) -> str:
+    """A value of a file, for people. Only what is short for sure: few bytes can describe a tuple
+    that is written down for ever.
+    """
+    if isinstance(value, str):
+        return repr(value[:40])
+    if value is None or isinstance(value, bool | float):
+        return repr(value)
+    is_small = isinstance(value, int) and abs(value) < 1e20
+    return repr(value) if is_small else f"a {type(value).__name__}"
 
 
 def _with_plain_names(tensors: Tensors) -> Tensors:
@@ -94,6 +128,8 @@ def _with_plain_names(tensors: Tensors) -> Tensors:
             f" {_some(sorted(tensors))}"
         )
     found = {int(match[1]) for name in tensors if (match := _BLOCK.match(name))}
+    if len(found) > _MOST_BLOCKS:
+        raise CheckpointError(f"found {len(found)} blocks, expected {_MOST_BLOCKS} at the most")
     base = tensors[consts[0][0]].shape[1]
     heights = {height: base << i for i, height in enumerate(sorted(found))}
     return {
@@ -106,6 +142,8 @@ def _architecture(tensors: Tensors, settings: Settings) -> Architecture:
     """Raises `KeyError` with the name of a tensor that is missing, or `ValueError`."""
     heights = sorted({int(match[1]) for name in tensors if (match := _BLOCK.match(name))})
     layers = sorted(int(match[1]) for name in tensors if (match := _FC.fullmatch(name)))
+    if len(layers) > _MOST_LAYERS:
+        raise ValueError(f"found {len(layers)} mapping layers, expected {_MOST_LAYERS} at the most")
     const = tensors[f"synthesis.b{heights[0]}.const"]
     first, last = tensors["mapping.fc0.weight"], tensors[f"mapping.fc{len(layers) - 1}.weight"]
     embed = tensors.get("mapping.embed.weight")
@@ -139,7 +177,7 @@ def _synthesis(tensors: Tensors, heights: list[int]) -> Literal["skip", "resnet"
 def check_filter(name: str, kernel: Tensor) -> None:
     """All resampling is done with [1 3 3 1]; `CheckpointError` for a file with another filter."""
     expected = blur_kernel()
-    if kernel.shape != expected.shape or not (kernel - expected).abs().max() < 1e-4:
+    if kernel.shape != expected.shape or not (kernel.float() - expected).abs().max() < 1e-4:
         raise CheckpointError(f"`{name}` is not the filter [1 3 3 1], the only one known here")
 
 
@@ -147,7 +185,23 @@ def _silent_noise(tensors: Tensors, expected: Tensors) -> Tensors:
     """A network built without noise is one whose noise has strength 0."""
     if any(".noise_" in name for name in tensors):
         return {}
-    return {name: torch.zeros(t.shape) for name, t in expected.items() if ".noise_" in name}
+    missing = {name: tensor.shape for name, tensor in expected.items() if ".noise_" in name}
+    if sum(shape.numel() for shape in missing.values()) > _MOST_SILENT_NUMBERS:
+        raise CheckpointError("found a generator without noise constants that paints huge images")
+    return {name: torch.zeros(shape) for name, shape in missing.items()}
+
+
+def _check_places(tensors: Tensors) -> None:
+    """No number of the file stands in two tensors: few bytes must not become many."""
+    storages = [tensor.untyped_storage() for tensor in tensors.values()]
+    held_bytes = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    if sum(tensor.nbytes for tensor in tensors.values()) > held_bytes:
+        raise CheckpointError("the same numbers are used for several tensors; expected own ones")
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """In memory of its own, so that all else of a file can go."""
+    return tensor.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 
 def _check(tensors: Tensors, expected: Tensors) -> None:
@@ -163,6 +217,12 @@ def _check(tensors: Tensors, expected: Tensors) -> None:
             raise CheckpointError(
                 f"`{name}` has shape {list(tensor.shape)}, expected {list(expected[name].shape)}"
             )
+    check_finite(tensors)
+
+
+def check_finite(tensors: Tensors) -> None:
+    """Raises `CheckpointError` where a tensor holds whole numbers, an infinity or NaN."""
+    for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not tensor.isfinite().all():
             raise CheckpointError(f"`{name}` is not all finite numbers")
 

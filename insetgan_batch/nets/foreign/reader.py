@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -18,11 +18,23 @@ from torch import Tensor
 from insetgan_batch.errors import CheckpointError, one_line
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.foreign import nvidia, rosinality, tensorflow, torchfile, unpickle
-from insetgan_batch.nets.foreign.names import Record
-from insetgan_batch.nets.foreign.outline import Found, Settings, Tensors, find
+from insetgan_batch.nets.foreign.names import Record, find_class
+from insetgan_batch.nets.foreign.outline import (
+    Found,
+    Settings,
+    Tensors,
+    check_finite,
+    check_generation,
+    find,
+)
 
 _LARGEST_BYTES = 16 << 30
+# Of nested dictionaries, which may hold each other. A training checkpoint has some 2,000 entries.
 _DEEPEST = 6
+_MOST_ENTRIES = 100_000
+_LONGEST_NAME = 200
+_MOST_NETWORKS = 16
+_SHOWN = 8
 _PICKLE_START = b"\x80"
 _CONST = re.compile(r"(.*?)synthesis\.b\d+\.const")
 _AVERAGED_NAMES = ("G_ema", "Gs", "g_ema")
@@ -71,13 +83,14 @@ def read(path: Path) -> Contents:
                 raise CheckpointError(
                     f"found {size:,} bytes, expected a checkpoint of 1 to {_LARGEST_BYTES:,}"
                 )
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
             layout, networks, others = _read(path, file)
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as err:
         raise CheckpointError(f"{path}: cannot be read: {err.strerror or err}") from err
     except CheckpointError as err:
-        raise CheckpointError(f"{path}: {str(err).removeprefix(f'{path}: ')}") from err
+        message = checkpoint.printable(str(err).removeprefix(f"{path}: "))
+        raise CheckpointError(f"{path}: {message}") from err
     return Contents(path, layout, sha256, networks, others)
 
 
@@ -85,8 +98,8 @@ def _read(path: Path, file: BinaryIO) -> tuple[str, dict[str, Found], tuple[str,
     """(layout, generators, what else)."""
     start = file.read(len(torchfile.LEGACY_START))
     file.seek(0)
-    if start.startswith(torchfile.ZIP_START) or start == torchfile.LEGACY_START:
-        return _of_state_dicts(torchfile.load(file))
+    if start.startswith(torchfile.ZIP_START):
+        return _of_data(torchfile.load_zip(file, find_class))
     if start[8:9] == b"{":
         return _of_safetensors(path)
     if not start.startswith(_PICKLE_START):
@@ -94,12 +107,13 @@ def _read(path: Path, file: BinaryIO) -> tuple[str, dict[str, Found], tuple[str,
             f"it starts with {start[:8]!r}; expected a pickle (.pkl), a torch file (.pt) or"
             " safetensors"
         )
+    load = torchfile.load_rows if start == torchfile.LEGACY_START else unpickle.load
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
-        data = unpickle.load(stream)
-    return _of_pickle(data)
+        data = load(stream, find_class)
+    return _of_data(data)
 
 
-def _of_pickle(data: Any) -> tuple[str, dict[str, Found], tuple[str, ...]]:
+def _of_data(data: Any) -> tuple[str, dict[str, Found], tuple[str, ...]]:
     """A snapshot, a single module, a row of TensorFlow networks, or a state dict."""
     if isinstance(data, dict) and not any(isinstance(value, Record) for value in data.values()):
         return _of_state_dicts(data)
@@ -111,14 +125,15 @@ def _of_pickle(data: Any) -> tuple[str, dict[str, Found], tuple[str, ...]]:
     else:
         named = data if isinstance(data, dict) else {"G": data}
         layout = "pickle of NVIDIA's stylegan2-ada-pytorch"
-    records = {str(name): value for name, value in named.items() if isinstance(value, Record)}
+    records = {_shown(name): value for name, value in named.items() if isinstance(value, Record)}
     networks = {}
-    for name, record in records.items():
+    for name, record in _few(records).items():
         reader: ModuleType = tensorflow if _is_tensorflow(record) else nvidia
         if reader.is_generator(record):
             networks[name] = reader.read(record)
-    others = tuple(f"{name}: {r.class_name}" for name, r in records.items() if name not in networks)
-    return layout, _some_of(networks, f"found {', '.join(others) or type(data).__name__}"), others
+    others = [f"{name}: {r.class_name}" for name, r in records.items() if name not in networks]
+    found = f"found {', '.join(_some(others)) or type(data).__name__}"
+    return layout, _some_of(networks, found), _some(others)
 
 
 def _is_tensorflow(data: Any) -> bool:
@@ -130,20 +145,27 @@ def _of_safetensors(path: Path) -> tuple[str, dict[str, Found], tuple[str, ...]]
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            _check_count(len(file.keys()))
         if checkpoint.HEADER_KEY in metadata:
             network = checkpoint.load(path).network
             found = Found(network.architecture, dict(network.state_dict()), ())
+            check_finite(found.tensors)
             return "safetensors of this package", {"generator": found}, ()
         return _of_state_dicts(safetensors.torch.load_file(path))
     except (safetensors.SafetensorError, LookupError, RuntimeError, OverflowError) as err:
-        raise CheckpointError(f"not a safetensors file: {one_line(err)[:160]}") from err
+        raise CheckpointError(
+            f"not a whole safetensors file ({one_line(err)[:160]}); expected one as safetensors"
+            " writes it: fetch it again"
+        ) from err
 
 
 def _of_state_dicts(data: Any) -> tuple[str, dict[str, Found], tuple[str, ...]]:
     """Every generator whose tensors stand somewhere in nested dictionaries."""
-    tensors = dict(_flattened(data, "", 0))
+    tensors = _tensors(data)
+    check_generation(tensors)
     by_rosinality = [name.removesuffix(rosinality.ANCHOR) for name in tensors if _ends(name)]
     by_nvidia = [match[1] for name in tensors if (match := _CONST.fullmatch(name))]
+    _few({prefix: prefix for prefix in (*by_rosinality, *by_nvidia)})
     networks = {}
     for prefix in by_rosinality:
         state = _below(tensors, prefix, rosinality.ROOTS)
@@ -157,19 +179,35 @@ def _of_state_dicts(data: Any) -> tuple[str, dict[str, Found], tuple[str, ...]]:
     )
     known = (*by_rosinality, *by_nvidia)
     others = {name.split(".")[0] for name in tensors if not name.startswith(known)} - {"latent_avg"}
-    shown = ", ".join(sorted(tensors)[:3]) or "no tensor at all"
-    return layout, _some_of(networks, f"found {shown}"), tuple(sorted(others))
+    shown = ", ".join(_shown(name) for name in sorted(tensors)[:3]) or "no tensor at all"
+    return layout, _some_of(networks, f"found {shown}"), _some(sorted(others))
 
 
-def _flattened(data: Any, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+def _tensors(data: Any) -> Tensors:
     """The tensors of nested dictionaries, by their keys joined with dots."""
+    tensors: Tensors = {}
+    for count, (name, value) in enumerate(_flattened(data, "", 0)):
+        _check_count(count)
+        if isinstance(value, Tensor):
+            tensors[name] = value
+    return tensors
+
+
+def _check_count(entries: int) -> None:
+    if entries > _MOST_ENTRIES:
+        raise CheckpointError(f"found more than {_MOST_ENTRIES:,} entries; no checkpoint has")
+
+
+def _flattened(data: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+    """All entries of nested dictionaries."""
     if depth > _DEEPEST or not isinstance(data, dict):
         return
     for key, value in data.items():
-        if isinstance(value, Tensor):
-            yield f"{prefix}{key}", value
-        else:
-            yield from _flattened(value, f"{prefix}{key}.", depth + 1)
+        if not (isinstance(key, str | int) and len(name := f"{prefix}{key}") <= _LONGEST_NAME):
+            yield "", None
+            continue
+        yield name, value
+        yield from _flattened(value, f"{name}.", depth + 1)
 
 
 def _ends(name: str) -> bool:
@@ -183,7 +221,26 @@ def _below(tensors: Tensors, prefix: str, roots: tuple[str, ...]) -> Tensors:
 
 
 def _name_of(prefix: str) -> str:
-    return prefix.strip(".") or "generator"
+    return _shown(prefix.strip(".") or "generator")
+
+
+def _shown(name: Any) -> str:
+    """A name of a file, for people."""
+    return checkpoint.printable(str(name)[:_LONGEST_NAME], 80)
+
+
+def _some(names: Sequence[str]) -> tuple[str, ...]:
+    """The first of many."""
+    more = [f"and {len(names) - _SHOWN} more"] * (len(names) > _SHOWN)
+    return (*(_shown(name) for name in names[:_SHOWN]), *more)
+
+
+def _few(networks: dict[str, Any]) -> dict[str, Any]:
+    if len(networks) > _MOST_NETWORKS:
+        raise CheckpointError(
+            f"found {len(networks)} networks, expected {_MOST_NETWORKS} at the most"
+        )
+    return networks
 
 
 def _some_of(networks: dict[str, Found], found: str) -> dict[str, Found]:

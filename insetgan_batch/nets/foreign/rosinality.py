@@ -13,13 +13,21 @@ from typing import Any
 from torch import Tensor
 
 from insetgan_batch.errors import CheckpointError
-from insetgan_batch.nets.foreign.outline import Found, Settings, Tensors, check_filter, find
+from insetgan_batch.nets.foreign.outline import (
+    Found,
+    Settings,
+    Tensors,
+    check_filter,
+    check_finite,
+    find,
+)
 from insetgan_batch.nets.layers import blur_kernel
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 
 ANCHOR = "input.input"
 ROOTS = ("style", "input", "conv1", "to_rgb1", "convs", "to_rgbs", "noises")
 
+_MOST_BLOCKS = 13
 _ASSUMED = "mapping_lr_multiplier: the layout does not say; 0.01, as its own program has it"
 _CONV_PARTS = {
     "weight": "conv.weight",
@@ -42,6 +50,8 @@ def read(state: Tensors, latent_avg: Tensor | None) -> Found:
     for name in filters:
         check_filter(name, state[name] / 4.0)
     blocks = 1 + _count(state, r"to_rgbs\.(\d+)\.bias")
+    if blocks > _MOST_BLOCKS:
+        raise CheckpointError(f"found {blocks} blocks, expected {_MOST_BLOCKS} at the most")
     # The base may have any height; `find` renames the blocks after the constant's.
     names = _names([4 << i for i in range(blocks)], _count(state, r"style\.(\d+)\.weight"))
     unknown = sorted(state.keys() - filters - set(names.values()))
@@ -51,6 +61,9 @@ def read(state: Tensors, latent_avg: Tensor | None) -> Found:
         raise CheckpointError(f"not rosinality's layout of StyleGAN2: `{name[:80]}` {what}")
     tensors = {ours: _ours(ours, state[theirs]) for ours, theirs in names.items()}
     if latent_avg is not None:
+        check_finite({"latent_avg": latent_avg})
+        if latent_avg.dim() not in (1, 2) or not latent_avg.numel():
+            raise CheckpointError(f"`latent_avg` has shape {list(latent_avg.shape)}")
         # Encoders keep one for each layer, all the same.
         tensors["mapping.w_avg"] = latent_avg.reshape(-1, latent_avg.shape[-1]).mean(dim=0)
     return find(tensors, Settings(), (_ASSUMED,))

@@ -16,15 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from insetgan_batch.errors import CheckpointError
+from insetgan_batch.errors import CheckpointError, one_line
 from insetgan_batch.nets.foreign.names import Array, Record
-from insetgan_batch.nets.foreign.outline import Found, Settings, Tensors, find
+from insetgan_batch.nets.foreign.outline import Found, Settings, Tensors, find, number, shown
 
-_DEEPEST = 8
-_LAYER = re.compile(r"synthesis/(\d+)x(\d+)/(Conv|Conv0_up|Conv1|ToRGB|Skip)/(\w+)")
-_LAST_RGB = re.compile(r"synthesis/ToRGB_lod(\d+)/(\w+)")
-_NOISE = re.compile(r"synthesis/noise(\d+)")
-_DENSE = re.compile(r"mapping/(Dense\d+|LabelEmbed)/(weight|bias)")
+# Networks may hold each other. A generator has two components, which have none, and some 150
+# variables.
+_DEEPEST = 2
+_MOST_COMPONENTS = 8
+_MOST_VARIABLES = 1000
+_LAYER = re.compile(r"synthesis/(\d{1,5})x(\d{1,5})/(Conv|Conv0_up|Conv1|ToRGB|Skip)/(\w+)")
+_LAST_RGB = re.compile(r"synthesis/ToRGB_lod(\d{1,2})/(\w+)")
+_NOISE = re.compile(r"synthesis/noise(\d{1,3})")
+_DENSE = re.compile(r"mapping/(Dense\d{1,3}|LabelEmbed)/(weight|bias)")
 _MODULES = {"Conv": "conv1", "Conv0_up": "conv0", "Conv1": "conv1", "ToRGB": "torgb"}
 # What changes the arithmetic, and the one value that is known.
 _KNOWN_KWARGS = {
@@ -47,24 +51,43 @@ def read(record: Record) -> Found:
         raise CheckpointError("found a TensorFlow network without `static_kwargs`")
     _check_kwargs(kwargs)
     arrays = dict(_variables(record, "", 0))
-    tensors = _tensors(arrays)
+    _check_places(arrays)
+    try:
+        tensors = _tensors(arrays)
+    except (LookupError, ValueError, RuntimeError, TypeError, OverflowError) as err:
+        raise CheckpointError(
+            f"the variables are not those of a StyleGAN2 generator: {one_line(err)[:200]}"
+        ) from err
+    clamp, halves = kwargs.get("conv_clamp"), kwargs.get("num_fp16_res")
     is_joint = "mapping/LabelConcat/weight" in arrays
     settings = Settings(
-        conv_clamp=kwargs.get("conv_clamp"),
-        mapping_lr_multiplier=kwargs.get("mapping_lrmul", 0.01),
+        conv_clamp=None if clamp is None else number("conv_clamp", clamp),
+        mapping_lr_multiplier=number("mapping_lrmul", kwargs.get("mapping_lrmul", 0.01)),
         label_norm="joint" if is_joint else "separate",
-        num_fp16_res=kwargs.get("num_fp16_res") or 0,
+        num_fp16_res=0 if halves is None else int(number("num_fp16_res", halves)),
     )
     return find(tensors, settings)
 
 
 def _check_kwargs(kwargs: dict[str, Any]) -> None:
     for name, known in _KNOWN_KWARGS.items():
-        if kwargs.get(name, known) != known:
-            raise CheckpointError(f"found {name}={kwargs[name]!r:.40}, expected {known!r}")
+        found = kwargs.get(name, known)
+        if type(found) is not type(known) or found != known:
+            raise CheckpointError(f"found {name}={shown(found)}, expected {known!r}")
     taps = kwargs.get("resample_kernel", [1, 3, 3, 1])
-    if taps is not None and list(taps) != [1, 3, 3, 1]:
-        raise CheckpointError(f"found resample_kernel={taps!r:.40}, expected [1, 3, 3, 1]")
+    if taps is None:
+        return
+    are_numbers = isinstance(taps, list | tuple) and len(taps) == 4
+    if not are_numbers or [number("resample_kernel", tap) for tap in taps] != [1, 3, 3, 1]:
+        raise CheckpointError("found another resample_kernel, expected [1, 3, 3, 1]")
+
+
+def _check_places(arrays: dict[str, np.ndarray]) -> None:
+    """No number of the file stands in two arrays: few bytes must not become many."""
+    # Python keeps each single byte only once.
+    places = [array.ctypes.data for array in arrays.values() if array.nbytes > 1]
+    if len(set(places)) < len(places):
+        raise CheckpointError("the same numbers are used for several variables; expected own ones")
 
 
 def _variables(record: Record, prefix: str, depth: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -72,6 +95,8 @@ def _variables(record: Record, prefix: str, depth: int) -> Iterator[tuple[str, n
     variables, components = record.state.get("variables"), record.state.get("components")
     if depth > _DEEPEST or not (isinstance(variables, list) and isinstance(components, dict)):
         raise CheckpointError("found a TensorFlow network without `variables` and `components`")
+    if len(variables) > _MOST_VARIABLES or len(components) > _MOST_COMPONENTS:
+        raise CheckpointError("found a TensorFlow network with more than a generator has")
     for entry in variables:
         if not (isinstance(entry, tuple | list) and len(entry) == 2):
             raise CheckpointError("found a variable that is not a pair of name and array")
@@ -90,7 +115,8 @@ def _tensors(arrays: dict[str, np.ndarray]) -> Tensors:
     sizes = sorted({int(m[1]) for name in arrays if (m := _LAYER.fullmatch(name))})
     tensors: Tensors = {}
     for name, array in arrays.items():
-        value = torch.from_numpy(array.astype(np.float32))
+        with np.errstate(over="ignore", invalid="ignore"):  # `find` refuses infinities
+            value = torch.from_numpy(array.astype(np.float32))
         if match := _LAYER.fullmatch(name):
             tensors.update(_layer(f"synthesis.b{match[1]}", match[3], match[4], value))
         elif match := _LAST_RGB.fullmatch(name):

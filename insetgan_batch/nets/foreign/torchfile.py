@@ -1,8 +1,9 @@
-"""What `torch.save` wrote → data, for weights only: both formats, read by the machine of `unpickle`.
+"""What `torch.save` wrote, in both of its formats → data, for weights only.
 
 Why not `torch.load(weights_only=True)`: it executes nothing either, but it hashes whatever is a
 key, makes objects of any size that it is told, and returns storages that a file does not fill with
-what was in memory before. 300 bytes keep it busy for ever, or crash the process.
+what was in memory before. 300 bytes keep it busy for ever, a few more crash the process. So the
+machine of `unpickle.py` reads these pickles too.
 """
 
 from __future__ import annotations
@@ -98,9 +99,9 @@ class _Archive:
     def _find(self, storage_id: Any) -> Tensor:
         key, dtype, count = _parsed(storage_id)
         if key not in self._rows:
-            row = torch.empty(count, dtype=dtype)
-            _fill(row, self._archive.read(f"{self._root}data/{key}"))
-            self._rows[key] = row
+            data = self._archive.read(f"{self._root}data/{key}")
+            self._rows[key] = torch.empty(len(data) // dtype.itemsize, dtype=dtype)
+            _fill(self._rows[key], data)
         return _same(self._rows[key], dtype, count)
 
 
@@ -134,11 +135,15 @@ class _Rows:
 
 def _parsed(storage_id: Any) -> tuple[str, torch.dtype, int]:
     """(key, type, count) of `("storage", type, key, device, count)`; what may follow is None."""
+    if not isinstance(storage_id, tuple):
+        raise ValueError("a persistent id that is not one of a storage")
     word, maker, key, _, count, *more = storage_id
     if not (isinstance(word, str) and word == "storage" and more in ([], [None])):
         raise ValueError("a persistent id that is not one of a storage")
     if not (isinstance(maker, Maker) and isinstance(key, str) and isinstance(count, int)):
         raise ValueError("a storage without type, key or size")
+    if count < 0:
+        raise ValueError("a storage of less than no numbers")
     return key, DTYPES[maker.name], count
 
 

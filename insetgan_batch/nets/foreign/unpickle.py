@@ -20,7 +20,7 @@ from typing import Any
 from insetgan_batch.errors import CheckpointError, one_line
 
 # A snapshot of three networks has some 60,000.
-_MOST_OPCODES = 1_000_000
+_MOST_OPCODES = 500_000
 # Makers may look at each byte of a file about once; this much more where the file is small.
 _WORK_OF_A_SMALL_FILE = 1_000_000
 # The kinds that pickletools, numpy, torch and the machine raise where a stream is not whole.
@@ -33,6 +33,9 @@ BROKEN = (
     EOFError,
     RuntimeError,
 )
+# Where a group of values begins on the stack.
+_MARK = object()
+
 Stream = mmap.mmap | io.BytesIO
 
 
@@ -76,10 +79,6 @@ def load(
             f"not a whole pickle of a checkpoint ({one_line(err)[:160] or type(err).__name__});"
             " expected one as its program wrote it: fetch it again"
         ) from err
-
-
-class _Mark:
-    """Where a group of values begins on the stack."""
 
 
 class _Machine:
@@ -136,7 +135,7 @@ class _Machine:
             case "EMPTY_TUPLE":
                 self._stack.append(())
             case "MARK":
-                self._stack.append(_Mark())
+                self._stack.append(_MARK)
             case "POP":
                 self._stack.pop()
             case "POP_MARK":
@@ -184,7 +183,7 @@ class _Machine:
 
     def _pop(self) -> Any:
         value = self._stack.pop()
-        if isinstance(value, _Mark):
+        if value is _MARK:
             raise ValueError("a value is missing")
         return value
 
@@ -195,7 +194,7 @@ class _Machine:
     def _pop_to_mark(self) -> list[Any]:
         """All values after the last mark, which goes as well."""
         values: list[Any] = []
-        while not isinstance(value := self._stack.pop(), _Mark):
+        while (value := self._stack.pop()) is not _MARK:
             values.append(value)
         values.reverse()
         return values

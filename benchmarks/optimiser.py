@@ -1,0 +1,424 @@
+"""One step of one item against a literal loop, and continuous batches against ones that wait.
+
+    python benchmarks/optimiser.py [--size 256] [--items 8] [--steps 20] [--rounds 2] [--pairs 12]
+
+Steps: random full-channel generators, canvas and inset of the same size. The literal loop does in
+every step what published programs do: it paints both sides, computes the features of both images of
+every pair, and the gradients of the weights too, since nothing tells it not to; one pair at a time,
+torch's Adam. The standing side is painted without gradients, which is kind to it. Losses, weights
+and schedule are the same; scores are those of the literal losses. All take turns, one round each,
+in one process that keeps freed memory, which is kind to the literal loop too. Detectors would cost
+both sides the same and are left out.
+
+Scores: small generators, ten rounds, several pairs, since a single one is chance: starts that differ
+by 1e-4 end with scores that differ by 1 to 7 %.
+
+Population: tiny generators, items that need 4 to 12 rounds (evenly spread, and evenly in the
+logarithm). A batch that waits admits the next items when its slowest is through; a continuous one
+at the end of every round. Rounds take turns here too. Prints tables and one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import dataclasses
+import itertools
+import json
+import math
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import surroundings
+import torch
+from generators import Weights, paint_literally
+from torch import Tensor
+
+from insetgan_batch import boxes
+from insetgan_batch.boxes import Box
+from insetgan_batch.inset import images, schedule
+from insetgan_batch.inset.slots import SlotOptimizer
+from insetgan_batch.inset.states import Finished, Start
+from insetgan_batch.nets.checkpoint import Checkpoint
+from insetgan_batch.nets.detector import FixedBox
+from insetgan_batch.nets.generator import Generator
+from insetgan_batch.nets.perceptual import Perceptual
+from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
+from insetgan_batch.recipe import CANVAS, ImageWeights, Player, Recipe, for_item
+
+_CPU = torch.device("cpu")
+_FACE = "face"
+_NAMES = (CANVAS, _FACE)
+_FEWEST_ROUNDS, _MOST_ROUNDS = 4, 12
+_PSI = 0.7
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_SCORED_ROUNDS = 10
+_STEPS_OF_A_POPULATION = 3  # of each generator in a round: the ratio does not depend on it
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=256, help="height of both generators, 64 up")
+    parser.add_argument("--items", type=int, default=8, help="slots of the batch")
+    parser.add_argument("--steps", type=int, default=20, help="of each generator in a round")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=12, help="whose scores are compared")
+    parser.add_argument("--batches", type=int, default=24, help="waiting batches of a population")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    load_before = os.getloadavg()[0]
+    steps = measure_steps(arguments.size, arguments.items, arguments.steps, arguments.rounds)
+    scores = measure_scores(arguments.pairs)
+    populations = [
+        measure_population(name, arguments.items, arguments.batches) for name in _POPULATIONS
+    ]
+    facts = {
+        "size": arguments.size,
+        "items": arguments.items,
+        "steps": arguments.steps,
+        "rounds": arguments.rounds,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "load_before_and_after": [round(v, 1) for v in (load_before, os.getloadavg()[0])],
+    }
+    found = {"per_step": steps, "scores": scores, "populations": populations}
+    print(json.dumps(found | facts | surroundings.describe()))
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what large tensors leave, for the next ones.
+
+    By default every tensor above 32 MB is mapped anew and its pages are zeroed when first touched:
+    a third of the time of a step at 256x256.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+@dataclasses.dataclass(slots=True)
+class Clock:
+    """Time that one side has used."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def time(self, work: Callable[[], object]) -> None:
+        """Do some work of this side."""
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        work()
+        self.wall_s += time.perf_counter() - wall_s
+        self.cpu_s += time.process_time() - cpu_s
+
+
+# Steps
+
+
+def measure_steps(size: int, items: int, steps: int, rounds: int) -> list[dict[str, object]]:
+    """A row for each side: milliseconds of one step of one item, and the first item's score."""
+    scene = Scene(size, _with_schedule(Recipe(), steps, rounds))
+    literal = LiteralLoop(scene, seed=0)
+    alone, batch = (scene.optimizer(capacity=n) for n in (1, items))
+    alone.admit(scene.start(0))
+    for seed in range(items):
+        batch.admit(scene.start(seed))
+    sides = {
+        "literal loop": (literal.run_round, 1),
+        "ours, K = 1": (alone.run_round, 1),
+        f"ours, K = {items}": (batch.run_round, items),
+    }
+    clocks = {name: Clock() for name in sides}
+    for _ in range(rounds):
+        for name, (run_round, _) in sides.items():
+            clocks[name].time(run_round)
+    latents = [literal.latents(), _first(alone.release()), _first(batch.release())]
+    rows = []
+    print(f"{'side':14} {'ms per item-step':>16} {'CPU ms':>8} {'speed-up':>9} {'score':>9}")
+    for (name, (_, count)), found in zip(sides.items(), latents, strict=True):
+        share_ms = 1e3 / (count * rounds * len(_NAMES) * steps)
+        rows.append(
+            {
+                "side": name,
+                "ms_per_item_step": round(clocks[name].wall_s * share_ms, 2),
+                "cpu_ms_per_item_step": round(clocks[name].cpu_s * share_ms, 2),
+                "speedup": round(clocks["literal loop"].wall_s / clocks[name].wall_s * count, 3),
+                "score_start": round(literal.score(scene.start(0).latents), 5),
+                "score": round(literal.score(found), 5),
+            }
+        )
+        print(
+            f"{name:14} {rows[-1]['ms_per_item_step']:16} {rows[-1]['cpu_ms_per_item_step']:8}"
+            f" {rows[-1]['speedup']:8}x {rows[-1]['score']:9}"
+        )
+    return rows
+
+
+def measure_scores(pairs: int) -> dict[str, object]:
+    """The score of every pair at the start, after the literal loop and after ours; their means."""
+    scene = Scene(64, Recipe(min_rounds=_SCORED_ROUNDS, max_rounds=_SCORED_ROUNDS), channels=16)
+    batch = scene.optimizer(pairs)
+    for seed in range(pairs):
+        batch.admit(scene.start(seed))
+    for _ in range(_SCORED_ROUNDS):
+        batch.run_round()
+    rows: list[tuple[float, float, float]] = []
+    print(f"{'pair':>4} {'start':>8} {'literal':>8} {'ours':>8}")
+    for seed, finished in enumerate(batch.release()):
+        literal = LiteralLoop(scene, seed)
+        for _ in range(_SCORED_ROUNDS):
+            literal.run_round()
+        results = (scene.start(seed).latents, literal.latents(), finished.best.latents)
+        start, theirs, ours = (round(literal.score(latents), 4) for latents in results)
+        rows.append((start, theirs, ours))
+        print(f"{seed:4} {start:8} {theirs:8} {ours:8}")
+    means = [round(statistics.mean(column), 4) for column in zip(*rows, strict=True)]
+    print(f"mean {means[0]:8} {means[1]:8} {means[2]:8}")
+    return {"pairs": rows, "means": means, "ours_by_literal": round(means[2] / means[1], 4)}
+
+
+def _with_schedule(recipe: Recipe, steps: int, rounds: int) -> Recipe:
+    """Exactly so many rounds of so many steps of each generator."""
+    return dataclasses.replace(
+        recipe,
+        canvas=dataclasses.replace(recipe.canvas, steps=steps),
+        insets={_FACE: dataclasses.replace(recipe.insets[_FACE], steps=steps)},
+        min_rounds=rounds,
+        max_rounds=rounds,
+    )
+
+
+def _first(finished: list[Finished]) -> dict[str, Tensor]:
+    """The result of the item that entered first."""
+    return finished[0].best.latents
+
+
+class Scene:
+    """Two random generators, where the part is in their images, and what an item is held to."""
+
+    def __init__(self, size: int, recipe: Recipe, channels: int = 512) -> None:
+        self.recipe, self.perceptual = recipe, Perceptual(None)
+        heights = [4 << i for i in range(int(math.log2(size)) - 1)]
+        architecture = Architecture(
+            (4, 4),
+            tuple(min(32768 // h, channels) for h in heights),
+            z_dim=channels,
+            w_dim=channels,
+        )
+        self.heights = heights
+        self.networks = {name: _random(architecture, seed) for seed, name in enumerate(_NAMES)}
+        self.generators = {
+            name: Generator(Checkpoint(network, {}, name), _CPU)
+            for name, network in self.networks.items()
+        }
+        self.inset_box = Box(0.25 * size, 0.2 * size, 0.75 * size, 0.8 * size)
+        self.canvas_box = Box(0.42 * size, 0.1 * size, 0.58 * size, 0.3 * size)
+        self.region = boxes.align(self.canvas_box, self.inset_box, size, size)
+
+    def optimizer(self, capacity: int) -> SlotOptimizer:
+        """An empty batch."""
+        return SlotOptimizer(
+            canvas=self.generators[CANVAS],
+            insets={_FACE: self.generators[_FACE]},
+            detectors={_FACE: FixedBox(self.inset_box)},
+            canvas_detectors={_FACE: FixedBox(self.canvas_box)},
+            perceptual=self.perceptual,
+            recipe=self.recipe,
+            capacity=capacity,
+        )
+
+    def start(self, seed: int, recipe: Recipe | None = None) -> Start:
+        """A pair of seeds, each generator held to its own picture."""
+        latents, references = {}, {}
+        for name, generator in self.generators.items():
+            w = generator.seeds_to_w([seed], _PSI)
+            latents[name] = torch.cat([w, w.new_zeros(generator.num_ws, w.shape[1])])
+            references[name] = generator.images_of_seeds([seed], _PSI)[0]
+        return Start(str(seed), recipe or self.recipe, latents, references)
+
+
+def _random(architecture: Architecture, seed: int) -> StyleGAN2:
+    torch.manual_seed(seed)
+    return StyleGAN2(architecture).freeze()
+
+
+class LiteralLoop:
+    """One pair as published programs optimise it: everything anew in every step."""
+
+    def __init__(self, scene: Scene, seed: int) -> None:
+        start = scene.start(seed)
+        self._scene, self._recipe = scene, scene.recipe
+        self._references = {name: image[None] for name, image in start.references.items()}
+        self._latents = {
+            name: latents[None].clone().requires_grad_() for name, latents in start.latents.items()
+        }
+        self._weights = {name: _learnable(n) for name, n in scene.networks.items()}
+        self._adam = {name: torch.optim.Adam([self._latents[name]]) for name in _NAMES}
+        self._steps = dict.fromkeys(_NAMES, 0)
+        self._losses = {CANVAS: self._canvas_loss, _FACE: self._inset_loss}
+
+    def run_round(self) -> None:
+        """One phase of each generator."""
+        for name in _NAMES:
+            for _ in range(self._recipe.players[name].steps):
+                self._step(name)
+
+    def latents(self) -> dict[str, Tensor]:
+        """Where it is: `[1+l c]` of each generator."""
+        return {name: latents.detach()[0] for name, latents in self._latents.items()}
+
+    def score(self, latents: dict[str, Tensor]) -> float:
+        """Both losses of a pair under full weights."""
+        with torch.no_grad():
+            painted = {name: self._paint(name, latents[name][None]) for name in _NAMES}
+            losses = [self._losses[name](painted, latents[name][None], ramp=1.0) for name in _NAMES]
+        return sum(float(loss) for loss in losses)
+
+    def _step(self, moving: str) -> None:
+        player, step = self._recipe.players[moving], self._steps[moving]
+        painted = {}
+        for name in _NAMES:
+            with torch.set_grad_enabled(name == moving):
+                painted[name] = self._paint(name, self._latents[name])
+        ramp = schedule.border_ramp(self._recipe, player, step)
+        loss = self._losses[moving](painted, self._latents[moving], ramp=ramp)
+        adam = self._adam[moving]
+        adam.param_groups[0]["lr"] = schedule.learning_rate(self._recipe, player, step)
+        adam.zero_grad()
+        torch.autograd.backward(loss)
+        adam.step()
+        self._steps[moving] += 1
+
+    def _paint(self, name: str, latents: Tensor) -> Tensor:
+        ws = latents[:, :1] + latents[:, 1:]
+        return paint_literally(self._weights[name], self._scene.heights, ws)
+
+    def _canvas_loss(self, painted: dict[str, Tensor], latents: Tensor, *, ramp: float) -> Tensor:
+        canvas, player = painted[CANVAS], self._recipe.canvas
+        covered = images.box_mask(_tensor(self._scene.region), (canvas.shape[2], canvas.shape[3]))
+        body = self._image_loss(canvas, self._references[CANVAS], 1 - covered, player.body)
+        return body + self._region_loss(painted, player, ramp) + self._latent_loss(CANVAS, latents)
+
+    def _inset_loss(self, painted: dict[str, Tensor], latents: Tensor, *, ramp: float) -> Tensor:
+        inset, player = painted[_FACE], self._recipe.insets[_FACE]
+        inside = images.box_mask(_tensor(self._scene.inset_box), (inset.shape[2], inset.shape[3]))
+        face = self._image_loss(inset, self._references[_FACE], inside, player.face)
+        return face + self._region_loss(painted, player, ramp) + self._latent_loss(_FACE, latents)
+
+    def _region_loss(self, painted: dict[str, Tensor], player: Player, ramp: float) -> Tensor:
+        """Coarse and border: the canvas' crop against the inset."""
+        side = self._recipe.resolution
+        crop = images.resample(painted[CANVAS], _tensor(self._scene.region), (side, side))
+        inset = images.downsample(painted[_FACE], side)
+        border = self._image_loss(crop, inset, images.border_mask(side), player.border)
+        crop, inset = (images.downsample(x, self._recipe.coarse_size) for x in (crop, inset))
+        coarse = self._image_loss(crop, inset, torch.ones_like(crop[:, :1]), player.coarse)
+        return coarse + ramp * border
+
+    def _image_loss(
+        self, image: Tensor, target: Tensor, mask: Tensor, weights: ImageWeights
+    ) -> Tensor:
+        difference = (image - target).abs().mean(dim=1, keepdim=True)
+        look = self._scene.perceptual
+        lpips = look.distance(look.features(image * mask), look.features(target * mask))
+        return weights.l1 * (difference * mask).sum() / mask.sum() + weights.lpips * lpips.sum()
+
+    def _latent_loss(self, name: str, latents: Tensor) -> Tensor:
+        player, w_avg = self._recipe.players[name], self._scene.generators[name].w_avg
+        from_average = (latents[0, 0] - w_avg).square().mean()
+        return player.latent * from_average + player.delta * latents[0, 1:].square().mean()
+
+
+def _learnable(network: StyleGAN2) -> Weights:
+    """A copy of the weights as a file gives them to a program: they want gradients."""
+    return {
+        name: tensor.detach().clone().requires_grad_("noise" not in name)
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def _tensor(box: Box) -> Tensor:
+    return torch.tensor([box.as_tuple()])
+
+
+# Population
+
+
+def _evenly(share: float) -> float:
+    return _FEWEST_ROUNDS - 0.5 + share * (_MOST_ROUNDS - _FEWEST_ROUNDS + 1)
+
+
+def _evenly_in_the_logarithm(share: float) -> float:
+    return float(_FEWEST_ROUNDS * (_MOST_ROUNDS / _FEWEST_ROUNDS) ** share)
+
+
+_POPULATIONS = {"even": _evenly, "even in the logarithm": _evenly_in_the_logarithm}
+
+
+def measure_population(name: str, slots: int, batches: int) -> dict[str, object]:
+    """Items per minute of both ways, over the same number of rounds."""
+    scene = Scene(64, _with_schedule(Recipe(), _STEPS_OF_A_POPULATION, _MOST_ROUNDS), channels=16)
+    waiting, continuous = (
+        Way(scene.optimizer(slots), _items(scene, _POPULATIONS[name]), waits=waits)
+        for waits in (True, False)
+    )
+    clocks = {way: Clock() for way in (waiting, continuous)}
+    while waiting.finished < slots * batches:
+        for way, clock in clocks.items():
+            clock.time(way.run_round)
+    rates = {way: 60 * way.finished / clock.wall_s for way, clock in clocks.items()}
+    row = {
+        "population": name,
+        "waiting_items_per_minute": round(rates[waiting], 1),
+        "continuous_items_per_minute": round(rates[continuous], 1),
+        "continuous_by_waiting": round(rates[continuous] / rates[waiting], 3),
+        "finished": [waiting.finished, continuous.finished],
+        "ms_per_round": [round(1e3 * c.wall_s / waiting.rounds, 1) for c in clocks.values()],
+    }
+    print(
+        f"rounds spread {name}: waiting {rates[waiting]:.1f}, continuous {rates[continuous]:.1f}"
+        f" items per minute, {row['continuous_by_waiting']}x"
+    )
+    return row
+
+
+class Way:
+    """A batch that is filled from a stream without end, at every round or when it is empty."""
+
+    def __init__(self, optimizer: SlotOptimizer, items: Iterator[Start], *, waits: bool) -> None:
+        self._optimizer, self._items, self._waits = optimizer, items, waits
+        self._rounds_left = 0
+        self.finished = self.rounds = 0
+
+    def run_round(self) -> None:
+        """Admit, move, release."""
+        if not self._rounds_left:
+            entering = [next(self._items) for _ in range(self._optimizer.free)]
+            for start in entering:
+                self._optimizer.admit(start)
+            if self._waits:
+                self._rounds_left = max(start.recipe.min_rounds for start in entering)
+        self._optimizer.run_round()
+        self.rounds += 1
+        self._rounds_left = max(0, self._rounds_left - 1)
+        if not self._rounds_left:
+            self.finished += len(self._optimizer.release())
+
+
+def _items(scene: Scene, draw: Callable[[float], float]) -> Iterator[Start]:
+    """Items that need the number of rounds that is drawn for each; the same ones every time."""
+    numbers = random.Random(0)
+    starts = [scene.start(seed) for seed in range(8)]
+    for i in itertools.count():
+        # Any round is within this tolerance, so the item has converged after its fewest.
+        enough = {"min_rounds": round(draw(numbers.random())), "tolerance": 1.0}
+        recipe = for_item(scene.recipe, enough)
+        yield dataclasses.replace(starts[i % len(starts)], key=str(i), recipe=recipe)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,8 +10,8 @@ and schedule are the same; scores are those of the literal losses. All take turn
 in one process that keeps freed memory, which is kind to the literal loop too. Detectors would cost
 both sides the same and are left out.
 
-Scores: small generators, ten rounds, several pairs, since a single one is chance: starts that differ
-by 1e-4 end with scores that differ by 1 to 7 %.
+Scores: small generators, ten rounds, several pairs, since a single one is chance: starts that
+differ by 1e-4 end with scores that differ by 1 to 7 %.
 
 Population: tiny generators, items that need 4 to 12 rounds (evenly spread, and evenly in the
 logarithm). A batch that waits admits the next items when its slowest is through; a continuous one
@@ -56,7 +56,6 @@ _FEWEST_ROUNDS, _MOST_ROUNDS = 4, 12
 _PSI = 0.7
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _SCORED_ROUNDS = 10
-_STEPS_OF_A_POPULATION = 3  # of each generator in a round: the ratio does not depend on it
 
 
 def main() -> None:
@@ -356,16 +355,27 @@ def _evenly_in_the_logarithm(share: float) -> float:
     return float(_FEWEST_ROUNDS * (_MOST_ROUNDS / _FEWEST_ROUNDS) ** share)
 
 
+_L1 = ImageWeights(l1=1.0)
+_TINY = Recipe(
+    canvas=Player(steps=10, coarse=_L1, border=_L1, body=_L1),
+    insets={_FACE: Player(steps=10, coarse=_L1, border=_L1, face=_L1)},
+    resolution=32,
+    coarse_size=32,
+    max_rounds=_MOST_ROUNDS,
+)
 _POPULATIONS = {"even": _evenly, "even in the logarithm": _evenly_in_the_logarithm}
 
 
 def measure_population(name: str, slots: int, batches: int) -> dict[str, object]:
     """Items per minute of both ways, over the same number of rounds."""
-    scene = Scene(64, _with_schedule(Recipe(), _STEPS_OF_A_POPULATION, _MOST_ROUNDS), channels=16)
+    scene = Scene(32, _TINY, channels=8)
     waiting, continuous = (
         Way(scene.optimizer(slots), _items(scene, _POPULATIONS[name]), waits=waits)
         for waits in (True, False)
     )
+    for _ in range(_MOST_ROUNDS):  # else all items that it has would have begun together
+        continuous.run_round()
+    continuous.finished = continuous.rounds = 0
     clocks = {way: Clock() for way in (waiting, continuous)}
     while waiting.finished < slots * batches:
         for way, clock in clocks.items():

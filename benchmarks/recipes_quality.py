@@ -8,10 +8,10 @@ finds the face in both, at the default's truncation for every recipe. Everything
 final pictures by one function that knows no recipe's weights; the region and the face's box are
 those that the result was pasted with:
 
-    seam      compose.seam of the composite, levels of 0..255
-    coarse    L1 of the canvas' crop to the inset, both at 64 px, in the range -1..1
-    identity  L1 of the inset to its reference, inside the face's box
-    body      L1 of the canvas to its reference, outside of the region
+    seam         compose.seam of the composite, levels of 0..255
+    coarse       L1 of the canvas' crop to the inset, both at 64 px, in the range -1..1
+    identity_l1  L1 of the inset to its reference, inside the face's box
+    body_change  L1 of the canvas to its reference, outside of the region
 
 Published recipes are for larger pictures: here they compare at the inset's own size at most, and
 their truncations per layer are left out. Results go into the JSON file; a later call with other
@@ -57,7 +57,7 @@ _FACE = "face"
 _DEFAULT, _PASTED, _ONE_WAY = "default", "copy-and-paste", "refine_one_way"
 _PUBLISHED = ("official-1", "official-2", "sgh", "paper")
 _RECIPES = (_PASTED, _ONE_WAY, *_PUBLISHED, _DEFAULT)
-_MEASURES = ("seam", "coarse", "identity", "body", "steps")
+_MEASURES = ("seam", "coarse", "identity_l1", "body_change", "steps")
 _SLOTS = 4
 _COARSE_PX = 64
 _FACES_FROM = 100_000  # seeds of faces, above those of bodies: a seed is one person in both
@@ -83,7 +83,7 @@ def main() -> None:
     runs = _read(arguments.out, bench)
     facts = {"device": str(bench.device), "torch": torch.__version__} | surroundings.describe()
     for name in arguments.recipes.split(","):
-        run = runs.setdefault(name, {"identity": bench.identity(name), "pairs": {}})
+        run = runs.setdefault(name, {"fingerprint": bench.fingerprint(name), "pairs": {}})
         run["measured_at"] = facts
         for pair, measures in bench.run(name, seeds):
             run["pairs"][pair] = measures
@@ -94,7 +94,9 @@ def main() -> None:
 def _read(path: Path, bench: Bench) -> dict[str, Any]:
     """What earlier calls have found by recipe, but for those that have changed since."""
     runs: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return {name: run for name, run in runs.items() if run["identity"] == bench.identity(name)}
+    return {
+        name: run for name, run in runs.items() if run["fingerprint"] == bench.fingerprint(name)
+    }
 
 
 # Running
@@ -126,7 +128,7 @@ class Bench:
             resolution=min(chosen.resolution, self._generators[_FACE].height),
         )
 
-    def identity(self, name: str) -> str:
+    def fingerprint(self, name: str) -> str:
         """Another one for another recipe and for other generators."""
         recipe = dataclasses.asdict(self.recipe(name))
         weights = [generator.sha256 for generator in self._generators.values()]
@@ -192,12 +194,12 @@ def measure(finished: Finished, references: Mapping[str, Tensor]) -> dict[str, f
             images.downsample(inset[None], _COARSE_PX),
             objective.on_canvas(on_canvas, size, _COARSE_PX),
         ),
-        "identity": losses.masked_l1(
+        "identity_l1": losses.masked_l1(
             inset[None],
             references[_FACE][None],
             images.box_mask(box, (inset.shape[1], inset.shape[2])),
         ),
-        "body": losses.masked_l1(
+        "body_change": losses.masked_l1(
             canvas[None], references[CANVAS][None], 1 - images.box_mask(on_canvas, size)
         ),
     }
@@ -245,7 +247,7 @@ def _is_enough(ours: dict[str, Measures], theirs: dict[str, Measures]) -> bool:
     """
     kept = all(
         _median(ours, measure) <= _WORSE_AT_MOST * _median(theirs, measure)
-        for measure in ("identity", "body")
+        for measure in ("identity_l1", "body_change")
     )
     is_as_fast = _median(ours, "steps") <= _median(theirs, "steps")
     return _won(ours, theirs, "seam") >= _WON_SHARE * len(ours) and kept and is_as_fast

@@ -135,11 +135,11 @@ class RunConfig:
                 f"detector has {sorted(self.detector)}, expected one for each of"
                 f" {sorted(self.insets)}"
             )
-        is_shared = isinstance(self.detector, FixedBoxes) or "manifest" in self.detectors.values()
+        is_shared = not isinstance(self.detector, dict) or "manifest" in self.detectors.values()
         if len(self.insets) > 1 and is_shared:
             raise ValueError(
-                "detector names one box on the canvas, but there are the insets"
-                f" {sorted(self.insets)}; give each its own: one that looks, or `{{fixed: ...}}`"
+                "detector finds one place on the canvas, but there are the insets"
+                f" {sorted(self.insets)}; give each its own: `{{face: mtcnn, shoes: demo:shoes}}`"
             )
         masked = {name for name, player in self.recipe.insets.items() if player.region == "mask"}
         if missing := sorted(masked - self.segmenter.keys()):

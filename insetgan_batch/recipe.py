@@ -26,6 +26,8 @@ Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Psi = Annotated[float, Field(ge=0, le=1)]
+# Names that mean something else in a run, or among what an item leaves.
+_TAKEN = (CANVAS, "perceptual", "image", "copy_paste", "latents", "losses", "film")
 # What a stage may change; the rest belongs to the whole recipe.
 _OF_A_STAGE = {
     "canvas",
@@ -213,7 +215,7 @@ class Recipe:
                 f"recipe.min_rounds is {self.min_rounds}, expected at most"
                 f" recipe.max_rounds ({self.max_rounds})"
             )
-        for name in (CANVAS, "perceptual"):
+        for name in _TAKEN:
             if name in self.insets:
                 raise ValueError(f"recipe.insets has `{name}`, which is taken; choose another name")
         if self.order and sorted(self.order) != sorted(self.players):

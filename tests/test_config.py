@@ -297,15 +297,15 @@ def test_a_mistake_is_one_line_with_its_key_and_a_hint(fields: object, line: str
         ),
         (
             {**TWO_INSETS, "detector": "manifest"},
-            "detector names one box on the canvas, but there are the insets ['face', 'shoes'];",
+            "detector finds one place on the canvas, but there are the insets ['face', 'shoes'];",
         ),
         (
             {**TWO_INSETS, "detector": {"face": "mtcnn", "shoes": "manifest"}},
-            "detector names one box on the canvas",
+            "detector finds one place on the canvas",
         ),
         (
             {**TWO_INSETS, "detector": {"fixed": {**BOXES["fixed"], "shoes": [0, 0, 9, 9]}}},
-            "detector names one box on the canvas",
+            "detector finds one place on the canvas",
         ),
         (
             {"detector": {"fixed": {"canvas": [0, 0, 9], "face": [5, 5, 8, 9]}}},

@@ -333,11 +333,10 @@ class SlotOptimizer:
         before = slot.canvas_boxes[name]
         is_seen = found is not None and _plausible(found, before)
         if found is None or not (is_seen and _allowed(found, slot.recipe.guards, height, width)):
-            slot.missed_detections += 1
-            if slot.missed_detections >= slot.recipe.max_missed:
+            slot.missed[name] = misses = slot.missed.get(name, 0) + 1
+            if misses >= slot.recipe.max_missed:
                 slot.error = LostFaceError(
-                    f"the {name} was not where it had been on the canvas, {slot.missed_detections}"
-                    " times"
+                    f"the {name} was not where it had been on the canvas, {misses} times"
                 )
             return
         target = self._region(slot.recipe, name, found, slot.inset_boxes[name])

@@ -109,7 +109,7 @@ class Slot:
     scores: list[float] = dataclasses.field(default_factory=list)
     trace: list[TraceRow] = dataclasses.field(default_factory=list)
     film: list[np.ndarray] = dataclasses.field(default_factory=list)
-    missed_detections: int = 0
+    missed: dict[str, int] = dataclasses.field(default_factory=dict)
     start: State | None = None
     best: State | None = None
     error: ItemError | None = None
@@ -118,6 +118,11 @@ class Slot:
     def __post_init__(self) -> None:
         self._stages = stages(self.recipe)
         self.begin_stage()
+
+    @property
+    def missed_detections(self) -> int:
+        """Of all insets on the canvas; `missed` has them one by one."""
+        return sum(self.missed.values())
 
     @property
     def round(self) -> int:
@@ -187,7 +192,7 @@ class Slot:
             "scores": list(self.scores),
             "trace": [dataclasses.asdict(row) for row in self.trace],
             "stage_steps": dict(self.stage_steps),
-            "missed_detections": self.missed_detections,
+            "missed": dict(self.missed),
             "canvas_boxes": _plain(self.canvas_boxes),
             "regions": _plain(self.regions),
             "anchors": _copies(self.anchors),
@@ -211,7 +216,7 @@ class Slot:
         self.scores = list(state["scores"])
         self.trace = [TraceRow(**row) for row in state["trace"]]
         self.stage_steps = dict(state["stage_steps"])
-        self.missed_detections = state["missed_detections"]
+        self.missed = dict(state["missed"])
         self.canvas_boxes = _boxes(state["canvas_boxes"])
         self.regions = _boxes(state["regions"])
         self.anchors = dict(state["anchors"])

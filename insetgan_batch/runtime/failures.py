@@ -39,6 +39,7 @@ WORKER_CRASHED = "worker_crashed"
 REASONS = frozenset(
     {
         "no_face",
+        "lost_face",
         "bad_input",
         "diverged",
         "item_error",

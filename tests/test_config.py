@@ -73,7 +73,11 @@ def test_a_file_with_other_insets_has_only_these() -> None:
     }
     recipe = parse(fields, "run.yaml").recipe
     assert recipe.insets == {"shoes": Player(border=ImageWeights(l1=2.0))}
-    both = {**fields, "insets": {"shoes": "shoes.safetensors", "face": "face.safetensors"}}
+    both = {
+        **fields,
+        "insets": {"shoes": "shoes.safetensors", "face": "face.safetensors"},
+        "detector": {"face": "mtcnn", "shoes": "demo:shoes"},
+    }
     assert parse(both, "run.yaml").recipe.insets["face"] == Recipe().insets["face"]
 
 

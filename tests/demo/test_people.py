@@ -137,7 +137,7 @@ def test_a_picture_has_the_size_that_was_asked_for(
 
 
 def test_an_unknown_view_is_refused(renderer: PeopleRenderer) -> None:
-    with pytest.raises(ValueError, match="expected 'body' or 'face'"):
+    with pytest.raises(ValueError, match="expected one of body, face, shoes"):
         renderer.render(Person.from_z(z_of(2)), BODY, view="back")  # type: ignore[arg-type]
 
 

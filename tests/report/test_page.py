@@ -132,6 +132,7 @@ def test_a_run_without_insets_shows_its_images_and_speaks_of_no_seam() -> None:
 def test_a_run_with_two_insets_names_and_shows_both() -> None:
     store = new_run(
         insets={"face": "demo:face", "shoes": "demo:shoes"},
+        detector={"face": "mtcnn", "shoes": "demo:shoes"},
         recipe={"insets": {"shoes": {"border": {"l1": 2}}}},
     )
     for body in (1, 2):

@@ -7,7 +7,6 @@ from typing import Any
 
 _REASONS = {
     "no_face": "no face found",
-    "lost_face": "face lost on the way",
     "lost_face": "the part was lost on the canvas",
     "bad_input": "its input cannot be used",
     "diverged": "a loss is no longer a number",

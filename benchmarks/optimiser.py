@@ -6,9 +6,9 @@ Steps: random full-channel generators, canvas and inset of the same size. The li
 every step what published programs do: it paints both sides, computes the features of both images of
 every pair, and the gradients of the weights too, since nothing tells it not to; one pair at a time,
 torch's Adam. The standing side is painted without gradients, which is kind to it. Losses, weights
-and schedule are the same; scores are those of the literal losses. All take turns, one round each,
-in one process that keeps freed memory, which is kind to the literal loop too. Detectors would cost
-both sides the same and are left out.
+and schedule are the same; scores are those of the literal losses, which say little before ten
+rounds. All take turns, one round each, in one process that keeps freed memory, which is kind to the
+literal loop too. Detectors would cost both sides the same and are left out.
 
 Scores: small generators, ten rounds, several pairs, since a single one is chance: starts that
 differ by 1e-4 end with scores that differ by 1 to 7 %.
@@ -357,8 +357,8 @@ def _evenly_in_the_logarithm(share: float) -> float:
 
 _L1 = ImageWeights(l1=1.0)
 _TINY = Recipe(
-    canvas=Player(steps=10, coarse=_L1, border=_L1, body=_L1),
-    insets={_FACE: Player(steps=10, coarse=_L1, border=_L1, face=_L1)},
+    canvas=Player(steps=20, coarse=_L1, border=_L1, body=_L1),
+    insets={_FACE: Player(steps=20, coarse=_L1, border=_L1, face=_L1)},
     resolution=32,
     coarse_size=32,
     max_rounds=_MOST_ROUNDS,

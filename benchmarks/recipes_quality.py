@@ -35,6 +35,7 @@ from typing import Any
 
 import surroundings
 import torch
+import yaml
 from torch import Tensor
 
 from insetgan_batch import recipe as recipes
@@ -75,7 +76,9 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=5000, help="of the bodies")
-    parser.add_argument("--recipes", default=",".join(_RECIPES))
+    parser.add_argument(
+        "--recipes", default=",".join(_RECIPES), help="presets, or files of changes to the default"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/recipes_quality.json"))
     arguments = parser.parse_args()
     bench = Bench()
@@ -94,9 +97,8 @@ def main() -> None:
 def _read(path: Path, bench: Bench) -> dict[str, Any]:
     """What earlier calls have found by recipe, but for those that have changed since."""
     runs: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return {
-        name: run for name, run in runs.items() if run["fingerprint"] == bench.fingerprint(name)
-    }
+    there = [name for name in runs if not name.endswith(".yaml") or Path(name).exists()]
+    return {n: runs[n] for n in there if runs[n]["fingerprint"] == bench.fingerprint(n)}
 
 
 # Running
@@ -120,7 +122,7 @@ class Bench:
         """A recipe as the demo's generators can run it, with one truncation for all."""
         if name == _PASTED:
             return Recipe(min_rounds=0, max_rounds=0)
-        chosen = recipes.preset("montage" if name == _DEFAULT else name)
+        chosen = _named(name)
         return dataclasses.replace(
             chosen,
             psi=Recipe().psi,
@@ -172,6 +174,14 @@ class Bench:
             for name, s in pictures.items()
         ]
         return all(boxes[0] is not None for boxes in found)
+
+
+def _named(name: str) -> Recipe:
+    """A preset, or the default with what a file changes."""
+    if not name.endswith(".yaml"):
+        return recipes.preset("montage" if name == _DEFAULT else name)
+    changes = yaml.safe_load(Path(name).read_text())
+    return recipes.from_fields(recipes.merged(dataclasses.asdict(Recipe()), changes), name)
 
 
 def _lease(seed: int) -> Lease:

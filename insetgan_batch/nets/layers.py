@@ -5,8 +5,8 @@ the style on the activations one ordinary convolution serves the whole batch, an
 respect to the latents never computes one with respect to the weights.
 
 The convolution that upsamples is a transposed one and a depthwise blur. As one plain convolution
-(four 3x3 kernels whose outputs interleave) it would need no blur and four times the arithmetic: two
-to three times slower on a CPU.
+(four 3x3 kernels whose outputs interleave) it would need no blur and four times the arithmetic,
+which costs more than it saves.
 """
 
 from __future__ import annotations

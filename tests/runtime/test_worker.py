@@ -20,10 +20,12 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.inset import images
+from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.records import Item, Lease, Outcome, Source, Status
 from insetgan_batch.runtime.worker import Worker
-from tests.bench import Bench
+from tests.bench import CANVAS, Bench
+from tests.conftest import random_generator
 
 MakeBench = Callable[..., Bench]
 
@@ -371,3 +373,49 @@ def test_closing_twice_is_harmless(bench: MakeBench) -> None:
     worker.close()
     with pytest.raises(RuntimeError):
         serve_all(worker, [lease(first_items(place, 1)[0])])
+
+
+# Generators that a run cannot use as they are
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "message"),
+    [
+        ({"image_channels": 1}, {}, "found 1 image channels, expected 3 (RGB)"),
+        ({"c_dim": 3}, {}, "`classes` for `canvas`: this generator has classes: give a label"),
+        ({"c_dim": 3}, {"classes": {"canvas": 3}}, "found class 3, expected 0 to 2"),
+        ({}, {"classes": {"canvas": 0}}, "found class 0, expected none"),
+        ({}, {"precision": "float16"}, "float16 needs a generator with conv_clamp"),
+    ],
+)
+def test_a_generator_that_does_not_fit_is_refused_in_one_line(
+    bench: MakeBench,
+    tmp_path: Path,
+    architecture: dict[str, int],
+    changes: dict[str, object],
+    message: str,
+) -> None:
+    path = tmp_path / "odd.safetensors"
+    checkpoint.save(path, random_generator(dataclasses.replace(CANVAS, **architecture)), {})  # type: ignore[arg-type]
+    place = bench(canvas=str(path), **changes)
+    with pytest.raises(CheckpointError) as caught:
+        Worker(place.config, place.out, "run")
+    assert message in str(caught.value)
+    assert "odd.safetensors" in str(caught.value)
+
+
+def test_a_generator_with_classes_paints_the_class_of_the_configuration(
+    bench: MakeBench, tmp_path: Path
+) -> None:
+    path = tmp_path / "classes.safetensors"
+    checkpoint.save(path, random_generator(dataclasses.replace(CANVAS, c_dim=3)), {})
+    references = []
+    for label in (0, 2):
+        place = bench(canvas=str(path), classes={"canvas": label})
+        worker = Worker(place.config, f"{place.out}-{label}", "run")
+        item = first_items(place, 1)[0]
+        serve_all(worker, [lease(item)])
+        store = RunStore(open_storage(f"{place.out}-{label}"))
+        record = store.read_commit(item.item_id)
+        references.append(results.read_image(store, record, "canvas_reference"))
+    assert (references[0] != references[1]).mean() > 0.1

@@ -37,7 +37,7 @@ from insetgan_batch.runtime import demos
 
 if TYPE_CHECKING:
     from insetgan_batch.config import RunConfig
-    from insetgan_batch.runtime import driver
+    from insetgan_batch.runtime import tally
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 _P = ParamSpec("_P")
@@ -343,7 +343,7 @@ class _Screen:
         if not self._live:
             print(f"{what} ...", file=sys.stderr, flush=True)
 
-    def update(self, progress: driver.Progress) -> None:
+    def update(self, progress: tally.Progress) -> None:
         """Show where the run stands."""
         details = _details(progress)
         done = progress.committed + progress.quarantined
@@ -360,7 +360,7 @@ class _Screen:
             self._said_at = time.monotonic()
 
 
-def _details(progress: driver.Progress) -> str:
+def _details(progress: tally.Progress) -> str:
     parts = [
         f"{progress.left} left",
         f"{progress.inside} in work on {progress.workers_ready} workers",

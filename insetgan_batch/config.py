@@ -15,11 +15,21 @@ import pydantic_core
 import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from yaml.constructor import ConstructorError
 
 from insetgan_batch import recipe as recipes
-from insetgan_batch.errors import ConfigError, one_line
+from insetgan_batch.errors import ConfigError
 from insetgan_batch.explain import explain
-from insetgan_batch.recipe import STRICT, Count, Recipe
+from insetgan_batch.recipe import STRICT, Recipe
+
+# Beyond these is a typing error, which would fail late and somewhere else.
+_MOST_BYTES = 256 * 1024
+_MOST_VALUES = 10_000
+_MOST_SLOTS = 4_096
+_MOST_ACTORS = 100_000
+_MOST_CORES = 4_096
+_MOST_RESOLUTION_PX = 8_192
+_SHOWN = 500
 
 DEMO_PREFIX = "demo:"
 DEMO_MODELS = ("canvas", "face", "shoes")
@@ -47,17 +57,20 @@ class FixedBoxes:
 
 
 def _detector_kind(detector: object) -> str:
-    if isinstance(detector, str):
-        return "name"
-    fields = detector if isinstance(detector, dict) else vars(detector)
-    return "boxes" if "fixed" in fields else "insets"
+    if isinstance(detector, dict):
+        return "boxes" if "fixed" in detector else "insets"
+    return _one_kind(detector)
+
+
+def _one_kind(detector: object) -> str:
+    return "boxes" if isinstance(detector, dict | FixedBoxes) else "name"
 
 
 # A tagged union, so that a mistake in one kind is not also reported as not being the other.
 _OneDetector = Annotated[
     Annotated[Literal["mtcnn", "manifest", "demo:head", "demo:shoes"], pydantic.Tag("name")]
     | Annotated[FixedBoxes, pydantic.Tag("boxes")],
-    pydantic.Discriminator(_detector_kind),
+    pydantic.Discriminator(_one_kind),
 ]
 DetectorChoice = Annotated[
     Annotated[Literal["mtcnn", "manifest", "demo:head", "demo:shoes"], pydantic.Tag("name")]
@@ -92,10 +105,10 @@ class RunConfig:
     # real money.
     perceptual: str | None = None
     # Items side by side in one actor.
-    slots: Count = 4
+    slots: Annotated[int, Field(ge=1, le=_MOST_SLOTS)] = 4
     # Actors at most; None for one per GPU, or one per `cores_per_actor` where there is none.
-    max_actors: Count | None = None
-    cores_per_actor: Count = 1
+    max_actors: Annotated[int, Field(ge=1, le=_MOST_ACTORS)] | None = None
+    cores_per_actor: Annotated[int, Field(ge=1, le=_MOST_CORES)] = 1
     # Of the highest resolutions of every generator; the rest, and all losses, are float32.
     precision: Precision = "float32"
     # How features lie in memory: which is faster depends on the machine and on the generator.
@@ -119,6 +132,11 @@ class RunConfig:
             raise ValueError(
                 f"insets is empty, but recipe `{self.recipe.name}` optimises: give each of its"
                 " insets a generator, or choose the recipe `generate`"
+            )
+        if self.recipe.resolution > _MOST_RESOLUTION_PX:
+            raise ValueError(
+                f"recipe.resolution is {self.recipe.resolution}, expected at most"
+                f" {_MOST_RESOLUTION_PX} pixels"
             )
         generators = {"canvas", *self.insets}
         if unknown := sorted(self.classes.keys() - generators):
@@ -201,11 +219,19 @@ def load(path: Path, recipe: str = "montage") -> RunConfig:
     recipe: its preset, where the file names none.
     """
     try:
-        fields = yaml.safe_load(path.read_text())
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        text = data.decode()
     except (OSError, UnicodeDecodeError) as err:
         raise ConfigError(f"{path}: cannot be read ({err}); expected a YAML file") from err
+    if len(data) > _MOST_BYTES:
+        raise ConfigError(f"{path}: more than {_MOST_BYTES // 1024} KiB, expected a configuration")
+    try:
+        fields = _from_yaml(text)
     except yaml.YAMLError as err:
-        raise ConfigError(f"{path}: not YAML: {one_line(err)}") from err
+        raise ConfigError(f"{path}: not YAML: {_cut(str(err))}") from err
+    except RecursionError as err:
+        raise ConfigError(f"{path}: not YAML: too many brackets within each other") from err
     return parse({} if fields is None else fields, str(path), recipe)
 
 
@@ -221,11 +247,12 @@ def parse(fields: object, where: str, recipe: str = "montage") -> RunConfig:
         config = _ADAPTER.validate_python(fields)
         recipes.stages(config.recipe)
     except ConfigError as err:
-        raise ConfigError(f"{where}: {err}") from err
+        raise ConfigError(f"{where}: {_cut(str(err))}") from err
     except pydantic.ValidationError as err:
         known = [f.name for cls in (RunConfig, FixedBoxes) for f in dataclasses.fields(cls)]
         known += recipes.FIELD_NAMES
-        lines = [f"{where}: {explain(_untagged(e), known)}" for e in err.errors(include_url=False)]
+        mistakes = [explain(_untagged(error), known) for error in _meant(err)]
+        lines = [f"{where}: {_cut(mistake)}" for mistake in mistakes]
         raise ConfigError("\n".join(lines)) from err
     return config
 
@@ -245,10 +272,90 @@ def _recipe_fields(fields: dict[str, Any], default: str) -> object:
     return recipes.merged(base, changes)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without code, which says in which line a value is none, and takes no key twice."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node; also for `!!int x`, at which PyYAML raises all kinds of errors."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as err:
+            raise ConstructorError(
+                None, None, f"a value cannot be read ({_cut(str(err))})", node.start_mark
+            ) from err
+
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, of which PyYAML would take the last of several equal keys."""
+        seen = set()
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        for key in (key for key, _ in pairs if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise ConstructorError(
+                    None, None, f"`{_cut(key.value)}` is there twice", key.start_mark
+                )
+            seen.add(key.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[arg-type]
+        return mapping
+
+
+def _from_yaml(text: str) -> Any:
+    """What YAML says; raises `YAMLError` also where it says it in too many words.
+
+    A few lines of aliases may stand for a billion values, so they are counted before there is any.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if not _is_small(node):
+            raise yaml.YAMLError(f"aliases (`*name`) stand for more than {_MOST_VALUES} values")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _is_small(node: yaml.Node) -> bool:
+    """Whether so few values are in it, those of an alias counted each time that it is used."""
+    count, left = 0, [node]
+    while left:
+        node = left.pop()
+        if isinstance(node, yaml.MappingNode):
+            left.extend(part for pair in node.value for part in pair)
+        elif isinstance(node, yaml.SequenceNode):
+            left.extend(node.value)
+        count += 1
+        if count + len(left) > _MOST_VALUES:
+            return False
+    return True
+
+
+def _meant(err: pydantic.ValidationError) -> list[pydantic_core.ErrorDetails]:
+    """The errors, but of a value that may be one number or several only those of what it is."""
+    kept: dict[tuple[int | str, ...], list[pydantic_core.ErrorDetails]] = {}
+    for error in err.errors(include_url=False):
+        parts = [part for part in error["loc"] if part not in _ONE_OR_SEVERAL]
+        tagged = len(parts) < len(error["loc"])
+        at = next((i for i, part in enumerate(error["loc"]) if part in _ONE_OR_SEVERAL), None)
+        error |= {"loc": tuple(parts)}
+        others = kept.setdefault(error["loc"][:at], [])
+        if not tagged or not others:
+            others.append(error)
+        elif others[0]["type"] == "float_type" and error["type"] != "tuple_type":
+            others[:] = [error]
+    return [error for errors in kept.values() for error in errors]
+
+
 def _untagged(error: pydantic_core.ErrorDetails) -> pydantic_core.ErrorDetails:
     """Without the tags of the detector's union, which no file contains."""
     loc = tuple(part for part in error["loc"] if part not in ("name", "boxes", "insets"))
     return error | {"loc": loc} if error["loc"][:1] == ("detector",) else error
+
+
+def _cut(text: str) -> str:
+    """On one line, and not too long: a file may say anything."""
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def to_fields(config: RunConfig) -> dict[str, Any]:
@@ -258,3 +365,5 @@ def to_fields(config: RunConfig) -> dict[str, Any]:
 
 
 _ADAPTER = pydantic.TypeAdapter(RunConfig)
+# How pydantic names the two kinds of a truncation, which no file contains.
+_ONE_OR_SEVERAL = ("constrained-float", "tuple[constrained-float, ...]")

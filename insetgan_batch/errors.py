@@ -8,7 +8,8 @@ InsetGanError
 ├── MissingPackageError     an optional extra is not installed
 ├── StorageError            the store could not do what was asked
 │   ├── NotFoundError       there is no object of that name
-│   └── RefusedError        the store says no, and would say it again: access denied, no such bucket
+│   └── RefusedError        the store says no, and would say it again: access denied, no space
+│       └── NoConditionalWritesError  it cannot create an object only where there is none
 └── ItemError               this item cannot be done and would fail again; `reason` is its code
     ├── NoFaceFoundError    `no_face`
     ├── LostFaceError       `lost_face`: found at first, then missed too often
@@ -52,7 +53,11 @@ class NotFoundError(StorageError):
 
 
 class RefusedError(StorageError):
-    """The store says no, and would say it again: access denied, no such bucket, wrong key."""
+    """The store says no, and would say it again: access denied, no bucket, wrong key, no space."""
+
+
+class NoConditionalWritesError(RefusedError):
+    """The store cannot write an object on the condition that there is none."""
 
 
 class ItemError(InsetGanError):

@@ -47,13 +47,15 @@ class Item:
 class Lease:
     """An item handed to an actor.
 
-    attempt: `<epoch>-<n>`, unique in the run. expires_at_s: ledger's clock.
+    attempt: `<epoch>-<n>`, unique in the run. expires_at_s: ledger's clock. is_resumed: its state
+    is in storage, from a machine that was taken away.
     """
 
     item: Item
     attempt: str
     worker_id: str
     expires_at_s: float
+    is_resumed: bool = False
 
 
 class Status(enum.StrEnum):
@@ -63,11 +65,15 @@ class Status(enum.StrEnum):
     DUPLICATE = "duplicate"  # another attempt had committed before: the item is done
     QUARANTINED = "quarantined"  # it would fail again; the reason is stored
     FAILED = "failed"  # infrastructure: worth another try
+    RETURNED = "returned"  # its machine is taken away: another one goes on, free of charge
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an attempt. reason: a short code; detail: one line for people."""
+    """What became of an attempt. reason: a short code; detail: one line for people.
+
+    is_saved: its state is in storage, for the next attempt to go on from.
+    """
 
     item_id: str
     attempt: str
@@ -77,3 +83,42 @@ class Outcome:
     seconds: float = 0.0
     steps: int = 0
     losses: dict[str, float] = dataclasses.field(default_factory=dict)
+    is_saved: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Event:
+    """An outcome with its number, from 1 and without gaps, of one worker."""
+
+    number: int
+    outcome: Outcome
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Order:
+    """What a driver tells a worker. Any order may be lost or repeated: each says everything.
+
+    leases: all that the worker should have; known ones are passed over. acknowledged: the number of
+    the last event that has arrived; those up to it are forgotten. wait_s: how long the answer may
+    wait for news. drain_within_s: the machine will be gone then; None while it stays.
+    """
+
+    leases: list[Lease]
+    acknowledged: int
+    wait_s: float
+    drain_within_s: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker answers to an order. Totals are since it loaded, so no report is missed.
+
+    events: all that are not acknowledged. inside: attempts that have not ended. free: items that it
+    could take now. is_drained: it has nothing left, and will take nothing.
+    """
+
+    events: list[Event]
+    inside: list[str]
+    free: int
+    steps: int
+    is_drained: bool = False

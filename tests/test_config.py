@@ -223,7 +223,7 @@ def test_a_model_may_say_which_file_it_is(where: str) -> None:
         ({"recipe": {"insets": {"face": 3}}}, "`recipe.insets.face` is 3: input should be a dict"),
         ({"insets": ["face"]}, "`insets` is ['face']: input should be a valid dictionary"),
         ({"detector": "dlib"}, "`detector` is 'dlib': input should be 'mtcnn'"),
-        ({"detector": {"fixt": {}}}, "`detector.fixt` is {}: input tag"),
+        ({"detector": {"fixt": {}}}, "`detector.fixt.fixed` is {}: field required"),
         ({1: 2}, "`1` is 1: keys should be strings"),
         ({"recipe": {1: 2}}, "`recipe.1` is 1: keys should be strings"),
         ([1], "found list, expected `key: value` lines"),

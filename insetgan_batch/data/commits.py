@@ -154,6 +154,23 @@ class RunStore:
         """Acquit the item; no error if it is no suspect."""
         self.storage.delete(_key("suspects", item_id))
 
+    def save_checkpoint(self, item_id: str, state: bytes) -> None:
+        """Keep the state of an item whose machine is taken away; a later one replaces it."""
+        self.storage.put(_checkpoint_key(item_id), state)
+
+    def read_checkpoint(self, item_id: str) -> bytes:
+        """The state that was kept; `NotFoundError` if there is none."""
+        return self.storage.get(_checkpoint_key(item_id))
+
+    def clear_checkpoint(self, item_id: str) -> None:
+        """Forget the state; no error if there is none."""
+        self.storage.delete(_checkpoint_key(item_id))
+
+    def checkpoints(self) -> set[str]:
+        """The ids of the items whose state is kept."""
+        names = (key.rpartition("/")[2] for key in self.storage.list("checkpoints"))
+        return {name for name in names if ITEM_ID.fullmatch(name)}
+
     def item_prefix(self, item_id: str, attempt: str) -> str:
         """Where one attempt leaves its files."""
         return f"items/{hh(item_id)}/{_checked(item_id)}/{_checked(attempt)}"
@@ -183,6 +200,10 @@ class RunStore:
 
 def _key(kind: str, item_id: str) -> str:
     return f"{kind}/{hh(item_id)}/{_checked(item_id)}.json"
+
+
+def _checkpoint_key(item_id: str) -> str:
+    return f"checkpoints/{hh(item_id)}/{_checked(item_id)}"
 
 
 def _checked(name: str) -> str:

@@ -190,7 +190,10 @@ class Slot:
         best = self.best
         return {
             "scores": list(self.scores),
-            "trace": [dataclasses.asdict(row) for row in self.trace],
+            # A trace row never changes, so it needs no copy.
+            "trace": [
+                {field: getattr(row, field) for field in TraceRow.__slots__} for row in self.trace
+            ],
             "stage_steps": dict(self.stage_steps),
             "missed": dict(self.missed),
             "canvas_boxes": _plain(self.canvas_boxes),

@@ -3,8 +3,9 @@ all of them.
 
 Retries are the ledger's business, so Ray's are off. A place is room for one actor; when the actor
 dies, a new one takes the place under a new worker id, so nothing that still arrives from the old
-one can be taken for the new one's. Why not Ray's own restart: while an actor restarts, calls fail
-in ways that look like another death.
+one can be taken for the new one's. Why not Ray's own restart (max_restarts): while an actor
+restarts, calls fail in ways that look like another death, and after an out of memory the new one
+shall hold half as much, which takes other arguments.
 
 The worker is loaded by a call and not by the constructor, so that an error in it (wrong weights,
 say) arrives as itself and not as "the actor died while it was created".
@@ -18,19 +19,34 @@ import logging
 import math
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 
 from insetgan_batch.config import RunConfig
-from insetgan_batch.records import Lease
+from insetgan_batch.records import Lease, Order, Report
 from insetgan_batch.runtime.cluster import Room
-from insetgan_batch.runtime.worker import Served, Worker
+from insetgan_batch.runtime.mailbox import Mailbox
+from insetgan_batch.runtime.worker import Worker
 
+# A call may wait in an actor while another one, whose answer was lost, still waits there too.
+_CALLS_AT_ONCE = 4
+_LONG_POLL_S = 2.0
+# After a call that did not get through.
+_PAUSE_S = 1.0
 _CLOSE_TIMEOUT_S = 20.0
 _log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Loaded:
+    """What an actor says when it is ready."""
+
+    node_id: str
+    pid: int
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)
@@ -39,95 +55,133 @@ class WorkerActor:
 
     def __init__(self, config: RunConfig, out_uri: str, run_id: str) -> None:
         self._arguments = config, out_uri, run_id
-        self._worker: Worker | None = None
+        self._mailbox = Mailbox()
 
-    def load(self) -> int:
-        """Load the generators; returns the process id. Raises what `Worker` raises."""
-        self._worker = Worker(*self._arguments)
-        return os.getpid()
+    def load(self) -> Loaded:
+        """Load the generators and begin to work. Raises what `Worker` raises."""
+        self._mailbox.start(Worker(*self._arguments, self._mailbox.post))
+        return Loaded(ray.get_runtime_context().get_node_id(), os.getpid())
 
-    def serve(self, leases: list[Lease]) -> Served:
-        """One round, see `Worker.serve`; after `load`."""
-        assert self._worker is not None
-        return self._worker.serve(leases)
+    def exchange(self, order: Order) -> Report:
+        """See `Mailbox.exchange`; after `load`."""
+        return self._mailbox.exchange(order)
 
-    def close(self) -> None:
-        """Finish the uploads before the process ends."""
-        if self._worker is not None:
-            self._worker.close()
+    def close(self, within_s: float) -> None:
+        """Hand back what is inside before the process ends."""
+        self._mailbox.close(within_s)
 
 
 @dataclasses.dataclass(slots=True)
 class _Place:
-    """Room for one actor. crashes: in a row, with no answer in between."""
+    """Room for one actor.
+
+    crashes: in a row, with no answer in between. asked_at_s: when the oldest call without an answer
+    was made; again_at_s: not to be asked before. drain_at_s: when its machine will be gone.
+    """
 
     number: int
     actor: ActorHandle[WorkerActor]
     worker_id: str
-    ready: bool = False
-    asked_at_s: float = math.inf
+    slots: int
     crashes: int = 0
-    capacity: int = 1
+    node_id: str = ""
+    acknowledged: int = 0
+    asked_at_s: float = math.inf
+    again_at_s: float = 0.0
+    drain_at_s: float | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self.node_id)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back from a worker: Served after a round, None when it has loaded, or the error."""
+    """What came back from a worker: its report, None when it has loaded, or the error."""
 
     worker_id: str
-    result: Served | Exception | None
+    result: Report | Exception | None
 
 
 class Crew:
     """All actors of a run, asked side by side."""
 
     def __init__(self, config: RunConfig, out_uri: str, run_id: str, room: Room) -> None:
-        self._arguments = config, out_uri, run_id
+        self._config, self._out_uri, self._run_id = config, out_uri, run_id
         self._room = room
-        self._numbers = itertools.count()
+        self._numbers, self._place_numbers = itertools.count(), itertools.count()
         self._waiting: dict[ray.ObjectRef[Any], _Place] = {}
         self._places: dict[str, _Place] = {}
-        for number in range(room.actors):
-            self._start(number, crashes=0, capacity=config.slots)
+        self._given_up = 0
+        self.resize(room)
 
     @property
     def idle(self) -> list[str]:
         """Workers that have loaded and wait for an order."""
+        now_s = time.monotonic()
         busy = {place.worker_id for place in self._waiting.values()}
-        return [id for id, place in self._places.items() if place.ready and id not in busy]
+        return [
+            id
+            for id, place in self._places.items()
+            if place.is_ready and id not in busy and place.again_at_s <= now_s
+        ]
 
     @property
     def ready(self) -> int:
         """How many workers have loaded."""
-        return sum(place.ready for place in self._places.values())
+        return sum(place.is_ready for place in self._places.values())
 
     @property
     def size(self) -> int:
         """Places in use; 0 when all have been given up."""
         return len(self._places)
 
-    def capacity(self, worker_id: str) -> int:
-        """Items that the worker may hold at once."""
-        return self._places[worker_id].capacity
+    def is_leaving(self, worker_id: str) -> bool:
+        """Whether its machine will be taken away."""
+        return self._places[worker_id].drain_at_s is not None
 
-    def serve(self, worker_id: str, leases: list[Lease]) -> None:
-        """Order a round; the answer comes with `wait`."""
+    def resize(self, room: Room) -> None:
+        """Take the places that have been added to the cluster; those that went are lost anyway."""
+        self._room = room
+        for _ in range(room.actors - self._given_up - len(self._places)):
+            self._start(next(self._place_numbers), crashes=0, slots=self._config.slots)
+
+    def drain(self, leaving: Mapping[str, float]) -> None:
+        """Tell the workers on machines that will be taken away; leaving: node id to seconds."""
+        for place in self._places.values():
+            if place.node_id in leaving and place.drain_at_s is None:
+                place.drain_at_s = time.monotonic() + leaving[place.node_id]
+                _log.warning(
+                    "worker %s: its machine will be gone in %.0f s",
+                    place.worker_id,
+                    leaving[place.node_id],
+                )
+
+    def order(self, worker_id: str, leases: list[Lease]) -> None:
+        """Say which leases it should have, and ask how it goes; the answer comes with `wait`."""
         place = self._places[worker_id]
-        place.asked_at_s = time.monotonic()
-        self._waiting[place.actor.serve.remote(leases)] = place
+        now_s = time.monotonic()
+        left_s = None if place.drain_at_s is None else max(0.0, place.drain_at_s - now_s)
+        order = Order(leases, place.acknowledged, _LONG_POLL_S, left_s)
+        place.asked_at_s = min(place.asked_at_s, now_s)
+        self._waiting[place.actor.exchange.remote(order)] = place
 
-    def overdue(self, limit_s: float) -> list[str]:
-        """Workers that have not answered for longer than that: something in them hangs."""
+    def silent(self, limit_s: float) -> list[str]:
+        """Workers that have not answered for longer than that."""
         oldest = time.monotonic() - limit_s
         return [id for id, place in self._places.items() if place.asked_at_s < oldest]
 
     def wait(self, timeout_s: float) -> list[Answer]:
         """Answers that have arrived, at least one unless the time runs out."""
         if not self._waiting:
-            time.sleep(timeout_s)
+            time.sleep(min(timeout_s, _PAUSE_S))
             return []
-        done, _ = ray.wait(list(self._waiting), num_returns=1, timeout=timeout_s)
-        return [self._take(ref) for ref in done]
+        refs = list(self._waiting)
+        done, rest = ray.wait(refs, num_returns=1, timeout=timeout_s)
+        if rest:  # what else is there already
+            more, _ = ray.wait(rest, num_returns=len(rest), timeout=0)
+            done += more
+        return [answer for ref in done if (answer := self._take(ref)) is not None]
 
     def replace(
         self, worker_id: str, *, crashed: bool, out_of_memory: bool, max_crashes: int
@@ -140,18 +194,28 @@ class Crew:
         self._waiting = {ref: p for ref, p in self._waiting.items() if p is not place}
         ray.kill(place.actor)
         # Who fails before it ever worked will fail again, whatever the reason.
-        crashes = place.crashes + (crashed or not place.ready)
+        crashes = place.crashes + (crashed or not place.is_ready)
         if crashes >= max_crashes:
+            self._given_up += 1
             _log.error(
                 "worker %s crashed %d times in a row; its place is given up", worker_id, crashes
             )
             return
-        capacity = max(1, place.capacity // 2) if out_of_memory else place.capacity
-        self._start(place.number, crashes=crashes, capacity=capacity)
+        slots = max(1, place.slots // 2) if out_of_memory else place.slots
+        if out_of_memory:
+            _log.warning(
+                "worker %s ran out of memory; its place goes on with %d slots instead of %d",
+                worker_id,
+                slots,
+                place.slots,
+            )
+        self._start(place.number, crashes=crashes, slots=slots)
 
     def close(self) -> None:
-        """Let all actors finish their uploads, for a bounded time, and end them."""
-        closing = [place.actor.close.remote() for place in self._places.values() if place.ready]
+        """Let all actors hand back what they hold, for a bounded time, and end them."""
+        within_s = _CLOSE_TIMEOUT_S / 2
+        ready = [place for place in self._places.values() if place.is_ready]
+        closing = [place.actor.close.remote(within_s) for place in ready]
         try:
             ray.get(closing, timeout=_CLOSE_TIMEOUT_S)
         except (GetTimeoutError, RayError) as err:
@@ -159,23 +223,29 @@ class Crew:
         for place in self._places.values():
             ray.kill(place.actor)
 
-    def _start(self, number: int, *, crashes: int, capacity: int) -> None:
+    def _start(self, number: int, *, crashes: int, slots: int) -> None:
         worker_id = f"{number}-{next(self._numbers)}"
         # Ray's decorator adds `options`, which type checkers do not see.
         factory: Any = WorkerActor
         room = self._room
-        actor = factory.options(num_gpus=room.num_gpus, num_cpus=room.num_cpus).remote(
-            *self._arguments
-        )
-        place = _Place(number, actor, worker_id, crashes=crashes, capacity=capacity)
+        actor = factory.options(
+            num_gpus=room.num_gpus, num_cpus=room.num_cpus, max_concurrency=_CALLS_AT_ONCE
+        ).remote(dataclasses.replace(self._config, slots=slots), self._out_uri, self._run_id)
+        place = _Place(number, actor, worker_id, slots, crashes)
         self._places[worker_id] = place
         self._waiting[actor.load.remote()] = place
 
-    def _take(self, ref: ray.ObjectRef[Any]) -> Answer:
+    def _take(self, ref: ray.ObjectRef[Any]) -> Answer | None:
         place = self._waiting.pop(ref)
-        place.asked_at_s = math.inf
         try:
             result = ray.get(ref)
+        except ActorUnavailableError as err:
+            if not place.is_ready:
+                return Answer(place.worker_id, err)
+            # The link is down, or was: the next order says all that this one did.
+            _log.info("worker %s cannot be reached: %s", place.worker_id, err)
+            place.again_at_s = time.monotonic() + _PAUSE_S
+            return None
         except RayTaskError as err:
             # Ray wraps what the worker raised, with its whole trace as the message.
             _log.info("worker %s: %s", place.worker_id, err)
@@ -183,8 +253,11 @@ class Crew:
             return Answer(place.worker_id, cause)
         except RayError as err:
             return Answer(place.worker_id, err)
-        place.ready = True
-        if isinstance(result, Served):
-            place.crashes = 0
-            return Answer(place.worker_id, result)
-        return Answer(place.worker_id, None)
+        place.asked_at_s = math.inf
+        if isinstance(result, Loaded):
+            place.node_id = result.node_id
+            return Answer(place.worker_id, None)
+        place.crashes = 0
+        if result.events:
+            place.acknowledged = result.events[-1].number
+        return Answer(place.worker_id, result)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import time
 from collections.abc import Iterator
 
 import ray
@@ -15,6 +16,9 @@ from insetgan_batch.errors import ConfigError
 
 # Images never pass through Ray's object store; this is Ray's minimum, and not 30 % of the machine.
 _OBJECT_STORE_BYTES = 100 * 1024 * 1024
+
+_MOST_BUNDLES = 1000  # of one wish: more nodes than anybody's limit
+_NO_DEADLINE_S = 120.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,6 +57,40 @@ def connected() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def capacity(config: RunConfig, items: int) -> Iterator[None]:
+    """Ask the cluster's autoscaler, if it has one, for room for so many items, and for nothing in
+    the end: Ray keeps such a wish, also when the driver has died.
+    """
+    if not os.environ.get("RAY_ADDRESS"):
+        yield
+        return
+    from ray.autoscaler.sdk import request_resources
+
+    useful = min(-(-items // config.slots), config.max_actors or _MOST_BUNDLES, _MOST_BUNDLES)
+    has_gpus = ray.cluster_resources().get("GPU", 0) > 0  # type: ignore[no-untyped-call]
+    bundle = {"GPU": 1, "CPU": 1} if has_gpus else {"CPU": config.cores_per_actor}
+    request_resources(bundles=[bundle] * useful)
+    try:
+        yield
+    finally:
+        request_resources(bundles=[])
+
+
+def draining() -> dict[str, float]:
+    """The nodes that will be taken away: id to seconds that are left, at least 0.
+
+    Ray has no public call for it; its own training library asks the same way.
+    """
+    from ray._private.state import state
+
+    now_ms = time.time() * 1000
+    return {
+        node_id: max(0.0, (deadline_ms - now_ms) / 1000) if deadline_ms else _NO_DEADLINE_S
+        for node_id, deadline_ms in state.get_draining_nodes().items()
+    }
 
 
 def room(config: RunConfig, items: int) -> Room:

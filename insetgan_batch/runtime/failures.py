@@ -34,6 +34,10 @@ CRASHED_ITS_WORKER = "crashed_its_worker"
 LEASE_EXPIRED = "lease_expired"
 WORKER_LOST = "worker_lost"
 WORKER_CRASHED = "worker_crashed"
+# What a worker says of an item that it gives back: its machine is taken away.
+PREEMPTED = "preempted"
+# What the driver says of a row of the manifest that is no item.
+BAD_ROW = "bad_row"
 
 # Every reason there is: a closed set, since it becomes a metric's label and a report's column.
 REASONS = frozenset(
@@ -54,6 +58,8 @@ REASONS = frozenset(
         LEASE_EXPIRED,
         WORKER_LOST,
         WORKER_CRASHED,
+        PREEMPTED,
+        BAD_ROW,
     }
 )
 
@@ -68,6 +74,7 @@ _SYSTEMIC_ERRORS = (
 # Ray's words for a machine that went away. Not ActorDiedError as such: a crash of our own code
 # raises it too, and only its `preempted` tells the two apart.
 _LOST_MACHINE_NAMES = frozenset({"ActorUnavailableError", "NodeDiedError", "ObjectLostError"})
+_LOST_MACHINE_TEXTS = ("its node has died", "its owner has died")
 
 # cuBLAS and cuDNN call a full device a failed allocation; the CPU allocator "can't allocate".
 _OUT_OF_MEMORY_TEXTS = ("out of memory", "status_alloc_failed", "can't allocate memory")
@@ -140,10 +147,12 @@ def reason_code(error: BaseException) -> str:
 
 
 def _is_lost_machine(error: BaseException) -> bool:
+    if isinstance(error, ConnectionError):  # what the driver calls a worker that says nothing
+        return True
     names = _class_names(error, "ray")
-    return bool(names & _LOST_MACHINE_NAMES) or (
-        "RayActorError" in names and getattr(error, "preempted", False)
-    )
+    is_dead_actor = "RayActorError" in names
+    is_taken = getattr(error, "preempted", False) or _says(error, _LOST_MACHINE_TEXTS)
+    return bool(names & _LOST_MACHINE_NAMES) or (is_dead_actor and is_taken)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

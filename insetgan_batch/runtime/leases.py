@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 from insetgan_batch.records import Item, Lease, Outcome, Status
@@ -64,26 +64,38 @@ class _Work:
     attempts: int = 0
     infra_retries: int = 0
     crashes_alone: int = 0
+    is_saved: bool = False
 
 
 class Ledger:
     """Hands out items as leases, and decides what each event means for them."""
 
-    def __init__(self, epoch: int, caps: Caps, crashes: Mapping[str, int] = {}) -> None:
-        """epoch: of this driver. crashes: item id to crashes that earlier drivers saw."""
+    def __init__(
+        self,
+        epoch: int,
+        caps: Caps,
+        crashes: Mapping[str, int] = {},
+        saved: Collection[str] = (),
+    ) -> None:
+        """epoch: of this driver. crashes: item id to crashes that earlier drivers saw; saved: ids
+        of items whose state is in storage.
+        """
         self._epoch = epoch
+        self._saved = saved
         self._caps = caps
         self._attempt_numbers = itertools.count(1)
         self._open: dict[str, _Work] = {}
         self._waiting: OrderedDict[str, None] = OrderedDict()
         self._waiting_suspects: OrderedDict[str, None] = OrderedDict()
-        self._leases: dict[str, Lease] = {}
+        self._leases: OrderedDict[str, Lease] = OrderedDict()  # those that expire first in front
         self._done: set[str] = set()
         self._quarantined: set[str] = set()
         # Kept after an item has ended: a leftover of it is dangerous company still.
         self._crashes = dict(crashes)
         # By worker: attempt to item id, for all that may be inside it; a live lease always is.
         self._inside: dict[str, dict[str, str]] = {}
+        self._holders: dict[str, str] = {}  # attempt to worker, of all that are inside
+        self._leased_suspects = 0
         # Run empty and then kept for the waiting suspects; one at a time, so that the others go on.
         self._kept_worker: str | None = None
 
@@ -95,7 +107,7 @@ class Ledger:
             item_id = item.item_id
             if item_id in self._open or item_id in self._done or item_id in self._quarantined:
                 raise ValueError(f"item {item_id!r} is already in the ledger: add each item once")
-            self._open[item_id] = _Work(item)
+            self._open[item_id] = _Work(item, is_saved=item_id in self._saved)
             self._place(item_id, at_front=False)
 
     def grant(self, worker_id: str, free_slots: int, now_s: float) -> list[Lease]:
@@ -119,8 +131,10 @@ class Ledger:
         for attempt, item_id in list(inside.items()):
             lease = self._live_lease(attempt, item_id)
             if attempt in named and lease is not None:
-                expires_at_s = max(lease.expires_at_s, now_s + self._caps.lease_s)
-                self._leases[item_id] = dataclasses.replace(lease, expires_at_s=expires_at_s)
+                if now_s + self._caps.lease_s > lease.expires_at_s:
+                    expires_at_s = now_s + self._caps.lease_s
+                    self._leases[item_id] = dataclasses.replace(lease, expires_at_s=expires_at_s)
+                    self._leases.move_to_end(item_id)
             elif attempt in named and self._is_waiting(item_id):
                 if len(inside) == 1 or not self._is_suspect(item_id):
                     self._revive(item_id, attempt, worker_id, now_s)
@@ -132,7 +146,7 @@ class Ledger:
 
         A commit counts whoever reports it, even after a quarantine: the object is there. A
         quarantine counts unless the item is leased to another attempt, a failure only if it ends a
-        live lease.
+        live lease. An item that is returned waits again, in front, and it has cost nothing.
         """
         item_id, attempt = outcome.item_id, outcome.attempt
         self._leave(attempt, item_id)
@@ -143,7 +157,11 @@ class Ledger:
         elif item_id in self._open and (lease is None or lease.attempt == attempt):
             if outcome.status is Status.QUARANTINED:
                 return self._end("quarantine", item_id, outcome.reason)
-            if lease is not None:
+            if outcome.status is Status.RETURNED:
+                self._open[item_id].is_saved |= outcome.is_saved
+                if lease is not None:
+                    return self._requeue(item_id, outcome.reason, at_front=True)
+            elif lease is not None:
                 return self._retry(item_id, outcome.reason, at_front=False)
         return self._decide("ignore", item_id, outcome.reason)
 
@@ -155,6 +173,8 @@ class Ledger:
         now is judged there, not here.
         """
         inside = self._inside.pop(worker_id, {})
+        for attempt in inside:
+            del self._holders[attempt]
         if self._kept_worker == worker_id:
             self._kept_worker = None
         decisions = []
@@ -168,7 +188,10 @@ class Ledger:
 
     def expire(self, now_s: float) -> list[Decision]:
         """Leases whose time is up return to the front of the queue, for an infra retry each."""
-        late = [lease for lease in self._leases.values() if lease.expires_at_s <= now_s]
+        # Those that were given or renewed last are at the end, and expire last.
+        late = list(
+            itertools.takewhile(lambda lease: lease.expires_at_s <= now_s, self._leases.values())
+        )
         late_ids = [lease.item.item_id for lease in reversed(late)]
         return [self._retry(item_id, LEASE_EXPIRED, at_front=True) for item_id in late_ids]
 
@@ -182,7 +205,7 @@ class Ledger:
             leased=len(self._leases),
             done=len(self._done),
             quarantined=len(self._quarantined),
-            suspects=len(self._waiting_suspects) + sum(map(self._is_suspect, self._leases)),
+            suspects=len(self._waiting_suspects) + self._leased_suspects,
         )
 
     @property
@@ -224,6 +247,7 @@ class Ledger:
         self._open[item_id].attempts += 1
         attempt = f"{self._epoch}-{next(self._attempt_numbers)}"
         self._inside.setdefault(worker_id, {})[attempt] = item_id
+        self._holders[attempt] = worker_id
         return self._hold(item_id, attempt, worker_id, now_s)
 
     def _revive(self, item_id: str, attempt: str, worker_id: str, now_s: float) -> None:
@@ -233,9 +257,11 @@ class Ledger:
 
     def _hold(self, item_id: str, attempt: str, worker_id: str, now_s: float) -> Lease:
         self._withdraw(item_id)
+        work = self._open[item_id]
         expires_at_s = now_s + self._caps.lease_s
-        lease = Lease(self._open[item_id].item, attempt, worker_id, expires_at_s)
+        lease = Lease(work.item, attempt, worker_id, expires_at_s, work.is_saved)
         self._leases[item_id] = lease
+        self._leased_suspects += self._is_suspect(item_id)
         return lease
 
     # Ends of a try
@@ -244,6 +270,7 @@ class Ledger:
         work = self._open[item_id]
         # A first crash may be the machine's, also of an item that was alone by chance.
         work.crashes_alone += was_alone and self._is_suspect(item_id)
+        self._withdraw(item_id)  # before it becomes a suspect, or the suspects are miscounted
         self._crashes[item_id] = self._crashes.get(item_id, 0) + 1
         if work.crashes_alone >= self._caps.max_crashes_alone:
             return self._end("quarantine", item_id, CRASHED_ITS_WORKER)
@@ -297,10 +324,11 @@ class Ledger:
         """Take an item out of where it waits or is leased; its attempt may stay inside a worker."""
         self._waiting.pop(item_id, None)
         self._waiting_suspects.pop(item_id, None)
-        self._leases.pop(item_id, None)
+        if self._leases.pop(item_id, None) is not None:
+            self._leased_suspects -= self._is_suspect(item_id)
 
     def _leave(self, attempt: str, item_id: str) -> None:
         """The attempt is no longer inside a worker, if it was, and was of that item."""
-        for inside in self._inside.values():
-            if inside.get(attempt) == item_id:
-                del inside[attempt]
+        inside = self._inside.get(self._holders.get(attempt, ""), {})
+        if inside.get(attempt) == item_id:
+            del inside[attempt], self._holders[attempt]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -14,17 +16,33 @@ from PIL import Image
 from torch import Tensor
 
 from insetgan_batch.boxes import Box
-from insetgan_batch.data import manifest
-from insetgan_batch.data.storage import read_uri
+from insetgan_batch.data import pictures
+from insetgan_batch.data.storage import local_path, locate
 from insetgan_batch.errors import BadInputError, NotFoundError, RefusedError
 from insetgan_batch.inset import images
 from insetgan_batch.inset.states import Start
 from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.recipe import CANVAS, AdaptivePsi, Player, Recipe, for_item
-from insetgan_batch.records import Lease, Source
+from insetgan_batch.records import Item, Lease, Source
 
 _TRIED = 8  # truncations, between the highest and the lowest
+_MOST_BYTES = 512 * 1024 * 1024  # of a picture or a file of latents: it is held in memory
+_LARGEST_BOX = 4  # times the picture's side
+_SMALLEST_BOX_PX = 1.0
+_SHOWN = 500
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Given:
+    """What a row gives one generator: latents `[1+l c]`, the image `[3 H W]` that it is held to,
+    and the truncation. size: width and height in pixels of the picture that a box is in.
+    """
+
+    latents: Tensor
+    reference: Tensor
+    size: tuple[int, int]
+    psi: Any = None
 
 
 class Starts:
@@ -47,16 +65,16 @@ class Starts:
         `StorageError`.
         """
         item = lease.item
-        recipe = for_item(self._recipe, item.overrides)
+        recipe = self._recipe_of(item)
         sources = {CANVAS: item.canvas, **item.insets}
-        latents, references, psi = {}, {}, {}
+        latents, references, psi, boxes = {}, {}, {}, {}
         for name, source in sources.items():
             player = recipe.players[name]
             try:
-                given, references[name], psi[name] = self._given(name, source, player, recipe)
+                given = self._given(name, source, player, recipe)
             except BadInputError as err:
                 raise BadInputError(f"column {name}_{source.kind}: {err}") from err
-            latents[name] = given
+            latents[name], references[name], psi[name] = given.latents, given.reference, given.psi
             if player.start == "average":
                 latents[name] = self._average(name)
             if player.start == "seed" and source.kind != "seed":
@@ -64,26 +82,36 @@ class Starts:
                 latents[name], psi[name] = self._of_seed(name, own, player, recipe)
                 if source.kind == "average":  # nothing is given: it is held to what it starts from
                     references[name] = self._painted(name, latents[name])
-        boxes = {name: Box(*source.box) for name, source in sources.items() if source.box}
+            if source.box:
+                try:
+                    boxes[name] = _checked_box(source.box, given.size, self._generators[name])
+                except BadInputError as err:
+                    raise BadInputError(f"column {name}_box: {err}") from err
         return Start(lease.attempt, recipe, latents, references, boxes, psi)
 
-    def _given(
-        self, name: str, source: Source, player: Player, recipe: Recipe
-    ) -> tuple[Tensor, Tensor, Any]:
-        """What a row gives: latents `[1+l c]`, the image that they paint `[3 H W]`, and psi.
+    def _recipe_of(self, item: Item) -> Recipe:
+        try:
+            return for_item(self._recipe, item.overrides)
+        except BadInputError as err:  # it repeats the row's keys, which may hold anything
+            raise BadInputError(_cut(err)) from err
+
+    def _given(self, name: str, source: Source, player: Player, recipe: Recipe) -> _Given:
+        """What a row gives.
 
         An image is only held to: its latents start at the average, since nothing inverts images
         yet.
         """
         generator = self._generators[name]
         if source.kind == "image":
-            return self._average(name), _read_reference(str(source.value), generator), None
+            reference, size = _read_reference(str(source.value), generator)
+            return _Given(self._average(name), reference, size)
         latents, psi = self._average(name), None
         if source.kind == "seed":
             latents, psi = self._of_seed(name, source, player, recipe)
         if source.kind == "latent":
             latents = _read_latents(str(source.value), latents)
-        return latents, self._painted(name, latents), psi
+        size = (generator.width, generator.height)
+        return _Given(latents, self._painted(name, latents), size, psi)
 
     def _painted(self, name: str, latents: Tensor) -> Tensor:
         """The image `[3 H W]` of latents `[1+l c]`."""
@@ -144,42 +172,126 @@ def _truncated(w: Tensor, w_avg: Tensor, psi: float | tuple[float, ...], num_ws:
     return torch.cat([(w_avg + mean * (w - w_avg))[None], (layers - mean)[:, None] * (w - w_avg)])
 
 
-def _read_reference(uri: str, generator: Generator) -> Tensor:
-    """An image of any size as the generator's own size, `[3 H W]` in -1..1."""
-    try:
-        with Image.open(io.BytesIO(_read_input(uri))) as picture:
-            resized = picture.convert("RGB").resize(
-                (generator.width, generator.height), Image.Resampling.LANCZOS
-            )
-    except manifest.BROKEN_IMAGE as err:
-        raise BadInputError(f"{uri}: not an image that can be read ({err})") from err
-    return images.from_pixels(torch.from_numpy(np.array(resized))[None])[0].to(generator.device)
+def _checked_box(
+    box: tuple[float, float, float, float], size: tuple[int, int], generator: Generator
+) -> Box:
+    """The row's box, which is in pixels of a picture of that size, in pixels of the generator.
+
+    Raises `BadInputError` for one that no part can be in.
+    """
+    width, height = size
+    x0, y0, x1, y1 = box
+    picture = f"{list(box)} in a picture of {width} x {height} pixels"
+    if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+        raise BadInputError(f"{picture} lies outside; expected [x0, y0, x1, y1] in its pixels")
+    if x1 - x0 > _LARGEST_BOX * width or y1 - y0 > _LARGEST_BOX * height:
+        raise BadInputError(
+            f"{picture} is too large; expected sides of at most {_LARGEST_BOX} times the picture's"
+        )
+    across, down = generator.width / width, generator.height / height
+    scaled = Box(x0 * across, y0 * down, x1 * across, y1 * down)
+    if min(scaled.width, scaled.height) < _SMALLEST_BOX_PX:
+        raise BadInputError(
+            f"{picture} is too small: less than a pixel of the generator's"
+            f" {generator.width} x {generator.height}"
+        )
+    return scaled
+
+
+def _read_reference(uri: str, generator: Generator) -> tuple[Tensor, tuple[int, int]]:
+    """An image of any size as the generator's own size, `[3 H W]` in -1..1; and its (width, height)
+    before that.
+    """
+    picture = pictures.read(_read_input(uri), uri)
+    resized = picture.resize((generator.width, generator.height), Image.Resampling.LANCZOS)
+    pixels = torch.from_numpy(np.array(resized))[None]
+    return images.from_pixels(pixels)[0].to(generator.device), picture.size
 
 
 def _read_latents(uri: str, like: Tensor) -> Tensor:
     """Latents `[1+l c]` from a safetensors file with `w [c]` and, optionally, `delta [l c]`."""
-    try:
-        tensors = safetensors.torch.load(_read_input(uri))
-    except (safetensors.SafetensorError, LookupError, RuntimeError, OverflowError) as err:
-        raise BadInputError(f"{uri}: not a safetensors file ({err})") from err
+    tensors = _read_tensors(uri)
+    if "w" not in tensors:
+        raise BadInputError(
+            f"{uri}: found {_cut(sorted(tensors))}, expected `w` and optionally `delta`"
+        )
     latents = torch.zeros_like(like)
     for name, rows in (("w", latents[0]), ("delta", latents[1:])):
-        if name in tensors:
-            if tensors[name].shape != rows.shape:
-                raise BadInputError(
-                    f"{uri}: `{name}` has shape {list(tensors[name].shape)},"
-                    f" expected {list(rows.shape)}"
-                )
-            rows.copy_(tensors[name])
-        elif name == "w":
+        if name not in tensors:
+            continue
+        tensor = tensors[name]
+        if tensor.shape != rows.shape:
             raise BadInputError(
-                f"{uri}: found {sorted(tensors)}, expected `w` and optionally `delta`"
+                f"{uri}: `{name}` has shape {_cut(list(tensor.shape))}, expected {list(rows.shape)}"
             )
+        if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise BadInputError(f"{uri}: `{name}` is {kind}, expected float32, or 16 or 64 bits")
+        rows.copy_(tensor)
+        if not rows.isfinite().all():
+            raise BadInputError(f"{uri}: `{name}` holds NaN or infinity, expected finite numbers")
     return latents
 
 
-def _read_input(uri: str) -> bytes:
+def _read_tensors(uri: str) -> dict[str, Tensor]:
+    data = _read_input(uri)
     try:
-        return read_uri(uri)
+        return safetensors.torch.load(data)
+    except (
+        safetensors.SafetensorError,
+        LookupError,
+        RuntimeError,
+        OverflowError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as err:
+        raise BadInputError(f"{uri}: not a safetensors file ({_cut(err)})") from err
+
+
+def _read_input(uri: str) -> bytes:
+    """The bytes that a row names. Raises `StorageError` where another try may help."""
+    try:
+        _refuse_odd_file(uri)
+        storage, key = locate(uri)
+        file = _Limited(uri)
+        storage.read_into(key, file)
     except (NotFoundError, RefusedError) as err:
-        raise BadInputError(str(err)) from err
+        raise BadInputError(_cut(err)) from err
+    return file.bytes.getvalue()
+
+
+def _refuse_odd_file(uri: str) -> None:
+    """A directory has no bytes, a pipe may never give any, and a name can be too long."""
+    try:
+        path = local_path(uri)
+        if path is not None and path.exists() and not path.is_file():
+            raise BadInputError(f"{uri}: a directory or a device, expected a file")
+    except OSError as err:
+        if err.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            return  # the store says it better, and may be asked again
+        raise BadInputError(f"{uri[:_SHOWN]}: no name of a file: {err.strerror}") from err
+    except ValueError as err:
+        raise BadInputError(f"{uri!r}: no name of a file: {err}") from err
+
+
+class _Limited:
+    """Takes bytes until they are too many."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self.bytes = io.BytesIO()
+
+    def write(self, data: bytes) -> None:
+        """The next bytes; raises `BadInputError`."""
+        if self.bytes.tell() + len(data) > _MOST_BYTES:
+            raise BadInputError(
+                f"{self._uri}: more than {_MOST_BYTES // 1024**2} MiB, expected less"
+            )
+        self.bytes.write(data)
+
+
+def _cut(said: object) -> str:
+    """On one line, and not too long."""
+    text = " ".join(str(said).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

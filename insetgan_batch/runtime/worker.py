@@ -1,11 +1,10 @@
-"""The plain object inside an actor: load, serve slots, upload, commit, close. No Ray in here.
+"""The plain object inside an actor: load, serve slots, upload, commit, hand back. No Ray in here.
 
-`serve` takes new leases in, runs ONE round for everything inside, and reports what has ended. A
-call is short (one round), so the driver sees progress, can stop giving work at any time, and a lost
-reply costs a round at most: what was committed stands, and is recognised when the item comes again.
-
-Uploads run in threads beside the optimisation, and a slot is free as soon as its item has left the
-batch.
+`serve` takes new leases in, runs ONE round for everything inside, and lets go of what is done.
+Whatever ends an item is told to `on_end`, from the thread in which it happens: uploads run in
+threads beside the optimisation. An item leaves its place in the batch before its upload, so that a
+slow store does not keep the device waiting; only so many uploads may be open before a place counts
+as taken after all.
 """
 
 from __future__ import annotations
@@ -14,349 +13,253 @@ import concurrent.futures
 import dataclasses
 import logging
 import time
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from insetgan_batch import __version__
-from insetgan_batch.boxes import Box
-from insetgan_batch.config import FixedBoxes, RunConfig
-from insetgan_batch.data import models, results
+from insetgan_batch.config import RunConfig
+from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.storage import open_storage
+from insetgan_batch.data.storage import open_storage, patiently
 from insetgan_batch.errors import (
     CheckpointError,
     ItemError,
+    NotFoundError,
     RefusedError,
     StorageError,
 )
-from insetgan_batch.inset import compose, images
+from insetgan_batch.inset import saved
 from insetgan_batch.inset.slots import SlotOptimizer
-from insetgan_batch.inset.states import Finished, State
-from insetgan_batch.nets import parts
-from insetgan_batch.nets.detector import (
-    SMALLEST_FACE_OF_CANVAS,
-    SMALLEST_FACE_OF_INSET,
-    Detector,
-    FaceDetector,
-    FixedBox,
-    Segmenter,
-)
-from insetgan_batch.nets.generator import Generator, best_device
-from insetgan_batch.nets.perceptual import Perceptual
+from insetgan_batch.inset.states import Finished, Start
+from insetgan_batch.nets.generator import best_device
 from insetgan_batch.recipe import CANVAS
 from insetgan_batch.records import Lease, Outcome, Status
-from insetgan_batch.runtime.failures import reason_code
+from insetgan_batch.runtime import outputs
+from insetgan_batch.runtime.failures import PREEMPTED, reason_code
+from insetgan_batch.runtime.loading import load
 from insetgan_batch.runtime.starts import Starts
 
 _UPLOAD_THREADS = 4
-_PARTS: dict[str, parts.PartName] = {"demo:head": "head", "demo:shoes": "shoes"}
+# How long an upload outlives an outage of the store. Then the item is given up, and done again.
+_PATIENCE_S = 300.0
+_P = ParamSpec("_P")
+_Future = concurrent.futures.Future[None]
 _log = logging.getLogger(__name__)
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Served:
-    """What one call of `serve` brought.
-
-    inside: attempts that have not ended; uploading: how many of them have left the batch. steps:
-    done in this call.
-    """
-
-    outcomes: list[Outcome]
-    inside: list[str]
-    uploading: int
-    steps: int
-    seconds: float
+Ending = Outcome | BaseException
+"""What `on_end` is told: how an attempt ended, or what is wrong with the whole worker."""
 
 
 class Worker:
     """Generators on one device, a batch of slots, and a way to storage."""
 
-    def __init__(self, config: RunConfig, out_uri: str, run_id: str) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        out_uri: str,
+        run_id: str,
+        on_end: Callable[[Ending], None],
+        *,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
         """Load everything; raises `CheckpointError` or `StorageError`."""
-        self._config, self._run_id = config, run_id
         self._store = RunStore(open_storage(out_uri))
+        self._on_end, self._patience_s = on_end, patience_s
         self._device = best_device()
         if self._device.type == "cpu":
             torch.set_num_threads(config.cores_per_actor)
-        self._generators = {
-            name: _load_generator(config, name, model, self._device)
-            for name, model in ({CANVAS: config.canvas} | config.insets).items()
-        }
-        self._perceptual = _load_perceptual(config, self._device)
-        detectors, canvas_detectors = _detectors(config, self._device)
+        loaded = load(config, self._device)
         self._optimizer = SlotOptimizer(
-            canvas=self._generators[CANVAS],
-            insets={name: self._generators[name] for name in config.insets},
-            detectors=detectors,
-            canvas_detectors=canvas_detectors,
-            segmenters=_segmenters(config, self._device),
-            perceptual=self._perceptual,
+            canvas=loaded.generators[CANVAS],
+            insets={name: loaded.generators[name] for name in config.insets},
+            detectors=loaded.detectors,
+            canvas_detectors=loaded.canvas_detectors,
+            segmenters=loaded.segmenters,
+            perceptual=loaded.perceptual,
             recipe=config.recipe,
             capacity=config.slots,
             film_every=config.film_every,
         )
-        found_in = {CANVAS: list(canvas_detectors.values())}
-        found_in |= {name: [detector] for name, detector in detectors.items()}
-        self._starts = Starts(config.recipe, self._generators, found_in, config.classes)
+        found_in = {CANVAS: list(loaded.canvas_detectors.values())}
+        found_in |= {name: [detector] for name, detector in loaded.detectors.items()}
+        self._starts = Starts(config.recipe, loaded.generators, found_in, config.classes)
+        self._origin = outputs.Origin(
+            run_id=run_id,
+            recipe=config.recipe.name,
+            weights={name: g.sha256 for name, g in loaded.generators.items()},
+            perceptual=loaded.perceptual.name,
+        )
         self._leases: dict[str, Lease] = {}
         self._psi: dict[str, dict[str, Any]] = {}
         self._entered_at: dict[str, float] = {}
-        self._uploads: dict[str, concurrent.futures.Future[Outcome]] = {}
+        # By attempt, as of the last boundary: what another machine goes on from.
+        self._states: dict[str, dict[str, Any]] = {}
+        self._uploading: set[str] = set()
+        self._in_flight: set[_Future] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(_UPLOAD_THREADS)
+        self.steps = 0
 
-    def serve(self, leases: list[Lease]) -> Served:
-        """Admit, run one round, release; returns what has ended since the last call."""
-        started = time.monotonic()
-        outcomes = [outcome for lease in leases if (outcome := self._admit(lease)) is not None]
-        steps = 0
+    @property
+    def inside(self) -> list[str]:
+        """Attempts that have not ended."""
+        return list(self._leases)
 
-        def count_step() -> None:
-            nonlocal steps
-            steps += len(self._optimizer.keys)
+    @property
+    def in_batch(self) -> int:
+        """Items that are being optimised."""
+        return len(self._optimizer.keys)
 
-        self._optimizer.run_round(count_step)
-        outcomes += [o for finished in self._optimizer.release() if (o := self._finish(finished))]
-        outcomes += self._uploaded(wait=not self._optimizer.keys)
-        return Served(
-            outcomes=outcomes,
-            inside=list(self._leases),
-            uploading=len(self._uploads),
-            steps=steps,
-            seconds=time.monotonic() - started,
-        )
+    @property
+    def free(self) -> int:
+        """Items that it could take: places in the batch, but for those that wait for the store."""
+        waiting = max(0, len(self._uploading) - self._optimizer.capacity)
+        return max(0, self._optimizer.free - waiting)
+
+    def serve(self, leases: list[Lease]) -> None:
+        """Admit, run one round, release."""
+        for lease in leases:
+            self._admit(lease)
+        if not self._optimizer.keys:
+            return
+        self._optimizer.run_round(self._count_step)
+        for finished in self._optimizer.release():
+            self._finish(finished)
+        self._states = {key: self._optimizer.save(key) for key in self._optimizer.keys}
+
+    def hand_back(self) -> None:
+        """Save what is in the batch as it was at the last boundary, and return it.
+
+        Waits for the uploads under way too. May be called from another thread while a round runs;
+        what the round brings still counts.
+        """
+        leases = [lease for a, lease in self._leases.copy().items() if a not in self._uploading]
+        for lease in leases:
+            self._in_thread(self._save, lease)
+        concurrent.futures.wait(self._in_flight.copy())
 
     def close(self) -> None:
         """Finish the uploads under way and let go of the threads; safe to call twice."""
         self._pool.shutdown(wait=True)
 
+    def _count_step(self) -> None:
+        self.steps += len(self._optimizer.keys)
+
     # ---- an item enters ------------------------------------------------------------------------
 
-    def _admit(self, lease: Lease) -> Outcome | None:
-        """Take an item in; an outcome only if it ended right there."""
+    def _admit(self, lease: Lease) -> None:
+        """Take an item in, or end it right there."""
         try:
             if self._store.is_committed(lease.item.item_id):
-                return _outcome(lease, Status.DUPLICATE)
+                self._on_end(_outcome(lease, Status.DUPLICATE))
+                return
             start = self._starts.start(lease)
-            self._optimizer.admit(start)
+            self._enter(lease, start)
         except ItemError as err:
-            return _outcome(lease, Status.QUARANTINED, err)
+            self._on_end(_outcome(lease, Status.QUARANTINED, err))
+            return
         except RefusedError:
             raise  # it would happen to every item
         except StorageError as err:
-            return _outcome(lease, Status.FAILED, err)
+            self._on_end(_outcome(lease, Status.FAILED, err))
+            return
         self._leases[lease.attempt] = lease
         self._entered_at[lease.attempt] = time.monotonic()
         self._psi[lease.attempt] = start.psi
-        return None
+
+    def _enter(self, lease: Lease, start: Start) -> None:
+        """Into the batch; from where another machine left it, if there is something of it."""
+        if lease.is_resumed:
+            try:
+                state = saved.from_bytes(
+                    self._store.read_checkpoint(lease.item.item_id), self._device
+                )
+            except (NotFoundError, CheckpointError) as err:
+                _log.warning("item %s starts anew: %s", lease.item.item_id, err)
+            else:
+                self._optimizer.load(start, state)
+                self._states[lease.attempt] = state
+                return
+        self._optimizer.admit(start)
 
     # ---- an item leaves ------------------------------------------------------------------------
 
-    def _finish(self, finished: Finished) -> Outcome | None:
-        """Hand a finished item to the uploaders; an outcome only if it diverged."""
-        lease = self._leases[finished.key]
+    def _finish(self, finished: Finished) -> None:
+        """Hand a finished item to the uploaders, or end it if it has failed."""
         seconds = time.monotonic() - self._entered_at.pop(finished.key)
+        psi = self._psi.pop(finished.key)
+        lease = self._leases.get(finished.key)
+        if lease is None:
+            return  # it was handed back while this round ran
         if finished.error is not None:
-            del self._leases[finished.key], self._psi[finished.key]
-            return _outcome(lease, Status.QUARANTINED, finished.error)
-        result = self._result(lease, finished, seconds)
-        self._uploads[finished.key] = self._pool.submit(self._upload, lease, result)
-        return None
+            self._end(_outcome(lease, Status.QUARANTINED, finished.error))
+            return
+        result = outputs.result(lease, finished, seconds, psi, self._origin)
+        self._uploading.add(lease.attempt)
+        self._in_thread(self._upload, lease, result)
 
-    def _upload(self, lease: Lease, result: results.Result) -> Outcome:
+    def _in_thread(self, call: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """Whatever it raises is told, so that no item is stuck in silence."""
+        future = self._pool.submit(call, *args, **kwargs)
+        self._in_flight.add(future)
+        future.add_done_callback(self._landed)
+
+    def _landed(self, future: _Future) -> None:
+        self._in_flight.discard(future)
+        if (error := future.exception()) is not None:
+            self._on_end(error)
+
+    def _upload(self, lease: Lease, result: results.Result) -> None:
         """Everything the item leaves behind, then its commit: first writer wins."""
         try:
-            record = results.save(self._store, result)
-            won = self._store.commit(lease.item.item_id, record)
+            won = patiently(lambda: self._commit(lease, result), self._patience_s)
         except RefusedError:
             raise  # it would happen to every item
         except StorageError as err:
-            return _outcome(lease, Status.FAILED, err)
+            self._end(_outcome(lease, Status.FAILED, err))
+            return
         outcome = _outcome(lease, Status.COMMITTED if won else Status.DUPLICATE)
         summary = result.summary
-        return dataclasses.replace(
-            outcome, seconds=summary["seconds"], steps=summary["steps"], losses=summary["losses"]
+        self._end(
+            dataclasses.replace(
+                outcome,
+                seconds=summary["seconds"],
+                steps=summary["steps"],
+                losses=summary["losses"],
+            )
         )
 
-    def _uploaded(self, *, wait: bool) -> list[Outcome]:
-        """Outcomes of the uploads that are through; all of them with `wait`."""
-        if wait:
-            concurrent.futures.wait(self._uploads.values())
-        done = [attempt for attempt, future in self._uploads.items() if future.done()]
-        for attempt in done:
-            self._leases.pop(attempt)
-        return [self._uploads.pop(attempt).result() for attempt in done]
+    def _commit(self, lease: Lease, result: results.Result) -> bool:
+        item_id = lease.item.item_id
+        won = self._store.commit(item_id, results.save(self._store, result))
+        if lease.is_resumed:
+            self._store.clear_checkpoint(item_id)
+        return won
 
-    def _result(self, lease: Lease, finished: Finished, seconds: float) -> results.Result:
-        summary = summarize(finished, seconds) | {
-            "perceptual": self._perceptual.name,
-            "psi": self._psi.pop(finished.key),
-        }
-        sources = {CANVAS: lease.item.canvas, **lease.item.insets}
-        return results.Result(
-            item=lease.item,
-            attempt=lease.attempt,
-            images=result_images(finished),
-            latents=_latents_to_keep(finished.best),
-            losses=_loss_table(finished),
-            summary=summary,
-            film=finished.film,
-            provenance={
-                "run_id": self._run_id,
-                "item_id": lease.item.item_id,
-                "attempt": lease.attempt,
-                "synthetic": True,
-                "sources": {name: dataclasses.asdict(source) for name, source in sources.items()},
-                "recipe": self._config.recipe.name,
-                "weights": {name: g.sha256 for name, g in self._generators.items()},
-                "perceptual": self._perceptual.name,
-                "code_version": __version__,
-                "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-        )
+    def _save(self, lease: Lease) -> None:
+        """Keep an item's state, if it has one yet, and return it."""
+        state = self._states.get(lease.attempt)
+        try:
+            if state is not None:
+                self._store.save_checkpoint(lease.item.item_id, saved.to_bytes(state))
+        except StorageError as err:
+            _log.warning("the state of item %s is lost: %s", lease.item.item_id, err)
+            state = None
+        returned = _outcome(lease, Status.RETURNED)
+        is_saved = state is not None or lease.is_resumed
+        self._end(dataclasses.replace(returned, reason=PREEMPTED, is_saved=is_saved))
+
+    def _end(self, outcome: Outcome) -> None:
+        self._leases.pop(outcome.attempt, None)
+        self._uploading.discard(outcome.attempt)
+        self._on_end(outcome)
 
 
-def summarize(finished: Finished, seconds: float) -> dict[str, Any]:
-    """What the commit says of an item: seam (levels of 0..255) before and after, final losses,
-    boxes.
-    """
-    start, best = finished.start, finished.best
-    insets = list(best.regions)
-    return {
-        "rounds": len(finished.scores),
-        "best_round": best.round,
-        "steps": finished.steps,
-        "stop": finished.stop,
-        "seconds": round(seconds, 3),
-        "score_start": start.score,
-        "score": best.score,
-        "seam_before": _mean_seam(start, insets),
-        "seam_after": _mean_seam(best, insets),
-        "losses": best.terms,
-        "boxes": {
-            name: {
-                "inset": finished.inset_boxes[name].as_tuple(),
-                "region": best.regions[name].as_tuple(),
-                "region_before": start.regions[name].as_tuple(),
-            }
-            for name in insets
-        },
-        "missed_detections": finished.missed_detections,
-    }
-
-
-def result_images(finished: Finished) -> dict[str, np.ndarray]:
-    """The pictures an item leaves, bytes `[H W 3]`: the result first, then what it was made of.
-
-    Only the result where nothing was pasted: the others would be the same picture again.
-    """
-    start, best = finished.start, finished.best
-    pictures = {"image": _composed(best)}
-    if best.regions:
-        pictures |= {"copy_paste": _composed(start)} | best.images
-        pictures |= {f"{name}_reference": image for name, image in start.images.items()}
-    return {name: images.to_pixels(p[None])[0].cpu().numpy() for name, p in pictures.items()}
-
-
-def _composed(state: State) -> Tensor:
-    insets = {name: state.images[name] for name in state.regions}
-    return compose.compose(state.images[CANVAS], insets, state.regions, state.masks)
-
-
-def _mean_seam(state: State, insets: list[str]) -> float | None:
-    """None where nothing was pasted."""
-    picture = _composed(state).clamp(-1, 1)
-    seams = [compose.seam(picture, state.regions[n], state.masks.get(n)) for n in insets]
-    return sum(seams) / len(seams) if seams else None
-
-
-def _latents_to_keep(state: State) -> dict[str, np.ndarray]:
-    """`<generator>.w [c]` and `<generator>.delta [l c]`; ws = w + delta."""
-    arrays = {}
-    for name, latents in state.latents.items():
-        arrays[f"{name}.w"] = latents[0].cpu().numpy()
-        arrays[f"{name}.delta"] = latents[1:].cpu().numpy()
-    return arrays
-
-
-def _loss_table(finished: Finished) -> results.LossTable:
-    """One row per step and term."""
-    rows = [(trace, term) for trace in finished.trace for term in trace.raw]
-    return results.LossTable(
-        round=np.array([trace.round for trace, _ in rows], np.int32),
-        phase=[trace.phase for trace, _ in rows],
-        step=np.array([trace.step for trace, _ in rows], np.int32),
-        term=[term for _, term in rows],
-        raw=np.array([trace.raw[term] for trace, term in rows], np.float32),
-        weight=np.array([trace.weight[term] for trace, term in rows], np.float32),
+def returned(lease: Lease) -> Outcome:
+    """Of a lease that its worker has not begun, since its machine is taken away."""
+    return dataclasses.replace(
+        _outcome(lease, Status.RETURNED), reason=PREEMPTED, is_saved=lease.is_resumed
     )
-
-
-def _detectors(
-    config: RunConfig, device: torch.device
-) -> tuple[dict[str, Detector], dict[str, Detector]]:
-    """What finds each inset's part: in the inset, and on the canvas. None where the manifest names
-    the boxes. Insets of one kind share a detector, which then looks once for all.
-    """
-    made: dict[str, tuple[Detector, Detector]] = {}
-    in_inset: dict[str, Detector] = {}
-    on_canvas: dict[str, Detector] = {}
-    for name, choice in config.detectors.items():
-        if isinstance(choice, FixedBoxes):
-            in_inset[name] = FixedBox(Box(*choice.fixed[name]))
-            on_canvas[name] = FixedBox(Box(*choice.fixed[CANVAS]))
-        elif choice != "manifest":
-            if choice not in made:
-                made[choice] = _detector_pair(choice, device)
-            in_inset[name], on_canvas[name] = made[choice]
-    return in_inset, on_canvas
-
-
-def _detector_pair(choice: str, device: torch.device) -> tuple[Detector, Detector]:
-    """For insets and for the canvas."""
-    if choice in _PARTS:
-        network = parts.load(models.demo_path("parts"), device)
-        return (
-            parts.PartDetector(network, _PARTS[choice], height=parts.HEIGHT_OF_INSET),
-            parts.PartDetector(network, _PARTS[choice], height=parts.HEIGHT_OF_CANVAS),
-        )
-    return (
-        FaceDetector(device, smallest_face=SMALLEST_FACE_OF_INSET),
-        FaceDetector(device, smallest_face=SMALLEST_FACE_OF_CANVAS),
-    )
-
-
-def _segmenters(config: RunConfig, device: torch.device) -> dict[str, Segmenter]:
-    """What cuts out the part of each inset that has a segmenter."""
-    return {
-        name: parts.PartSegmenter(parts.load(models.demo_path("parts"), device), _PARTS[choice])
-        for name, choice in config.segmenter.items()
-    }
-
-
-def _load_generator(config: RunConfig, name: str, model: str, device: torch.device) -> Generator:
-    """A generator that a run can use; raises `CheckpointError`."""
-    path = models.fetch(model).path
-    generator = Generator.load(
-        path, device, precision=config.precision, channels_last=config.channels_last
-    )
-    if generator.image_channels != 3:
-        raise CheckpointError(
-            f"{path}: found {generator.image_channels} image channels, expected 3 (RGB)"
-        )
-    try:
-        generator.seeds_to_w([0], 1.0, config.classes.get(name))
-    except ValueError as err:
-        raise CheckpointError(f"{path}: `classes` for `{name}`: {err}") from err
-    return generator
-
-
-def _load_perceptual(config: RunConfig, device: torch.device) -> Perceptual:
-    trunk = config.perceptual_trunk
-    return Perceptual(None if trunk is None else models.fetch(trunk).path).to(device)
 
 
 def _outcome(lease: Lease, status: Status, error: Exception | None = None) -> Outcome:

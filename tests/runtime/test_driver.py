@@ -20,7 +20,12 @@ from insetgan_batch.config import RunConfig
 from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
-from insetgan_batch.errors import CheckpointError, ManifestError, RunMismatchError
+from insetgan_batch.errors import (
+    CheckpointError,
+    InsetGanError,
+    ManifestError,
+    RunMismatchError,
+)
 from insetgan_batch.records import Item, Source
 from insetgan_batch.runtime import driver
 from tests.bench import Bench
@@ -184,14 +189,64 @@ def test_wrong_weights_stop_the_run_and_quarantine_nothing(
     assert RunStore(open_storage(place.out)).quarantined() == {}
 
 
-def test_a_wrong_row_far_down_is_found_before_anything_starts(bench: MakeBench) -> None:
-    place = bench()
-    rows = [{"item_id": f"i{n}", "canvas_seed": n} for n in range(50)]
-    rows[40]["canvas_seed"] = -1
+def test_a_wrong_row_far_down_is_set_aside_and_the_others_are_done(bench: MakeBench) -> None:
+    place = bench(insets={}, detector="mtcnn", recipe="generate")
+    rows = [{"item_id": f"i{n}", "canvas_seed": n} for n in range(12)]
+    rows[10]["canvas_seed"] = -1
     pq.write_table(pa.Table.from_pylist(rows), place.manifest)
-    with pytest.raises(ManifestError, match=r"row 40, column canvas_seed"):
+    summary = driver.run(place.config, place.manifest, place.out)
+    assert (summary.committed, summary.quarantined) == (11, 1)
+    record = RunStore(open_storage(place.out)).quarantined()["i10"]
+    assert record["reason"] == "bad_row"
+    assert "row 10, column canvas_seed" in record["detail"]
+    again = driver.run(place.config, place.manifest, place.out)
+    assert (again.committed, again.quarantined) == (11, 1)
+
+
+def test_a_manifest_whose_first_rows_are_all_wrong_stops_before_anything_starts(
+    bench: MakeBench,
+) -> None:
+    place = bench()
+    rows = [{"item_id": f"i{n}", "canvas_seed": -1} for n in range(12)]
+    pq.write_table(pa.Table.from_pylist(rows), place.manifest)
+    with pytest.raises(ManifestError, match=r"row 0, column canvas_seed"):
         driver.run(place.config, place.manifest, place.out)
     assert not Path(place.out).exists()
+
+
+def test_only_some_rows_are_done_when_that_is_asked_for(bench: MakeBench) -> None:
+    place = bench(insets={}, detector="mtcnn", recipe="generate")
+    seeds = "seeds:0-99"
+    first = driver.run(place.config, seeds, place.out, choice=driver.Choice(2))
+    assert (first.items, first.committed) == (2, 2)
+    drawn = driver.run(place.config, seeds, place.out, choice=driver.Choice(3, is_drawn=True))
+    again = driver.run(place.config, seeds, place.out, choice=driver.Choice(3, is_drawn=True))
+    assert (drawn.items, drawn.committed, again.committed) == (3, 3, 3)
+    committed = RunStore(open_storage(place.out)).committed()
+    assert {"seed0", "seed1"} < committed
+    assert 4 <= len(committed) <= 5
+
+
+def test_when_everything_fails_the_run_stops_and_quarantines_nothing(
+    bench: MakeBench, tmp_path: Path
+) -> None:
+    place = bench()
+    (tmp_path / "good.png").write_text("no picture")
+    items = [
+        Item(f"i{n}", Source("image", str(tmp_path / "good.png")), {"face": Source("seed", n)})
+        for n in range(50)
+    ]
+    Image.new("RGB", (40, 40)).save(tmp_path / "yes.png")
+    sample = [dataclasses.replace(items[0], canvas=Source("image", str(tmp_path / "yes.png")))]
+    # One good picture, so that the sample passes; its item comes last.
+    manifest.write(place.manifest, [*items[1:7], *items[8:], sample[0]], ["face"])
+    config = dataclasses.replace(place.config, max_actors=1, slots=1)
+    with pytest.raises(ManifestError, match=r"good\.png"):
+        driver.run(config, place.manifest, place.out)
+    manifest.write(place.manifest, [*sample, *items[1:]], ["face"])
+    with pytest.raises(InsetGanError, match=r"items failed and none was done \(bad_input\)"):
+        driver.run(dataclasses.replace(config, slots=8), place.manifest, place.out)
+    assert RunStore(open_storage(place.out)).quarantined() == {}
 
 
 def test_a_manifest_with_a_wrong_row_names_it(bench: MakeBench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import inspect
 
 import pytest
@@ -349,6 +350,22 @@ def test_an_item_that_is_alone_by_chance_is_convicted_by_its_second_crash() -> N
     assert (decision.kind, decision.reason) == ("quarantine", "crashed_its_worker")
 
 
+def test_a_returned_item_comes_first_is_resumed_and_has_cost_nothing() -> None:
+    ledger = Ledger(3, Caps(), saved={"b"})
+    ledger.add(map(_item, "ab"))
+    (lease,) = ledger.grant("u", 1, 0)
+    assert not lease.is_resumed
+    for number in range(Caps().max_infra_retries + 2):
+        returned = dataclasses.replace(
+            _end(lease, Status.RETURNED, "preempted"), is_saved=number == 0
+        )
+        assert ledger.finish(returned).kind == "requeue"
+        assert ledger.finish(returned).kind == "ignore"
+        (lease,) = ledger.grant("v", 1, 0)
+        assert (lease.item.item_id, lease.is_resumed) == ("a", True)
+    assert [lease.is_resumed for lease in ledger.grant("v", 2, 0)] == [True]
+
+
 def test_a_suspect_that_is_preempted_is_neither_convicted_nor_cleared() -> None:
     ledger = _ledger("ab", a=1)
     ledger.grant("w", 8, 0.0)
@@ -685,7 +702,8 @@ class LedgerHistory(RuleBasedStateMachine):
             first = item_id not in self.committed
             status = Status.COMMITTED if first else Status.DUPLICATE
             self.committed.add(item_id)
-        return Outcome(item_id, lease.attempt, status, "storage")
+        reason = "preempted" if status is Status.RETURNED else "storage"
+        return Outcome(item_id, lease.attempt, status, reason)
 
     def _read(self, outcome: Outcome) -> None:
         item_id = outcome.item_id
@@ -728,6 +746,8 @@ class LedgerHistory(RuleBasedStateMachine):
         assert decision.attempts == grants
         if decision.kind == "requeue" and decision.reason in ("storage", "lease_expired"):
             self.infra_retries[decision.item_id] += 1
+        if decision.reason == "preempted":
+            self.free_losses[decision.item_id] += 1
         used_up = self.infra_retries[decision.item_id] - CAPS.max_infra_retries
         assert used_up <= 0
         assert used_up == 0 or decision.reason != "retries_exhausted"

@@ -106,7 +106,7 @@ def test_nothing_given_is_the_average(generators: dict[str, Generator]) -> None:
 def test_a_start_at_a_seed_takes_the_rows_own_where_the_manifest_gives_none(
     generators: dict[str, Generator], tmp_path: Path
 ) -> None:
-    Image.new("RGB", (10, 20), (255, 0, 0)).save(tmp_path / "red.png")
+    Image.new("RGB", (20, 40), (255, 0, 0)).save(tmp_path / "red.png")
     canvas = Source("image", str(tmp_path / "red.png"))
     found = start(generators, recipe({"start": "seed"}), canvas, seed=9)
     torch.testing.assert_close(found.latents["canvas"], latents_of(generators["canvas"], 9, 0.7))

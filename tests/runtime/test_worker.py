@@ -17,15 +17,17 @@ from PIL import Image, ImageSequence
 
 from insetgan_batch.data import manifest, results
 from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.data.storage import open_storage
-from insetgan_batch.errors import CheckpointError
+from insetgan_batch.errors import CheckpointError, StorageError
 from insetgan_batch.inset import images
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.records import Item, Lease, Outcome, Source, Status
-from insetgan_batch.runtime.worker import Worker
+from insetgan_batch.runtime import worker as worker_module
 from tests.bench import CANVAS, Bench
 from tests.conftest import random_generator
+from tests.runtime.hired import Hired
 
 MakeBench = Callable[..., Bench]
 
@@ -34,27 +36,15 @@ def lease(item: Item, n: int = 1) -> Lease:
     return Lease(item, f"1-{n}", "w", 1e9)
 
 
-def serve_all(worker: Worker, leases: list[Lease]) -> dict[str, Outcome]:
-    """Rounds until everything has ended; outcomes by item."""
-    outcomes: dict[str, Outcome] = {}
-    for _ in range(20):
-        served = worker.serve(leases)
-        leases = []
-        outcomes |= {outcome.item_id: outcome for outcome in served.outcomes}
-        if not served.inside:
-            return outcomes
-    raise AssertionError("the worker did not finish in 20 rounds")
-
-
 def first_items(bench: Bench, n: int) -> list[Item]:
     return list(manifest.read(bench.manifest, ["face"]))[:n]
 
 
 def test_an_item_leaves_image_latents_losses_and_a_commit(bench: MakeBench) -> None:
     place = bench()
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     item = first_items(place, 1)[0]
-    outcome = serve_all(worker, [lease(item)])[item.item_id]
+    outcome = worker.serve_all([lease(item)])[item.item_id]
     assert outcome.status is Status.COMMITTED
     store = RunStore(open_storage(place.out))
     record = store.read_commit(item.item_id)
@@ -77,9 +67,9 @@ def test_an_item_leaves_image_latents_losses_and_a_commit(bench: MakeBench) -> N
 
 def test_the_picture_itself_says_that_it_is_synthetic_and_from_what(bench: MakeBench) -> None:
     place = bench()
-    worker = Worker(place.config, place.out, "run-7")
+    worker = Hired(place.config, place.out, "run-7")
     item = first_items(place, 1)[0]
-    serve_all(worker, [lease(item)])
+    worker.serve_all([lease(item)])
     storage = open_storage(place.out)
     record = RunStore(storage).read_commit(item.item_id)
     provenance = results.read_provenance(storage.get(record["files"]["image"]["key"]))
@@ -90,33 +80,102 @@ def test_the_picture_itself_says_that_it_is_synthetic_and_from_what(bench: MakeB
     assert provenance["perceptual"] == "alexnet-random-0"
 
 
-def test_a_slot_is_free_while_its_item_is_still_being_uploaded(bench: MakeBench) -> None:
+def test_a_place_is_free_while_its_item_is_still_being_uploaded(bench: MakeBench) -> None:
     place = bench(bodies=3, faces=1)
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     first, second, third = first_items(place, 3)
     worker.serve([lease(first)])
-    served = worker.serve([lease(second, 2)])  # two slots, two rounds: the first item leaves
-    assert served.uploading + len(served.outcomes) == 1
-    assert served.uploading == len(served.inside) - 1
-    outcomes = {o.item_id for o in served.outcomes} | set(serve_all(worker, [lease(third, 3)]))
-    assert outcomes == {first.item_id, second.item_id, third.item_id}
+    assert worker.free == 1
+    worker.serve([lease(second, 2)])  # two slots, two rounds: the first item leaves
+    assert worker.in_batch == 1
+    assert worker.free == 1
+    outcomes = worker.serve_all([lease(third, 3)])
+    assert set(outcomes) == {first.item_id, second.item_id, third.item_id}
+    assert worker.steps == sum(outcome.steps for outcome in outcomes.values())
 
 
 def test_a_committed_item_is_not_done_again(bench: MakeBench) -> None:
     place = bench()
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     item = first_items(place, 1)[0]
-    serve_all(worker, [lease(item)])
-    served = worker.serve([lease(item, 2)])
-    assert [outcome.status for outcome in served.outcomes] == [Status.DUPLICATE]
-    assert served.steps == 0
+    worker.serve_all([lease(item)])
+    steps = worker.steps
+    assert worker.serve_all([lease(item, 2)])[item.item_id].status is Status.DUPLICATE
+    assert worker.steps == steps
+
+
+def test_an_item_goes_on_elsewhere_where_it_was_and_ends_the_same(bench: MakeBench) -> None:
+    place = bench(bodies=1, faces=1)
+    (item,) = first_items(place, 1)
+    alone = Hired(place.config, f"{place.out}-alone")
+    expected = alone.serve_all([lease(item)])[item.item_id]
+    leaving = Hired(place.config, place.out)
+    leaving.serve([lease(item)])
+    leaving.hand_back()
+    (returned,) = leaving.ended
+    assert isinstance(returned, Outcome)
+    assert (returned.status, returned.reason) == (Status.RETURNED, "preempted")
+    assert returned.is_saved
+    store = RunStore(open_storage(place.out))
+    assert store.checkpoints() == {item.item_id}
+    heir = Hired(place.config, place.out)
+    outcome = heir.serve_all([dataclasses.replace(lease(item, 2), is_resumed=True)])[item.item_id]
+    assert outcome.status is Status.COMMITTED
+    assert heir.steps == expected.steps / 2  # one of two rounds had been done
+    assert outcome.steps == expected.steps
+    assert outcome.losses == pytest.approx(expected.losses, rel=1e-6)
+    assert store.checkpoints() == set()
+
+
+def test_what_has_no_state_yet_is_returned_without_one(bench: MakeBench) -> None:
+    place = bench(bodies=1, faces=1)
+    (item,) = first_items(place, 1)
+    outcome = worker_module.returned(lease(item))
+    assert (outcome.status, outcome.is_saved) == (Status.RETURNED, False)
+    resumed = worker_module.returned(dataclasses.replace(lease(item), is_resumed=True))
+    assert resumed.is_saved
+
+
+def test_a_damaged_state_only_costs_its_steps(bench: MakeBench) -> None:
+    place = bench(bodies=1, faces=1)
+    (item,) = first_items(place, 1)
+    RunStore(open_storage(place.out)).save_checkpoint(item.item_id, b"no state")
+    worker = Hired(place.config, place.out)
+    outcome = worker.serve_all([dataclasses.replace(lease(item), is_resumed=True)])[item.item_id]
+    assert outcome.status is Status.COMMITTED
+    assert worker.steps == outcome.steps
+
+
+class Outage(MemoryStorage):
+    """A store that fails to write so many times."""
+
+    def __init__(self, name: str, failures: int) -> None:
+        super().__init__(name)
+        self.failures = failures
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise StorageError("the store is away")
+        return super().put_if_absent(key, data)
+
+
+def test_an_upload_outlives_an_outage_of_the_store(bench: MakeBench) -> None:
+    place = bench(bodies=1, faces=1)
+    (item,) = first_items(place, 1)
+    patient = Hired(place.config, place.out, patience_s=30, storage=Outage("outage-1", 2))
+    assert patient.serve_all([lease(item)])[item.item_id].status is Status.COMMITTED
+    hasty = Hired(place.config, place.out, storage=Outage("outage-2", 2))
+    outcome = hasty.serve_all([lease(item)])[item.item_id]
+    assert (outcome.status, outcome.reason) == (Status.FAILED, "storage")
+    assert "away" in outcome.detail
 
 
 def test_the_copy_and_paste_is_of_the_untouched_references(bench: MakeBench) -> None:
     place = bench()
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     item = first_items(place, 1)[0]
-    serve_all(worker, [lease(item)])
+    worker.serve_all([lease(item)])
     store = RunStore(open_storage(place.out))
     record = store.read_commit(item.item_id)
     paste = results.read_image(store, record, "copy_paste")
@@ -141,7 +200,7 @@ def test_several_insets_are_pasted_side_by_side_and_kept_by_name(
         | {"insets": {name: {"steps": 2, "border": {"l1": 1}} for name in boxes}},
     )
     item = Item("both", Source("seed", 1), {n: Source("seed", i) for i, n in enumerate(boxes)})
-    outcome = serve_all(Worker(place.config, place.out, "run"), [lease(item)])["both"]
+    outcome = Hired(place.config, place.out).serve_all([lease(item)])["both"]
     assert outcome.status is Status.COMMITTED
     assert outcome.steps == 2 * (2 + 2 + 2)
     assert {"face.border.l1", "shoes.border.l1", "canvas.body.l1"} <= outcome.losses.keys()
@@ -164,10 +223,10 @@ def test_without_insets_an_item_is_the_generators_image(
     bench: MakeBench, tiny_models: dict[str, Path]
 ) -> None:
     place = bench(insets={}, detector="mtcnn", recipe={"min_rounds": 0, "max_rounds": 0})
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     items = [Item(f"i{n}", Source("seed", n, 0.5), {}) for n in range(3)]
-    outcomes = serve_all(worker, [lease(item, n) for n, item in enumerate(items[:2])])
-    outcomes |= serve_all(worker, [lease(items[2], 9)])
+    outcomes = worker.serve_all([lease(item, n) for n, item in enumerate(items[:2])])
+    outcomes |= worker.serve_all([lease(items[2], 9)])
     assert {outcome.status for outcome in outcomes.values()} == {Status.COMMITTED}
     store = RunStore(open_storage(place.out))
     record = store.read_commit("i2")
@@ -183,7 +242,7 @@ def test_without_insets_an_item_is_the_generators_image(
 def test_a_film_shows_every_so_many_steps_and_ends_with_the_result(bench: MakeBench) -> None:
     place = bench(film_every=3)
     item = first_items(place, 1)[0]
-    serve_all(Worker(place.config, place.out, "run"), [lease(item)])
+    Hired(place.config, place.out).serve_all([lease(item)])
     store = RunStore(open_storage(place.out))
     record = store.read_commit(item.item_id)
     with Image.open(io.BytesIO(results.read_file(store, record, "film"))) as film:
@@ -199,17 +258,17 @@ def test_a_film_shows_every_so_many_steps_and_ends_with_the_result(bench: MakeBe
 def test_no_film_is_kept_unless_it_is_asked_for(bench: MakeBench) -> None:
     place = bench()
     item = first_items(place, 1)[0]
-    serve_all(Worker(place.config, place.out, "run"), [lease(item)])
+    Hired(place.config, place.out).serve_all([lease(item)])
     assert "film" not in RunStore(open_storage(place.out)).read_commit(item.item_id)["files"]
 
 
 def test_an_unreadable_image_ends_its_row_alone(bench: MakeBench, tmp_path: Path) -> None:
     place = bench()
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     (tmp_path / "note.png").write_text("no picture")
     good, other = first_items(place, 2)
     bad = dataclasses.replace(other, canvas=Source("image", str(tmp_path / "note.png")))
-    outcomes = serve_all(worker, [lease(good), lease(bad, 2)])
+    outcomes = worker.serve_all([lease(good), lease(bad, 2)])
     assert outcomes[good.item_id].status is Status.COMMITTED
     assert outcomes[bad.item_id].status is Status.QUARANTINED
     assert outcomes[bad.item_id].reason == "bad_input"
@@ -221,17 +280,17 @@ def test_a_missing_image_is_the_rows_failure_and_not_the_stores(
     bench: MakeBench, tmp_path: Path
 ) -> None:
     place = bench()
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     item = dataclasses.replace(
         first_items(place, 1)[0], canvas=Source("image", str(tmp_path / "nowhere.png"))
     )
-    outcome = serve_all(worker, [lease(item)])[item.item_id]
+    outcome = worker.serve_all([lease(item)])[item.item_id]
     assert (outcome.status, outcome.reason) == (Status.QUARANTINED, "bad_input")
 
 
 def test_an_image_as_canvas_is_what_the_body_is_held_to(bench: MakeBench, tmp_path: Path) -> None:
     place = bench()
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     picture = Image.new("RGB", (100, 200), (10, 200, 30))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
@@ -239,7 +298,7 @@ def test_an_image_as_canvas_is_what_the_body_is_held_to(bench: MakeBench, tmp_pa
     item = dataclasses.replace(
         first_items(place, 1)[0], canvas=Source("image", str(tmp_path / "green.png"))
     )
-    serve_all(worker, [lease(item)])
+    worker.serve_all([lease(item)])
     store = RunStore(open_storage(place.out))
     record = store.read_commit(item.item_id)
     latents = results.read_latents(store, record)
@@ -253,16 +312,16 @@ def test_latents_that_an_item_left_are_a_start_for_another(
     bench: MakeBench, tmp_path: Path
 ) -> None:
     place = bench()
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     item = first_items(place, 1)[0]
-    serve_all(worker, [lease(item)])
+    worker.serve_all([lease(item)])
     store = RunStore(open_storage(place.out))
     latents = results.read_latents(store, store.read_commit(item.item_id))
     file = tmp_path / "start.safetensors"
     tensors = {"w": latents["canvas.w"], "delta": latents["canvas.delta"]}
     safetensors.torch.save_file({k: torch.from_numpy(v) for k, v in tensors.items()}, file)
     again = dataclasses.replace(item, item_id="again", canvas=Source("latent", str(file)))
-    outcome = serve_all(worker, [lease(again, 2)])["again"]
+    outcome = worker.serve_all([lease(again, 2)])["again"]
     assert outcome.status is Status.COMMITTED
     moved = results.read_image(store, store.read_commit(item.item_id), "canvas")
     start = results.read_image(store, store.read_commit("again"), "canvas_reference")
@@ -273,11 +332,11 @@ def test_latents_of_another_shape_are_refused_with_both_shapes(
     bench: MakeBench, tmp_path: Path
 ) -> None:
     place = bench()
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     file = tmp_path / "w.safetensors"
     safetensors.torch.save_file({"w": torch.zeros(5)}, file)
     item = dataclasses.replace(first_items(place, 1)[0], canvas=Source("latent", str(file)))
-    outcome = serve_all(worker, [lease(item)])[item.item_id]
+    outcome = worker.serve_all([lease(item)])[item.item_id]
     assert outcome.reason == "bad_input"
     assert "[5]" in outcome.detail
     assert "[16]" in outcome.detail
@@ -285,14 +344,14 @@ def test_latents_of_another_shape_are_refused_with_both_shapes(
 
 def test_boxes_of_the_manifest_need_no_detector(bench: MakeBench) -> None:
     place = bench(detector="manifest")
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     with_box, without = first_items(place, 2)
     with_box = dataclasses.replace(
         with_box,
         canvas=dataclasses.replace(with_box.canvas, box=(8.0, 8.0, 20.0, 24.0)),
         insets={"face": dataclasses.replace(with_box.insets["face"], box=(8.0, 8.0, 24.0, 28.0))},
     )
-    outcomes = serve_all(worker, [lease(with_box), lease(without, 2)])
+    outcomes = worker.serve_all([lease(with_box), lease(without, 2)])
     assert outcomes[with_box.item_id].status is Status.COMMITTED
     assert outcomes[without.item_id].reason == "no_face"
     boxes = RunStore(open_storage(place.out)).read_commit(with_box.item_id)["boxes"]["face"]
@@ -312,7 +371,7 @@ def test_a_run_on_s3_leaves_the_same_as_one_on_a_disk(
         boto3.client("s3").create_bucket(Bucket="bucket")
         names = []
         for out in ("s3://bucket/run", place.out):
-            serve_all(Worker(place.config, out, "run"), [lease(item)])
+            Hired(place.config, out).serve_all([lease(item)])
             names.append(sorted(open_storage(out).list("")))
     assert names[0] == names[1]
     assert any(name.startswith("commits/") for name in names[0])
@@ -320,9 +379,9 @@ def test_a_run_on_s3_leaves_the_same_as_one_on_a_disk(
 
 def test_wrong_overrides_end_their_row(bench: MakeBench) -> None:
     place = bench()
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     item = dataclasses.replace(first_items(place, 1)[0], overrides={"max_roundss": 1})
-    outcome = serve_all(worker, [lease(item)])[item.item_id]
+    outcome = worker.serve_all([lease(item)])[item.item_id]
     assert (outcome.status, outcome.reason) == (Status.QUARANTINED, "bad_input")
     assert "max_roundss" in outcome.detail
 
@@ -333,7 +392,7 @@ def test_a_file_that_holds_no_generator_stops_the_worker_before_any_item(
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     place = bench(canvas=str(tmp_path / "x.safetensors"))
     with pytest.raises(CheckpointError, match=r"x\.safetensors"):
-        Worker(place.config, place.out, "run")
+        Hired(place.config, place.out)
 
 
 @pytest.mark.parametrize("role", ["canvas", "face", "perceptual"])
@@ -350,7 +409,7 @@ def test_another_file_than_the_run_began_with_stops_the_worker(
     with pytest.raises(
         CheckpointError, match=rf"{file.name}: its sha256 is {now}, expected 0{{64}}"
     ):
-        Worker(config, place.out, "run")
+        Hired(config, place.out)
 
 
 def test_a_model_of_a_store_is_loaded_from_the_cache(
@@ -360,19 +419,19 @@ def test_a_model_of_a_store_is_loaded_from_the_cache(
     storage = open_storage("memory://worker-models")
     storage.put("body.safetensors", Path(bench().config.canvas).read_bytes())
     place = bench(canvas="memory://worker-models/body.safetensors")
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     item = first_items(place, 1)[0]
-    assert serve_all(worker, [lease(item)])[item.item_id].status is Status.COMMITTED
+    assert worker.serve_all([lease(item)])[item.item_id].status is Status.COMMITTED
     assert [path.name for path in tmp_path.glob("cache/*/*")] == ["body.safetensors"]
 
 
 def test_closing_twice_is_harmless(bench: MakeBench) -> None:
     place = bench()
-    worker = Worker(place.config, place.out, "run")
+    worker = Hired(place.config, place.out)
     worker.close()
     worker.close()
     with pytest.raises(RuntimeError):
-        serve_all(worker, [lease(first_items(place, 1)[0])])
+        worker.serve_all([lease(first_items(place, 1)[0])])
 
 
 # Generators that a run cannot use as they are
@@ -399,7 +458,7 @@ def test_a_generator_that_does_not_fit_is_refused_in_one_line(
     checkpoint.save(path, random_generator(dataclasses.replace(CANVAS, **architecture)), {})  # type: ignore[arg-type]
     place = bench(canvas=str(path), **changes)
     with pytest.raises(CheckpointError) as caught:
-        Worker(place.config, place.out, "run")
+        Hired(place.config, place.out)
     assert message in str(caught.value)
     assert "odd.safetensors" in str(caught.value)
 
@@ -412,9 +471,9 @@ def test_a_generator_with_classes_paints_the_class_of_the_configuration(
     references = []
     for label in (0, 2):
         place = bench(canvas=str(path), classes={"canvas": label})
-        worker = Worker(place.config, f"{place.out}-{label}", "run")
+        worker = Hired(place.config, f"{place.out}-{label}")
         item = first_items(place, 1)[0]
-        serve_all(worker, [lease(item)])
+        worker.serve_all([lease(item)])
         store = RunStore(open_storage(f"{place.out}-{label}"))
         record = store.read_commit(item.item_id)
         references.append(results.read_image(store, record, "canvas_reference"))

@@ -12,7 +12,7 @@ from insetgan_batch.data import manifest, results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.records import Lease, Status
-from insetgan_batch.runtime.worker import Worker
+from tests.runtime.hired import Hired
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def config() -> RunConfig:
 
 def test_a_head_is_found_and_pasted_along_its_edge(config: RunConfig, tmp_path: Path) -> None:
     item = manifest.montage_items([0], [1])[0]
-    worker = Worker(config, str(tmp_path), "run")
-    (outcome,) = worker.serve([Lease(item, "1-1", "w", 1e9)]).outcomes
+    worker = Hired(config, str(tmp_path))
+    (outcome,) = worker.serve_all([Lease(item, "1-1", "w", 1e9)]).values()
     assert (outcome.status, outcome.detail) == (Status.COMMITTED, "")
     store = RunStore(open_storage(str(tmp_path)))
     record = store.read_commit(item.item_id)

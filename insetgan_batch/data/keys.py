@@ -1,0 +1,32 @@
+"""What all kinds of store share: which names a key may have, and what a file must be able to do."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from insetgan_batch.errors import StorageError
+
+TEMPORARY = ".insetgan-tmp-"
+"""Never part of a key: the names of what a machine that died half-way leaves behind."""
+
+
+class Writable(Protocol):
+    """What `Storage.read_into` needs of a file."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take the next bytes."""
+
+
+def checked(key: str) -> str:
+    """The key; `StorageError` for one that could leave the root of its store."""
+    for part in key.split("/"):
+        if part in ("", ".", "..") or "\0" in part or part.startswith(TEMPORARY):
+            raise StorageError(
+                f"{key!r} is not a key: expected parts joined by '/', none empty, '.' or '..'"
+            )
+    return key
+
+
+def checked_prefix(prefix: str) -> str:
+    """What the keys below a prefix begin with: "" for all, else with a slash at its end."""
+    return checked(prefix.removesuffix("/")) + "/" if prefix else ""

@@ -1,0 +1,201 @@
+"""One row of a manifest: the checks that make it an item, and an item as a row again."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from insetgan_batch.data.columns import META
+from insetgan_batch.data.commits import ITEM_ID
+from insetgan_batch.data.places import local_path
+from insetgan_batch.data.seeds import MAX_SEED
+from insetgan_batch.errors import ManifestError, StorageError, one_line
+from insetgan_batch.records import Item, Source, SourceKind
+
+_KINDS: tuple[SourceKind, ...] = ("seed", "image", "latent")
+_SHOWN = 100
+_MOST_URI = 4_096  # characters; no file system and no store takes more
+# Line breaks and the like: a path may hold them, but no message and no log survives it.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One row as Parquet holds it: column → value, or the error that reading the value raised."""
+
+    where: str
+    values: Mapping[str, Any]
+
+    def item(self, insets: Sequence[str]) -> Item:
+        """The item of the row. insets: the names that the recipe knows. Raises `ManifestError`."""
+        for column, value in self.values.items():
+            if isinstance(value, Exception):
+                raise self.fails(column, f"cannot be read: {one_line(value)[:_SHOWN]}") from value
+        item = Item(
+            item_id="",
+            canvas=self._source("canvas"),
+            insets={name: self._source(name) for name in insets},
+            seed=self._seed("seed") or 0,
+            overrides=self._overrides(),
+            meta=self._meta(),
+        )
+        return dataclasses.replace(item, item_id=self._item_id(item))
+
+    @property
+    def own_id(self) -> str | None:
+        """The id that the row gives itself, if it is one."""
+        item_id = self.values.get("item_id")
+        is_one = isinstance(item_id, str) and ITEM_ID.fullmatch(item_id)
+        return str(item_id) if is_one else None
+
+    def fails(self, column: str, text: str) -> ManifestError:
+        """The error of a value: file, row and column before it."""
+        return ManifestError(f"{self.where}, column {repr(column)[1:-1][:_SHOWN]}: {text}")
+
+    def _source(self, generator: str) -> Source:
+        psi, box = self._psi(f"{generator}_psi"), self._box(f"{generator}_box")
+        given = [kind for kind in _KINDS if self.values.get(f"{generator}_{kind}") is not None]
+        if not given:
+            return Source(psi=psi, box=box)
+        if len(given) > 1:
+            first, second = (f"{generator}_{kind}" for kind in given[:2])
+            raise self.fails(second, f"{first} is given too; leave all but one of them null")
+        column = f"{generator}_{given[0]}"
+        value = self._seed(column) if given[0] == "seed" else self._uri(column)
+        return Source(given[0], value, psi, box)
+
+    def _seed(self, column: str) -> int | None:
+        value = self.values.get(column)
+        if value is not None and not (isinstance(value, int) and 0 <= value <= MAX_SEED):
+            raise self.fails(column, f"{short(value)} is no seed; expected 0 to {MAX_SEED}")
+        return value
+
+    def _psi(self, column: str) -> float | None:
+        value = self.values.get(column)
+        if value is not None and not 0 <= value <= 1:  # NaN fails this too
+            raise self.fails(column, f"{value} is no truncation; expected 0 to 1, or null")
+        return value
+
+    def _box(self, column: str) -> tuple[float, float, float, float] | None:
+        value = self.values.get(column)
+        if value is None:
+            return None
+        if len(value) == 4 and all(v is not None and math.isfinite(v) for v in value):
+            x0, y0, x1, y1 = value
+            if x0 < x1 and y0 < y1:
+                return x0, y0, x1, y1
+        raise self.fails(
+            column, f"{short(list(value))} is no box; expected [x0, y0, x1, y1] in pixels"
+        )
+
+    def _uri(self, column: str) -> str:
+        value = self.values[column]
+        is_text = isinstance(value, str) and not _CONTROL.search(value)
+        if not is_text or not 0 < len(value) <= _MOST_URI:
+            raise self.fails(
+                column, f"{short(value)} is no URI; name a file, or leave the column null"
+            )
+        try:
+            is_local = local_path(value) is not None
+        except (StorageError, RuntimeError) as err:  # ~nobody/x.png: there is no such home
+            raise self.fails(column, f"{short(value)}: {one_line(err)}") from err
+        if not is_local and not re.fullmatch(r"[a-z0-9]+://[^/]+/(.*/)?[^/]+", value):
+            raise self.fails(column, f"{short(value)} names no object; expected s3://bucket/key")
+        return str(value)
+
+    def _overrides(self) -> dict[str, Any]:
+        text = self.values.get("overrides")
+        if text is None:
+            return {}
+        try:
+            overrides = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+            json.dumps(overrides, ensure_ascii=False).encode()  # halves of surrogates: no text
+        except (ValueError, RecursionError) as err:
+            raise self.fails("overrides", f"not JSON: {one_line(err)[:_SHOWN]}") from err
+        if not isinstance(overrides, dict):
+            raise self.fails("overrides", f"expected a JSON object, found {text[:40]!r}")
+        return overrides
+
+    def _meta(self) -> dict[str, Any]:
+        meta = {}
+        for column, value in self.values.items():
+            if column.startswith(META) and value is not None:
+                try:
+                    meta[column.removeprefix(META)] = _plain(value)
+                except TypeError as err:
+                    raise self.fails(column, f"{err}; expected what JSON can hold") from err
+        return meta
+
+    def _item_id(self, item: Item) -> str:
+        item_id = self.values.get("item_id")
+        if item_id is None:
+            return _identity(item)
+        if not ITEM_ID.fullmatch(item_id):
+            raise self.fails("item_id", f"{short(item_id)} is no id; expected {ITEM_ID.pattern}")
+        return str(item_id)
+
+
+def values_of(item: Item) -> dict[str, Any]:
+    """An item as a row: column → value. ValueError for a source without its value: our own bug."""
+    values: dict[str, Any] = {"item_id": item.item_id, "seed": item.seed}
+    for generator, source in {"canvas": item.canvas, **item.insets}.items():
+        if source.kind != "average":
+            if source.value is None:
+                raise ValueError(f"{item.item_id}: {generator}: kind {source.kind} without a value")
+            values[f"{generator}_{source.kind}"] = source.value
+        given = {f"{generator}_psi": source.psi, f"{generator}_box": source.box}
+        values |= {column: value for column, value in given.items() if value is not None}
+    if item.overrides:
+        values["overrides"] = json.dumps(item.overrides, sort_keys=True)
+    meta = {f"{META}{name}": value for name, value in item.meta.items() if value is not None}
+    return values | meta
+
+
+def short(value: object) -> str:
+    """A value as Python writes it, on one line, and cut: a cell may hold a book."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _identity(item: Item) -> str:
+    """The id of a row without one: of all that decides its result, so not of `meta`."""
+    fields = dataclasses.asdict(item)
+    resolved = {name: fields[name] for name in ("canvas", "insets", "seed", "overrides")}
+    canonical = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:20]
+
+
+def _plain(value: Any) -> Any:
+    """The same in JSON's words; times become ISO 8601 text. TypeError for what has no such form."""
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case dict():
+            return {str(name): _plain(entry) for name, entry in value.items()}
+        case list() | tuple():
+            return [_plain(entry) for entry in value]
+        case datetime.date() | datetime.time():
+            return value.isoformat()
+        case datetime.timedelta():
+            return value.total_seconds()
+        case decimal.Decimal():
+            return str(value)
+    raise TypeError(f"found {type(value).__name__}")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large")
+    return number

@@ -1,0 +1,184 @@
+"""Seeds by their ranges, and manifests that are made of them: nothing is written out.
+
+`0-15,20` names seeds of one generator. A manifest may be a text instead of a file: `seeds:0-999999`
+is one row per seed of the canvas, and `seeds:canvas=0-999 face=0-99` every face on every body.
+Memory is the same for ten rows and for a hundred million.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import difflib
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+from insetgan_batch.data.commits import ITEM_ID
+from insetgan_batch.errors import ManifestError
+from insetgan_batch.records import Item, Source
+
+SCHEME = "seeds:"
+MAX_SEED = 2**32 - 1
+"""What numpy's RandomState takes."""
+
+_MOST = 100_000_000  # more is a typing error: each one is minutes of a GPU
+_SHOWN = 60
+_CANVAS = "canvas"
+_PART = re.compile(r"\s*([0-9]{1,10})(?:\s*-\s*([0-9]{1,10}))?\s*")
+# Where the next generator begins: spaces, its name, an equals sign.
+_NEXT = re.compile(r"\s+(?=[^\s=]+\s*=)")
+
+
+class Seeds(Sequence[int]):
+    """Seeds in the order in which they were named; none twice."""
+
+    def __init__(self, ranges: Iterable[range]) -> None:
+        self._ranges = tuple(ranges)
+        self._ends = tuple(itertools.accumulate(len(part) for part in self._ranges))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.chain.from_iterable(self._ranges)
+
+    def __contains__(self, seed: object) -> bool:
+        return any(seed in part for part in self._ranges)
+
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[int]: ...
+    def __getitem__(self, key: int | slice) -> int | list[int]:
+        if isinstance(key, slice):
+            return [self[i] for i in range(*key.indices(len(self)))]
+        index = key + len(self) if key < 0 else key
+        if not 0 <= index < len(self):
+            raise IndexError(f"seed {key} of {len(self)}")
+        part = bisect.bisect_right(self._ends, index)
+        return self._ranges[part][index - self._ends[part]]
+
+    def __str__(self) -> str:
+        """The same text for the same seeds: rising, and neighbours in one range."""
+        joined: list[range] = []
+        for part in sorted(self._ranges, key=lambda part: part.start):
+            if joined and joined[-1].stop == part.start:
+                part = range(joined.pop().start, part.stop)
+            joined.append(part)
+        return ",".join(f"{p.start}-{p.stop - 1}" if len(p) > 1 else f"{p.start}" for p in joined)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SeedRows:
+    """Every seed of a generator with every one of the others. seeds: by generator, canvas first."""
+
+    seeds: dict[str, Seeds]
+    insets: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return math.prod(len(seeds) for seeds in self.seeds.values())
+
+    def __iter__(self) -> Iterator[Item]:
+        """The canvas changes fastest, then the last inset."""
+        (first, *others) = self.seeds
+        fastest_first = [first, *reversed(others)]
+        for number in range(len(self)):
+            chosen, rest = {}, number
+            for name in fastest_first:
+                rest, index = divmod(rest, len(self.seeds[name]))
+                chosen[name] = self.seeds[name][index]
+            yield self._item({name: chosen[name] for name in self.seeds})
+
+    def __str__(self) -> str:
+        """The same text for the same rows."""
+        return SCHEME + " ".join(f"{name}={seeds}" for name, seeds in self.seeds.items())
+
+    def _item(self, seeds: dict[str, int]) -> Item:
+        sources = {name: Source("seed", seed) for name, seed in seeds.items()}
+        insets = {name: sources.get(name, Source()) for name in self.insets}
+        return Item(item_id(seeds), sources.get(_CANVAS, Source()), insets)
+
+
+def item_id(seeds: dict[str, int]) -> str:
+    """The id of a row of seeds, by generator: `body12-face7`, or `seed12` for the canvas alone."""
+    if seeds.keys() == {_CANVAS}:
+        return f"seed{seeds[_CANVAS]}"
+    return "-".join(f"{'body' if name == _CANVAS else name}{seed}" for name, seed in seeds.items())
+
+
+def parse_seeds(text: str) -> Seeds:
+    """Seeds from a text like 0-15,20; ranges include both ends. Raises `ManifestError`."""
+    where = f"seeds {_short(text)}"
+    ranges = []
+    for part in text.split(","):
+        found = _PART.fullmatch(part)
+        if not found:
+            raise ManifestError(f"{where}: {_short(part)} is no number or range; expected 0-15,20")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first or last > MAX_SEED:
+            raise ManifestError(f"{where}: {_short(part)} must rise and end by {MAX_SEED}")
+        ranges.append(range(first, last + 1))
+    rising = sorted(ranges, key=lambda part: part.start)
+    for before, after in itertools.pairwise(rising):
+        if after.start < before.stop:
+            raise ManifestError(f"{where}: {after.start} is named twice; name it once")
+    _check_count(where, sum(len(part) for part in ranges))
+    return Seeds(ranges)
+
+
+def parse_rows(uri: str, insets: Sequence[str]) -> SeedRows:
+    """The rows of a manifest like `seeds:canvas=0-999 face=0-99`.
+
+    insets: the names that the recipe knows. Raises `ManifestError`.
+    """
+    where = _short(uri)
+    known = (_CANVAS, *insets)
+    given: dict[str, Seeds] = {}
+    parts = _NEXT.split(uri.removeprefix(SCHEME).strip())
+    for part in parts:
+        name, mark, text = (piece.strip() for piece in part.rpartition("="))
+        if not mark and len(parts) == 1:
+            name = _CANVAS
+        if name not in known:
+            raise ManifestError(f"{where}: {_unknown(name, known)}")
+        if name in given:
+            raise ManifestError(f"{where}: {name} is named twice; name it once")
+        try:
+            given[name] = parse_seeds(text)
+        except ManifestError as err:
+            raise ManifestError(f"{where}: {name}: {err}") from err
+    rows = SeedRows({name: given[name] for name in known if name in given}, tuple(insets))
+    _check_count(where, len(rows))
+    _check_names(where, given)
+    return rows
+
+
+def _check_count(where: str, count: int) -> None:
+    if count > _MOST:
+        raise ManifestError(f"{where}: {count} of them, expected at most {_MOST}; name fewer")
+
+
+def _check_names(where: str, given: Iterable[str]) -> None:
+    longest = item_id(dict.fromkeys(given, MAX_SEED))
+    if not ITEM_ID.fullmatch(longest):
+        raise ManifestError(
+            f"{where}: {longest!r} is no id, expected {ITEM_ID.pattern}; give the inset another"
+            " name, or write a manifest with item_id"
+        )
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    listed = ", ".join(known)
+    if not name:
+        return f"seeds without a generator; write {known[0]}=0-15, known are {listed}"
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"unknown generator {_short(name)}{hint}; known are {listed}"
+
+
+def _short(text: str) -> str:
+    """Quoted, on one line, and cut."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")

@@ -1,0 +1,116 @@
+"""What an actor loads before its first item: generators, detectors, segmenters, features."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from insetgan_batch.boxes import Box
+from insetgan_batch.config import FixedBoxes, RunConfig
+from insetgan_batch.data import models
+from insetgan_batch.errors import CheckpointError
+from insetgan_batch.nets import parts
+from insetgan_batch.nets.detector import (
+    SMALLEST_FACE_OF_CANVAS,
+    SMALLEST_FACE_OF_INSET,
+    Detector,
+    FaceDetector,
+    FixedBox,
+    Segmenter,
+)
+from insetgan_batch.nets.generator import Generator
+from insetgan_batch.nets.perceptual import Perceptual
+from insetgan_batch.recipe import CANVAS
+
+_PARTS: dict[str, parts.PartName] = {"demo:head": "head", "demo:shoes": "shoes"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Loaded:
+    """By name: generators, and by inset what finds its part in the inset, on the canvas, and cuts
+    it out.
+    """
+
+    generators: dict[str, Generator]
+    perceptual: Perceptual
+    detectors: dict[str, Detector]
+    canvas_detectors: dict[str, Detector]
+    segmenters: dict[str, Segmenter]
+
+
+def load(config: RunConfig, device: torch.device) -> Loaded:
+    """Everything that the configuration names; raises `CheckpointError` or `StorageError`."""
+    roles = {CANVAS: config.canvas} | config.insets
+    detectors, canvas_detectors = _detectors(config, device)
+    return Loaded(
+        generators={name: _load_generator(config, name, roles[name], device) for name in roles},
+        perceptual=_load_perceptual(config, device),
+        detectors=detectors,
+        canvas_detectors=canvas_detectors,
+        segmenters=_segmenters(config, device),
+    )
+
+
+def _detectors(
+    config: RunConfig, device: torch.device
+) -> tuple[dict[str, Detector], dict[str, Detector]]:
+    """What finds each inset's part: in the inset, and on the canvas. None where the manifest names
+    the boxes. Insets of one kind share a detector, which then looks once for all.
+    """
+    made: dict[str, tuple[Detector, Detector]] = {}
+    in_inset: dict[str, Detector] = {}
+    on_canvas: dict[str, Detector] = {}
+    for name, choice in config.detectors.items():
+        if isinstance(choice, FixedBoxes):
+            in_inset[name] = FixedBox(Box(*choice.fixed[name]))
+            on_canvas[name] = FixedBox(Box(*choice.fixed[CANVAS]))
+        elif choice != "manifest":
+            if choice not in made:
+                made[choice] = _detector_pair(choice, device)
+            in_inset[name], on_canvas[name] = made[choice]
+    return in_inset, on_canvas
+
+
+def _detector_pair(choice: str, device: torch.device) -> tuple[Detector, Detector]:
+    """For insets and for the canvas."""
+    if choice in _PARTS:
+        network = parts.load(models.demo_path("parts"), device)
+        return (
+            parts.PartDetector(network, _PARTS[choice], height=parts.HEIGHT_OF_INSET),
+            parts.PartDetector(network, _PARTS[choice], height=parts.HEIGHT_OF_CANVAS),
+        )
+    return (
+        FaceDetector(device, smallest_face=SMALLEST_FACE_OF_INSET),
+        FaceDetector(device, smallest_face=SMALLEST_FACE_OF_CANVAS),
+    )
+
+
+def _segmenters(config: RunConfig, device: torch.device) -> dict[str, Segmenter]:
+    """What cuts out the part of each inset that has a segmenter."""
+    return {
+        name: parts.PartSegmenter(parts.load(models.demo_path("parts"), device), _PARTS[choice])
+        for name, choice in config.segmenter.items()
+    }
+
+
+def _load_generator(config: RunConfig, name: str, model: str, device: torch.device) -> Generator:
+    """A generator that a run can use; raises `CheckpointError`."""
+    path = models.fetch(model).path
+    generator = Generator.load(
+        path, device, precision=config.precision, channels_last=config.channels_last
+    )
+    if generator.image_channels != 3:
+        raise CheckpointError(
+            f"{path}: found {generator.image_channels} image channels, expected 3 (RGB)"
+        )
+    try:
+        generator.seeds_to_w([0], 1.0, config.classes.get(name))
+    except ValueError as err:
+        raise CheckpointError(f"{path}: `classes` for `{name}`: {err}") from err
+    return generator
+
+
+def _load_perceptual(config: RunConfig, device: torch.device) -> Perceptual:
+    trunk = config.perceptual_trunk
+    return Perceptual(None if trunk is None else models.fetch(trunk).path).to(device)

@@ -1,0 +1,331 @@
+"""One driver's turn: leases go out, answers come in, until nothing is left. No Ray in here.
+
+Two things are watched over all items. When nearly all that begins fails, without a commit between,
+something is wrong with everything (weights, detector, recipe) and not with the items: the run
+stops, and this streak is not stored, so that the next start tries these items again. And a driver
+that finds a later one on its output stops.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.manifest import BadRow
+from insetgan_batch.data.storage import patiently
+from insetgan_batch.errors import InsetGanError
+from insetgan_batch.records import Item, Lease, Outcome, Report, Status
+from insetgan_batch.runtime.failures import (
+    BAD_ROW,
+    Caps,
+    FailureClass,
+    classify,
+    reason_code,
+)
+from insetgan_batch.runtime.leases import Decision, Ledger
+from insetgan_batch.runtime.tally import Progress, Tally
+
+CAPS = Caps()
+# Items that the ledger holds in advance, per worker: enough to fill its slots again and again.
+_QUEUE_PER_WORKER = 64
+_POLL_S = 1.0
+_LOOK_EVERY_S = 5.0  # at the cluster: new machines, and those that will go
+_EPOCH_EVERY_S = 60.0
+# A worker that says nothing for so long is lost; one that does no step hangs.
+_SILENT_S = 60.0
+# A streak stops the run when it is so long, and so many times what is being worked on: items fail
+# faster than they succeed, so a few failures come before the first commit of many workers.
+_STREAK = 32
+_STREAK_SHARE = 4
+_PATIENCE_S = 300.0
+_log = logging.getLogger(__name__)
+
+
+class Answer(Protocol):
+    """See `actor.Answer`."""
+
+    @property
+    def worker_id(self) -> str: ...
+
+    @property
+    def result(self) -> Report | Exception | None: ...
+
+
+class Crew(Protocol):
+    """What a turn needs of the workers: see `actor.Crew`."""
+
+    @property
+    def idle(self) -> list[str]: ...
+
+    @property
+    def ready(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def is_leaving(self, worker_id: str) -> bool: ...
+
+    def drain(self, leaving: Mapping[str, float]) -> None: ...
+
+    def order(self, worker_id: str, leases: list[Lease]) -> None: ...
+
+    def silent(self, limit_s: float) -> list[str]: ...
+
+    def wait(self, timeout_s: float) -> list[Any]: ...
+
+    def replace(
+        self, worker_id: str, *, crashed: bool, out_of_memory: bool, max_crashes: int
+    ) -> None: ...
+
+
+@dataclasses.dataclass(slots=True)
+class _Pace:
+    """A worker's free places, and when it last did a step."""
+
+    free: int = 0
+    steps: int = -1
+    moved_at_s: float = 0.0
+
+
+class Shift:
+    """The turn of the driver with this epoch."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        epoch: int,
+        ledger: Ledger,
+        crew: Crew,
+        items: Iterator[Item | BadRow],
+        tally: Tally,
+        *,
+        on_progress: Callable[[Progress], None],
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        """look: called every few seconds, for what changes in the cluster."""
+        self._store, self._epoch, self._ledger, self._crew = store, epoch, ledger, crew
+        self._items, self._tally = items, tally
+        self._on_progress, self._look = on_progress, look
+        self._all_read = False
+        # What is leased, to say what a failed item was made from.
+        self._inside: dict[str, Item] = {}
+        self._quarantined: set[str] = set()
+        # Quarantines since the last commit: item id to record.
+        self._streak: dict[str, dict[str, Any]] = {}
+        self._paces: dict[str, _Pace] = {}
+        self._looked_at_s = self._checked_at_s = time.monotonic()
+
+    def work(self) -> None:
+        """Until every item has ended; raises what is wrong with the whole run."""
+        while True:
+            self._feed()
+            if self._all_read and self._ledger.is_finished:
+                self._store_streak()
+                return
+            if not self._crew.size:
+                raise InsetGanError(
+                    "every worker crashed again and again; see the last error above, mend it, and"
+                    " run the same command to resume"
+                )
+            self._give()
+            last = [
+                outcome for answer in self._crew.wait(_POLL_S) for outcome in self._take(answer)
+            ]
+            self._watch()
+            self._on_progress(self._progress(last))
+
+    # ---- out -----------------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        """Keep the ledger's queue filled; a million items are not held at once."""
+        missing = _QUEUE_PER_WORKER * max(1, self._crew.size) - self._ledger.counts.waiting
+        if missing <= 0 or self._all_read:
+            return
+        fresh = list(itertools.islice(self._items, missing))
+        self._all_read = len(fresh) < missing
+        self._ledger.add(row for row in fresh if isinstance(row, Item))
+        for bad in (row for row in fresh if isinstance(row, BadRow)):
+            self._tally.quarantined += 1
+            record = _record(bad.item_id, BAD_ROW, str(bad.error))
+            self._quarantine(record)
+
+    def _give(self) -> None:
+        """Tell every worker that waits for an order what it should have."""
+        now_s = time.monotonic()
+        for worker_id in self._crew.idle:
+            pace = self._paces.setdefault(worker_id, _Pace(moved_at_s=now_s))
+            if pace.free > 0 and not self._crew.is_leaving(worker_id):
+                granted = self._ledger.grant(worker_id, pace.free, now_s)
+                self._inside |= {lease.item.item_id: lease.item for lease in granted}
+                pace.free = 0  # until the next report
+            self._crew.order(worker_id, self._ledger.leases_of(worker_id))
+
+    # ---- in ------------------------------------------------------------------------------------
+
+    def _take(self, answer: Answer) -> list[Outcome]:
+        """Tell the ledger; returns what has ended."""
+        worker_id, report = answer.worker_id, answer.result
+        if isinstance(report, Exception):
+            self._lose(worker_id, report)
+            return []
+        self._tally.start_clock()
+        if report is None:
+            return []
+        now_s = time.monotonic()
+        self._tally.see_steps(worker_id, report.steps)
+        pace = self._paces.setdefault(worker_id, _Pace())
+        pace.free = report.free
+        if report.steps != pace.steps or not report.inside:
+            pace.steps, pace.moved_at_s = report.steps, now_s
+        outcomes = [event.outcome for event in report.events]
+        for outcome in outcomes:
+            self._apply(self._ledger.finish(outcome), outcome)
+        self._ledger.renew(worker_id, report.inside, now_s)
+        if report.is_drained:
+            _log.info("worker %s is drained", worker_id)
+            self._part(worker_id, crashed=False, out_of_memory=False, detail="drained")
+        return [outcome for outcome in outcomes if outcome.status is not Status.RETURNED]
+
+    def _lose(self, worker_id: str, error: Exception) -> None:
+        """A worker failed: stop when everything would, else replace it and give its items back."""
+        kind = classify(error)
+        if kind is FailureClass.SYSTEMIC:
+            raise error
+        reason = reason_code(error)
+        _log.warning("worker %s is lost (%s): %s", worker_id, reason, _last_line(error))
+        self._part(
+            worker_id,
+            crashed=kind is not FailureClass.INFRA,
+            out_of_memory=reason == "out_of_memory",
+            detail=f"{reason}: {_last_line(error)}",
+        )
+
+    def _part(self, worker_id: str, *, crashed: bool, out_of_memory: bool, detail: str) -> None:
+        for decision in self._ledger.lose_worker(worker_id, crashed):
+            self._apply(decision, None, detail)
+        self._paces.pop(worker_id, None)
+        self._crew.replace(
+            worker_id,
+            crashed=crashed,
+            out_of_memory=out_of_memory,
+            max_crashes=CAPS.max_worker_crashes,
+        )
+
+    def _apply(self, decision: Decision, outcome: Outcome | None, detail: str = "") -> None:
+        """Make a decision last: count it, and store what the next driver has to know."""
+        item_id = decision.item_id
+        if decision.kind == "requeue" and decision.suspect_crashes:
+            self._patiently(lambda: self._store.write_suspect(item_id, decision.suspect_crashes))
+        if decision.kind == "quarantine":
+            record = _record(
+                item_id,
+                decision.reason,
+                outcome.detail if outcome else detail,
+                attempt=outcome.attempt if outcome else "",
+                attempts=decision.attempts,
+                item=dataclasses.asdict(self._inside[item_id]),
+            )
+            self._set_aside(record)
+        if decision.kind == "done":
+            self._count_done(item_id, outcome)
+        if decision.kind in ("done", "quarantine"):
+            self._inside.pop(item_id, None)
+            if decision.suspect_crashes:
+                self._patiently(lambda: self._store.clear_suspect(item_id))
+
+    def _count_done(self, item_id: str, outcome: Outcome | None) -> None:
+        if item_id in self._quarantined:
+            # A commit that came late: the object is there, so the item is done after all.
+            self._quarantined.remove(item_id)
+            self._tally.quarantined -= 1
+            if self._streak.pop(item_id, None) is None:
+                self._patiently(lambda: self._store.clear_quarantine(item_id))
+        self._store_streak()
+        self._tally.count_commit(outcome)
+
+    # ---- quarantine ----------------------------------------------------------------------------
+
+    def _set_aside(self, record: dict[str, Any]) -> None:
+        """Quarantine an item, when it is clear that it is the item's fault."""
+        self._streak[record["item_id"]] = record
+        self._quarantined.add(record["item_id"])
+        self._tally.quarantined += 1
+        if len(self._streak) >= max(_STREAK, _STREAK_SHARE * self._ledger.counts.leased):
+            reasons = sorted({str(entry["reason"]) for entry in self._streak.values()})
+            raise InsetGanError(
+                f"{len(self._streak)} items failed and none was done ({', '.join(reasons)});"
+                f" the last: {record['detail']}; mend what is wrong with all of them and run the"
+                " same command: none of them has been quarantined"
+            )
+
+    def _store_streak(self) -> None:
+        for record in self._streak.values():
+            self._quarantine(record)
+        self._streak.clear()
+
+    def _quarantine(self, record: dict[str, Any]) -> None:
+        self._patiently(lambda: self._store.quarantine(record["item_id"], record))
+
+    # ---- watching ------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        now_s = time.monotonic()
+        for decision in self._ledger.expire(now_s):
+            self._apply(decision, None)
+        for worker_id in self._crew.silent(_SILENT_S):
+            # A link that is down or a machine that is gone; a crash would have been answered.
+            self._lose(worker_id, ConnectionError(f"no answer for {_SILENT_S:.0f} s"))
+        for worker_id, pace in list(self._paces.items()):
+            if pace.steps >= 0 and now_s - pace.moved_at_s > CAPS.lease_s:
+                self._lose(worker_id, TimeoutError(f"no step for {CAPS.lease_s:.0f} s"))
+        if now_s - self._looked_at_s > _LOOK_EVERY_S:
+            self._looked_at_s = now_s
+            self._look()
+        if now_s - self._checked_at_s > _EPOCH_EVERY_S:
+            self._checked_at_s = now_s
+            self._check_epoch()
+
+    def _check_epoch(self) -> None:
+        latest = self._patiently(self._store.latest_epoch)
+        if latest > self._epoch:
+            raise InsetGanError(
+                f"another driver (epoch {latest}) has taken over this run from this one (epoch"
+                f" {self._epoch}); nothing is lost, look there"
+            )
+
+    def _progress(self, last: list[Outcome]) -> Progress:
+        crew, inside = self._crew, self._ledger.counts.leased
+        return self._tally.progress(workers=crew.size, ready=crew.ready, inside=inside, last=last)
+
+    def _patiently(self, call: Callable[[], Any]) -> Any:
+        return patiently(call, _PATIENCE_S)
+
+
+def _record(
+    item_id: str,
+    reason: str,
+    detail: str,
+    *,
+    attempt: str = "",
+    attempts: int = 0,
+    item: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What is stored of an item in quarantine; item: what it was made from, if that is known."""
+    record = {
+        "item_id": item_id,
+        "reason": reason,
+        "detail": detail,
+        "attempt": attempt,
+        "attempts": attempts,
+    }
+    return record if item is None else record | {"item": item}
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

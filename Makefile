@@ -2,13 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A real S3 server for the tests, in an environment of its own.
+SWIFT := .venv-swift
 
-.PHONY: demo test check format pictures
+.PHONY: demo test check format pictures chaos
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/insetgan-batch demo --out out/demo
 
-test: $(VENV)/test.stamp
+test: $(VENV)/test.stamp $(SWIFT)/stamp
 	$(BIN)/python -m pytest
 
 check: $(VENV)/test.stamp
@@ -22,6 +24,11 @@ format: $(VENV)/test.stamp
 
 pictures: $(VENV)/demo.stamp
 	$(BIN)/python benchmarks/pictures.py docs/recipes
+
+# Fifty runs under fire; goes on where it was stopped. An hour or two.
+chaos: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/chaos.py --schedules 50 --out benchmarks/results/chaos.json \
+		--table docs/reliability.md
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -37,3 +44,9 @@ $(VENV)/test.stamp: $(VENV)/bin/python pyproject.toml
 	@echo "Installing the packages into $(VENV): a minute or two."
 	$(BIN)/python -m pip install --progress-bar on --editable '.[test]'
 	@touch $@ $(VENV)/demo.stamp
+
+$(SWIFT)/stamp: $(VENV)/bin/python tests/servers/swift-requirements.txt
+	@echo "Installing a Swift for the tests into $(SWIFT): some seconds."
+	$(PYTHON) -m venv $(SWIFT)
+	$(SWIFT)/bin/python -m pip install --requirement tests/servers/swift-requirements.txt
+	@touch $@

@@ -13,16 +13,14 @@ import functools
 import json
 import logging
 import math
+import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from insetgan_batch.errors import (
     CheckpointError,
@@ -34,15 +32,15 @@ from insetgan_batch.errors import (
     RefusedError,
 )
 from insetgan_batch.runtime import demos
+from insetgan_batch.screen import Screen
 
 if TYPE_CHECKING:
     from insetgan_batch.config import RunConfig
-    from insetgan_batch.runtime import tally
+    from insetgan_batch.data.commits import RunStore
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_PLAIN_LINE_EVERY_S = 5.0
 _WRONG_INPUT = (
     ConfigError,
     ManifestError,
@@ -53,6 +51,16 @@ _WRONG_INPUT = (
 )
 
 Out = Annotated[str, typer.Option(help="Where the run lives: a directory or s3://bucket/prefix.")]
+Where = Annotated[str, typer.Argument(help="Where the run lives.")]
+ConfigFile = Annotated[Path, typer.Argument(help="The run configuration, YAML.")]
+Manifest = Annotated[str | None, typer.Option(help="The Parquet manifest: a path or URI.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        help="Instead of a manifest: 0-999 bodies; or 'canvas=0-9 face=0-99' for all pairs."
+    ),
+]
+RecipeName = Annotated[str, typer.Option(help="The recipe of a configuration that names none.")]
 Film = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Keep every N-th step of each item as film.webp."),
@@ -63,6 +71,7 @@ _OF_A_JOB = "of the demo, or of a configuration that names none; default: %(defa
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script; arguments: None for the process' own."""
+    signal.signal(signal.SIGTERM, _stop)
     try:
         app(arguments)
     except Exception:  # noqa: BLE001 - the last door: a bug must not look like exit code 1
@@ -75,6 +84,7 @@ def launch(*recipes: str) -> None:
     parser = argparse.ArgumentParser(description=f"The demo: {demos.find(recipes[0]).about}.")
     parser.add_argument("--config", help="run configuration, YAML")
     parser.add_argument("--manifest", help="Parquet manifest: path or URI")
+    parser.add_argument("--seeds", help="instead of a manifest, like 0-999")
     parser.add_argument("--out", help="where the run lives: directory or s3://bucket/prefix")
     parser.add_argument("--run-id", help="a name for the run")
     parser.add_argument("--film", help="keep every so many steps of each item as film.webp")
@@ -82,10 +92,12 @@ def launch(*recipes: str) -> None:
     given = {name: value for name, value in vars(parser.parse_args()).items() if value}
     if given.keys() <= {"out", "film", "recipe"}:
         command = ["demo"]
-    elif {"config", "manifest", "out"} <= given.keys():
+    elif {"config", "out"} <= given.keys() and ("manifest" in given) != ("seeds" in given):
         command = ["run", given.pop("config")]
     else:
-        parser.error("give --config, --manifest and --out together, or none of them for the demo")
+        parser.error(
+            "give --config, --out and either --manifest or --seeds, or none of them for the demo"
+        )
     for name, value in given.items():
         command += [f"--{name.replace('_', '-')}", value]
     main(command)
@@ -151,44 +163,113 @@ def demo(
 @app.command()
 @_explained
 def run(
-    config: Annotated[Path, typer.Argument(help="The run configuration, YAML.")],
-    manifest: Annotated[str, typer.Option(help="The Parquet manifest: a path or URI.")],
+    config: ConfigFile,
     out: Out,
+    manifest: Manifest = None,
+    seeds: Seeds = None,
     run_id: Annotated[str | None, typer.Option(help="A name for the run.")] = None,
-    recipe: Annotated[
-        str, typer.Option(help="The recipe of a configuration that names none.")
-    ] = "montage",
+    recipe: RecipeName = "montage",
     film: Film = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only the first N rows.")
+    ] = None,
+    sample: Annotated[
+        bool,
+        typer.Option("--sample", help="With --limit: N rows drawn at random."),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Show the plan first, and start without asking.")
+    ] = False,
 ) -> None:
     """Do everything in a manifest. The same command again resumes, and finds everything done."""
     from insetgan_batch.config import load
 
-    _run(_with_film(load(config, recipe), film), manifest, out, run_id)
+    if sample and limit is None:
+        raise ConfigError("--sample draws as many rows as --limit says: give --limit N too")
+    rows = _manifest(manifest, seeds)
+    chosen = _with_film(load(config, recipe), film)
+    if yes:
+        _show_plan(chosen, rows, out, None, as_json=False)
+    _run(chosen, rows, out, run_id, None if limit is None else (limit, sample))
 
 
 @app.command()
 @_explained
-def report(uri: Annotated[str, typer.Argument(help="Where the run lives.")]) -> None:
+def plan(
+    config: ConfigFile,
+    out: Out,
+    manifest: Manifest = None,
+    seeds: Seeds = None,
+    recipe: RecipeName = "montage",
+    price: Annotated[
+        float | None,
+        typer.Option("--price-per-gpu-hour", min=0, help="Of one GPU, or actor: adds the cost."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Check the whole manifest and the weights, try a few items, and say what a run will take."""
+    from insetgan_batch.config import load
+
+    _show_plan(load(config, recipe), _manifest(manifest, seeds), out, price, as_json=as_json)
+
+
+@app.command()
+@_explained
+def retry(
+    uri: Where,
+    quarantined: Annotated[
+        bool, typer.Option("--quarantined", help="All items in quarantine.")
+    ] = False,
+    failed: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Those of one reason, like no_face.")
+    ] = None,
+) -> None:
+    """Take items out of quarantine; the run's command, given again, tries them again."""
+    if quarantined == (failed is not None):
+        raise ConfigError("give either --quarantined, or --failed REASON")
+    from insetgan_batch.data import cleaning
+    from insetgan_batch.runtime.failures import REASONS
+
+    if failed is not None and failed not in REASONS:
+        raise ConfigError(f"--failed {failed!r}: expected one of {', '.join(sorted(REASONS))}")
+    store = _store(uri)
+    store.read_run()
+    print(f"{cleaning.retry(store, failed)} items will be tried again by the run's own command")
+
+
+@app.command()
+@_explained
+def clean(uri: Where) -> None:
+    """Remove what no commit names: losing attempts, and saved states that have been used."""
+    from insetgan_batch.data import cleaning
+
+    store = _store(uri)
+    store.read_run()
+    cleaned = cleaning.clean(store)
+    print(
+        f"removed {cleaned.files} files of {cleaned.attempts} losing attempts and"
+        f" {cleaned.checkpoints} saved states"
+    )
+
+
+@app.command()
+@_explained
+def report(uri: Where) -> None:
     """Make the page of a run anew."""
-    from insetgan_batch.data.commits import RunStore
-    from insetgan_batch.data.storage import open_storage
     from insetgan_batch.report import page
 
-    storage = open_storage(uri)
-    print(f"{storage.uri}/{page.write(RunStore(storage))}")
+    store = _store(uri)
+    print(f"{store.storage.uri}/{page.write(store)}")
 
 
 @app.command()
 @_explained
 def status(
-    uri: Annotated[str, typer.Argument(help="Where the run lives.")],
+    uri: Where,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say what of a run is done, failed and left."""
-    from insetgan_batch.data.commits import RunStore
-    from insetgan_batch.data.storage import open_storage
-
-    store = RunStore(open_storage(uri))
+    store = _store(uri)
     record = store.read_run()
     items = record["configuration"]["manifest"]["items"]
     done = store.committed()
@@ -295,14 +376,41 @@ def _with_film(config: RunConfig, film: int | None) -> RunConfig:
     return config if film is None else dataclasses.replace(config, film_every=film)
 
 
-def _run(config: RunConfig, manifest: str, out: str, run_id: str | None) -> None:
+def _manifest(manifest: str | None, seeds: str | None) -> str:
+    """The URI of the rows; raises `ConfigError`."""
+    if (manifest is None) == (seeds is None):
+        raise ConfigError("give either --manifest, or --seeds")
+    return manifest if manifest is not None else f"seeds:{seeds}"
+
+
+def _store(uri: str) -> RunStore:
+    from insetgan_batch.data.commits import RunStore
+    from insetgan_batch.data.storage import open_storage
+
+    return RunStore(open_storage(uri))
+
+
+def _run(
+    config: RunConfig,
+    manifest: str,
+    out: str,
+    run_id: str | None,
+    choice: tuple[int, bool] | None = None,
+) -> None:
     """Run with a screen, say how it ended, and leave with the right code."""
-    with _Screen() as screen:
+    with Screen() as screen:
         screen.say("loading")
         from insetgan_batch.runtime import driver
 
         screen.say("starting Ray and the generators")
-        summary = driver.run(config, manifest, out, run_id=run_id, on_progress=screen.update)
+        summary = driver.run(
+            config,
+            manifest,
+            out,
+            run_id=run_id,
+            choice=None if choice is None else driver.Choice(*choice),
+            on_progress=screen.update,
+        )
     print(
         f"{summary.committed} of {summary.items} items are committed,"
         f" {summary.quarantined} quarantined ({summary.seconds:.0f} s)"
@@ -312,65 +420,21 @@ def _run(config: RunConfig, manifest: str, out: str, run_id: str | None) -> None
         raise typer.Exit(1)
 
 
-class _Screen:
-    """Progress for people: a live bar on a terminal, a plain line now and then elsewhere."""
+def _show_plan(
+    config: RunConfig, manifest: str, out: str, price: float | None, *, as_json: bool
+) -> None:
+    with Screen() as screen:
+        screen.say("loading")
+        from insetgan_batch.runtime import plan as planning
 
-    def __init__(self) -> None:
-        console = Console(stderr=True)
-        self._live = console.is_terminal
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[details]}"),
-            console=console,
-            disable=not self._live,
-        )
-        self._task = self._bar.add_task("starting", total=None, details="")
-        self._said_at = 0.0
-
-    def __enter__(self) -> _Screen:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def say(self, what: str) -> None:
-        """One step of the way to the first item."""
-        self._bar.update(self._task, description=what)
-        if not self._live:
-            print(f"{what} ...", file=sys.stderr, flush=True)
-
-    def update(self, progress: tally.Progress) -> None:
-        """Show where the run stands."""
-        details = _details(progress)
-        done = progress.committed + progress.quarantined
-        self._bar.update(
-            self._task, description="items", completed=done, total=progress.items, details=details
-        )
-        for outcome in progress.last:
-            if outcome.reason:
-                line = f"{outcome.item_id}: {outcome.reason}: {outcome.detail}"
-                self._bar.console.print(line, markup=False)
-        is_news = progress.last or time.monotonic() - self._said_at > _PLAIN_LINE_EVERY_S
-        if not self._live and is_news:
-            print(f"{done}/{progress.items} items, {details}", file=sys.stderr, flush=True)
-            self._said_at = time.monotonic()
+        made = planning.make(config, manifest, out, price_per_hour=price, on_step=screen.say)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(made)))
+        return
+    for line in planning.describe(made):
+        print(line)
 
 
-def _details(progress: tally.Progress) -> str:
-    parts = [
-        f"{progress.left} left",
-        f"{progress.inside} in work on {progress.workers_ready} workers",
-    ]
-    if progress.quarantined:
-        parts.append(f"{progress.quarantined} quarantined")
-    parts.append(f"{progress.steps} steps")
-    if progress.items_per_minute:
-        parts.append(f"{progress.items_per_minute:.1f} items/min")
-    if progress.seconds_left is not None:
-        minutes, seconds = divmod(round(progress.seconds_left), 60)
-        parts.append(f"about {minutes}:{seconds:02d} to go")
-    return ", ".join(parts)
+def _stop(number: int, frame: object) -> None:
+    """SIGTERM is like Ctrl-C: workers hand back what they hold, and the driver ends in order."""
+    raise KeyboardInterrupt

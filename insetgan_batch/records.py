@@ -82,6 +82,7 @@ class Outcome:
     detail: str = ""
     seconds: float = 0.0
     steps: int = 0
+    uploaded_bytes: int = 0
     losses: dict[str, float] = dataclasses.field(default_factory=dict)
     is_saved: bool = False
 

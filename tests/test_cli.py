@@ -69,6 +69,69 @@ def test_a_quarantined_item_gives_exit_code_1(config: str, two_items: str, tmp_p
     assert "0 of 2 items are committed, 2 quarantined" in result.output
 
 
+@pytest.mark.ray
+def test_some_rows_of_a_seed_list_are_done_without_a_manifest(config: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    seeds = "canvas=0-9 face=0-99"
+    options = ("--seeds", seeds, "--out", out, "--limit", "2", "--sample")
+    result = call("run", config, *options)
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 items are committed" in result.output
+    assert json.loads(call("status", out, "--json").output)["items"] == 1000
+
+
+@pytest.mark.ray
+def test_a_plan_says_what_a_run_will_take_and_writes_nothing(config: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--seeds", "canvas=0-9 face=0-99", "--out", str(out), "--price-per-gpu-hour", "2")
+    result = call("plan", config, *options, "--json")
+    assert result.exit_code == 0, result.output
+    plan = json.loads(result.output.splitlines()[-1])
+    assert (plan["items"], plan["done"], plan["bad"], plan["tried"]) == (1000, 0, 0, 2)
+    assert plan["hours"] == pytest.approx(1000 * plan["item_s"] / plan["actors"] / 3600)
+    assert plan["cost"] == pytest.approx(2 * plan["hours"] * plan["actors"])
+    assert 1000 < plan["item_bytes"] < 1e6
+    assert not out.exists()
+
+
+def test_rows_come_from_a_manifest_or_from_seeds(config: str, two_items: str) -> None:
+    for options in ((), ("--manifest", two_items, "--seeds", "0-9")):
+        result = call("run", config, *options, "--out", "out")
+        assert result.exit_code == 2
+        assert "give either --manifest, or --seeds" in result.output
+    result = call("run", config, "--manifest", two_items, "--out", "out", "--sample")
+    assert result.exit_code == 2
+    assert "give --limit N too" in result.output
+
+
+def test_items_in_quarantine_are_tried_again_when_that_is_asked_for(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    assert call("retry", out, "--quarantined").exit_code == 2  # there is no run yet
+    store = RunStore(open_storage(out))
+    store.open_run({"configuration": {"manifest": {"items": 3}}, "run_id": "r", "weights": {}})
+    for item_id, reason in (("a", "no_face"), ("b", "diverged"), ("c", "no_face")):
+        store.quarantine(item_id, {"item_id": item_id, "reason": reason})
+    assert call("retry", out).exit_code == 2
+    unknown = call("retry", out, "--failed", "no_luck")
+    assert unknown.exit_code == 2
+    assert "expected one of" in unknown.output
+    assert "2 items will be tried again" in call("retry", out, "--failed", "no_face").output
+    assert json.loads(call("status", out, "--json").output)["quarantined"] == 1
+    assert "1 items will be tried again" in call("retry", out, "--quarantined").output
+
+
+def test_clean_says_what_it_has_removed(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    store = RunStore(open_storage(out))
+    store.open_run({"configuration": {"manifest": {"items": 1}}, "run_id": "r", "weights": {}})
+    store.storage.put(f"{store.item_prefix('a', '1-1')}/image.png", b"x")
+    store.commit("a", {"attempt": "1-2"})
+    store.save_checkpoint("a", b"x")
+    result = call("clean", out)
+    assert result.exit_code == 0, result.output
+    assert "removed 1 files of 1 losing attempts and 1 saved states" in result.output
+
+
 def test_a_wrong_configuration_gives_one_line_and_exit_code_2(
     two_items: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

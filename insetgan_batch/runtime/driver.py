@@ -156,7 +156,7 @@ def _crew(
         _log.warning("LPIPS compares random features: fine for the demo, not for real models")
     with cluster.connected(), cluster.capacity(config, tally.left):
         room = cluster.room(config, tally.left)
-        crew = Crew(_placed(config, weights), store.storage.uri, run_id, room)
+        crew = Crew(placed(config, weights), store.storage.uri, run_id, room)
 
         def look() -> None:
             crew.drain(cluster.draining())
@@ -179,7 +179,7 @@ def _check_manifest(config: RunConfig, manifest_uri: str) -> Described:
     return described
 
 
-def _placed(config: RunConfig, weights: dict[str, Model]) -> RunConfig:
+def placed(config: RunConfig, weights: dict[str, Model]) -> RunConfig:
     """The same for actors anywhere: they need not share the driver's working directory, and may
     find other files than it did, so each model has its absolute name and its sha256.
     """

@@ -32,7 +32,7 @@ from insetgan_batch.runtime.tally import Progress, Tally
 
 CAPS = Caps()
 # Items that the ledger holds in advance, per worker: enough to fill its slots again and again.
-_QUEUE_PER_WORKER = 64
+_QUEUE_PER_WORKER = 16
 _POLL_S = 1.0
 _LOOK_EVERY_S = 5.0  # at the cluster: new machines, and those that will go
 _EPOCH_EVERY_S = 60.0
@@ -184,12 +184,16 @@ class Shift:
             pace.steps, pace.moved_at_s = report.steps, now_s
         outcomes = [event.outcome for event in report.events]
         for outcome in outcomes:
-            self._apply(self._ledger.finish(outcome), outcome)
+            self.end(outcome)
         self._ledger.renew(worker_id, report.inside, now_s)
         if report.is_drained:
             _log.info("worker %s is drained", worker_id)
             self._part(worker_id, crashed=False, out_of_memory=False, detail="drained")
         return [outcome for outcome in outcomes if outcome.status is not Status.RETURNED]
+
+    def end(self, outcome: Outcome) -> None:
+        """An attempt has ended, whoever says so; late and repeated news do no harm."""
+        self._apply(self._ledger.finish(outcome), outcome)
 
     def _lose(self, worker_id: str, error: Exception) -> None:
         """A worker failed: stop when everything would, else replace it and give its items back."""

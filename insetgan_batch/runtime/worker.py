@@ -212,7 +212,7 @@ class Worker:
     def _upload(self, lease: Lease, result: results.Result) -> None:
         """Everything the item leaves behind, then its commit: first writer wins."""
         try:
-            won = patiently(lambda: self._commit(lease, result), self._patience_s)
+            won, size_bytes = patiently(lambda: self._commit(lease, result), self._patience_s)
         except RefusedError:
             raise  # it would happen to every item
         except StorageError as err:
@@ -225,16 +225,19 @@ class Worker:
                 outcome,
                 seconds=summary["seconds"],
                 steps=summary["steps"],
+                uploaded_bytes=size_bytes,
                 losses=summary["losses"],
             )
         )
 
-    def _commit(self, lease: Lease, result: results.Result) -> bool:
+    def _commit(self, lease: Lease, result: results.Result) -> tuple[bool, int]:
+        """(whether this commit stands, bytes of the files)."""
         item_id = lease.item.item_id
-        won = self._store.commit(item_id, results.save(self._store, result))
+        record = results.save(self._store, result)
+        won = self._store.commit(item_id, record)
         if lease.is_resumed:
             self._store.clear_checkpoint(item_id)
-        return won
+        return won, sum(file["bytes"] for file in record["files"].values())
 
     def _save(self, lease: Lease) -> None:
         """Keep an item's state, if it has one yet, and return it."""

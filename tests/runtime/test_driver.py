@@ -28,6 +28,7 @@ from insetgan_batch.errors import (
 )
 from insetgan_batch.records import Item, Source
 from insetgan_batch.runtime import driver
+from insetgan_batch.runtime.tally import Progress
 from tests.bench import Bench
 
 pytestmark = pytest.mark.ray
@@ -54,7 +55,7 @@ def worker_pids() -> list[int]:
 
 def test_every_item_is_committed_once_and_the_page_is_there(bench: MakeBench) -> None:
     place = bench(bodies=2, faces=2)
-    seen: list[driver.Progress] = []
+    seen: list[Progress] = []
     summary = driver.run(place.config, place.manifest, place.out, on_progress=seen.append)
     assert (summary.items, summary.committed, summary.quarantined) == (4, 4, 0)
     store = RunStore(open_storage(place.out))
@@ -67,7 +68,7 @@ def test_every_item_is_committed_once_and_the_page_is_there(bench: MakeBench) ->
 def test_the_second_run_finds_everything_done_and_starts_no_actor(bench: MakeBench) -> None:
     place = bench(bodies=1, faces=2)
     first = driver.run(place.config, place.manifest, place.out)
-    seen: list[driver.Progress] = []
+    seen: list[Progress] = []
     second = driver.run(place.config, place.manifest, place.out, on_progress=seen.append)
     assert second.committed == 2
     assert second.resumed
@@ -79,7 +80,7 @@ def test_a_data_set_without_insets_is_a_run_like_any_other(bench: MakeBench) -> 
     place = bench(insets={}, detector="mtcnn", recipe="generate")
     items = [Item(f"i{n}", Source("seed", n), {}) for n in range(5)]
     manifest.write(place.manifest, items, [])
-    seen: list[driver.Progress] = []
+    seen: list[Progress] = []
     summary = driver.run(place.config, place.manifest, place.out, on_progress=seen.append)
     assert (summary.committed, summary.quarantined) == (5, 0)
     assert seen[-1].items_per_minute > 0
@@ -93,7 +94,7 @@ def test_a_killed_actor_loses_no_item(bench: MakeBench) -> None:
     place = bench(bodies=2, faces=3)
     killed: list[int] = []
 
-    def kill_one(progress: driver.Progress) -> None:
+    def kill_one(progress: Progress) -> None:
         if progress.inside and not killed:
             killed.append(worker_pids()[0])
             os.kill(killed[0], signal.SIGKILL)

@@ -1,0 +1,183 @@
+"""What a run will take, before it is started: a few of its items are done for real, into memory.
+
+They go through one actor on the cluster, by the same loop as a run, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+from insetgan_batch.config import RunConfig
+from insetgan_batch.data import manifest, models
+from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.manifest import BadRow
+from insetgan_batch.data.storage import open_storage
+from insetgan_batch.errors import InsetGanError, NotFoundError
+from insetgan_batch.records import Item, Outcome, Status
+from insetgan_batch.runtime import cluster, shift
+from insetgan_batch.runtime.actor import Crew
+from insetgan_batch.runtime.driver import placed
+from insetgan_batch.runtime.leases import Ledger
+from insetgan_batch.runtime.shift import Shift
+from insetgan_batch.runtime.tally import Progress, Tally
+
+_SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, on what, and what it will take.
+
+    items: rows of the manifest; done: committed already; bad_rows: what is wrong with the first few
+    of them; weights: (name, sha256, bytes). item_s: device seconds of one item in a full batch;
+    item_bytes: what one leaves in storage. hours: on the actors that there are now. cost: of these
+    hours; None without a price.
+    """
+
+    items: int
+    done: int
+    bad: int
+    bad_rows: list[str]
+    weights: list[tuple[str, str, int]]
+    actors: int
+    gpus: bool
+    slots: int
+    tried: int
+    item_s: float
+    item_bytes: float
+    hours: float
+    output_bytes: float
+    cost: float | None
+
+
+def make(
+    config: RunConfig,
+    manifest_uri: str,
+    out_uri: str,
+    *,
+    price_per_hour: float | None = None,
+    on_step: Callable[[str], None] = lambda what: None,
+) -> Plan:
+    """Check the whole manifest and the weights, and time a batch; price_per_hour: of one actor.
+
+    Raises what a run would raise before its first item, and `InsetGanError` when no item that was
+    tried could be done.
+    """
+    on_step("reading the manifest")
+    rows, bad_rows, sample = _read(config, manifest_uri)
+    if rows == len(bad_rows):
+        raise bad_rows[0].error
+    done = _done(out_uri)
+    on_step("fetching the weights")
+    weights = {name: models.fetch(model) for name, model in config.models.items()}
+    on_step(f"trying {len(sample)} items")
+    with cluster.connected():
+        room = cluster.room(config, max(1, rows - len(bad_rows) - done))
+        one = dataclasses.replace(room, actors=1)
+        uri = f"memory://plan-{uuid.uuid4().hex}"
+        crew = Crew(placed(config, weights), uri, "plan", one)
+        try:
+            trial = _try(config, crew, uri, sample)
+        finally:
+            crew.close()
+    left = rows - len(bad_rows) - done
+    hours = left * trial.item_s / room.actors / 3600
+    return Plan(
+        items=rows,
+        done=done,
+        bad=len(bad_rows),
+        bad_rows=[str(row.error) for row in bad_rows[:_SHOWN]],
+        weights=[(name, m.sha256, m.path.stat().st_size) for name, m in weights.items()],
+        actors=room.actors,
+        gpus=room.num_gpus > 0,
+        slots=config.slots,
+        tried=trial.items,
+        item_s=trial.item_s,
+        item_bytes=trial.item_bytes,
+        hours=hours,
+        output_bytes=left * trial.item_bytes,
+        cost=None if price_per_hour is None else hours * room.actors * price_per_hour,
+    )
+
+
+def _read(config: RunConfig, manifest_uri: str) -> tuple[int, list[BadRow], list[Item]]:
+    """(rows, the bad ones, the first batch of good ones)."""
+    bad: list[BadRow] = []
+    sample: list[Item] = []
+    count = 0
+    for row in manifest.read(manifest_uri, list(config.insets)):
+        count += 1
+        if isinstance(row, BadRow):
+            bad.append(row)
+        elif len(sample) < config.slots:
+            sample.append(row)
+    return count, bad, sample
+
+
+def _done(out_uri: str) -> int:
+    """What an earlier start has committed there; 0 where there is no run."""
+    store = RunStore(open_storage(out_uri))
+    try:
+        store.read_run()
+    except NotFoundError:
+        return 0
+    return len(store.committed())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Trial:
+    items: int
+    item_s: float
+    item_bytes: float
+
+
+def _try(config: RunConfig, crew: Crew, uri: str, sample: list[Item]) -> _Trial:
+    """Do a batch; the clock starts when the actor has loaded."""
+    ended: list[Outcome] = []
+    began_s = time.monotonic()
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal began_s
+        if not progress.workers_ready:
+            began_s = time.monotonic()
+        ended.extend(progress.last)
+
+    store, ledger = RunStore(open_storage(uri)), Ledger(1, shift.CAPS)
+    tally = Tally(len(sample), 0, 0, config.recipe)
+    items: Iterator[Item] = itertools.chain(sample)
+    Shift(store, 1, ledger, crew, items, tally, on_progress=on_progress).work()
+    seconds = time.monotonic() - began_s
+    good = [outcome for outcome in ended if outcome.status is Status.COMMITTED]
+    if not good:
+        reasons = "; ".join(f"{o.item_id}: {o.reason}: {o.detail}" for o in ended[:_SHOWN])
+        raise InsetGanError(f"none of {len(sample)} items that were tried could be done: {reasons}")
+    return _Trial(
+        items=len(sample),
+        item_s=seconds / len(good),
+        item_bytes=sum(outcome.uploaded_bytes for outcome in good) / len(good),
+    )
+
+
+def describe(plan: Plan) -> list[str]:
+    """The plan for people, a line each."""
+    what = "GPUs" if plan.gpus else "actors on CPU cores"
+    lines = [
+        f"items      {plan.items} rows, {plan.done} done, {plan.bad} wrong",
+        *(f"  wrong    {text}" for text in plan.bad_rows),
+        *(f"weights    {name}: {size / 1e6:.1f} MB, sha256 {h}" for name, h, size in plan.weights),
+        f"workers    {plan.actors} {what}, {plan.slots} slots each",
+        f"measured   {plan.tried} items in a batch: {plan.item_s:.2f} s an item,"
+        f" {plan.item_bytes / 1e6:.2f} MB an item",
+        f"expected   {_hours(plan.hours)}, {plan.output_bytes / 1e9:.2f} GB of output",
+    ]
+    if plan.cost is not None:
+        lines.append(f"cost       {plan.cost:.2f} in the price's currency")
+    return lines
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"

@@ -1,0 +1,222 @@
+"""The driver's loop with workers of plain code."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.manifest import BadRow
+from insetgan_batch.data.storage import open_storage
+from insetgan_batch.errors import InsetGanError, ManifestError, RefusedError
+from insetgan_batch.recipe import Recipe
+from insetgan_batch.records import Item, Lease, Outcome, Source, Status
+from insetgan_batch.runtime import shift
+from insetgan_batch.runtime.leases import Ledger
+from insetgan_batch.runtime.shift import Shift
+from insetgan_batch.runtime.tally import Progress, Tally
+from tests.runtime.simulated import SimulatedCrew, commit
+
+
+class Turn:
+    """A store, a crew and a shift over so many items."""
+
+    def __init__(
+        self,
+        rows: Iterable[Item | BadRow],
+        make_end: Callable[[RunStore], Callable[[Lease], Outcome]] = commit,
+        workers: int = 2,
+        slots: int = 2,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        rows = list(rows)
+        self.store = RunStore(open_storage(f"memory://{uuid.uuid4().hex}"))
+        self.epoch = self.store.take_epoch()
+        self.crew = SimulatedCrew(workers, slots, make_end(self.store))
+        self.tally = Tally(len(rows), 0, 0, Recipe())
+        self.shift = Shift(
+            self.store,
+            self.epoch,
+            Ledger(self.epoch, shift.CAPS),
+            self.crew,
+            iter(rows),
+            self.tally,
+            on_progress=on_progress,
+        )
+
+    def work(self) -> None:
+        self.shift.work()
+
+
+def items(count: int) -> list[Item]:
+    return [Item(f"i{n}", Source("seed", n), {}) for n in range(count)]
+
+
+def failing(names: Iterable[str], reason: str = "no_face") -> Callable[..., Callable[..., Outcome]]:
+    """Items of these names end in quarantine."""
+    bad = set(names)
+
+    def make(store: RunStore) -> Callable[[Lease], Outcome]:
+        good = commit(store)
+
+        def end(lease: Lease) -> Outcome:
+            if lease.item.item_id in bad:
+                return Outcome(lease.item.item_id, lease.attempt, Status.QUARANTINED, reason, "why")
+            return good(lease)
+
+        return end
+
+    return make
+
+
+def test_every_item_is_committed_once() -> None:
+    turn = Turn(items(50))
+    turn.work()
+    assert turn.store.committed() == {f"i{n}" for n in range(50)}
+    assert (turn.tally.committed, turn.tally.quarantined) == (50, 0)
+
+
+def test_bad_rows_are_set_aside_and_do_not_end_the_run() -> None:
+    bad = BadRow("row-000000001", 1, ManifestError("m: row 1, column canvas_seed: -1 is no seed"))
+    turn = Turn([*items(3), bad])
+    turn.work()
+    record = turn.store.quarantined()["row-000000001"]
+    assert (record["reason"], record["attempts"]) == ("bad_row", 0)
+    assert "column canvas_seed" in record["detail"]
+    assert turn.tally.left == 0
+
+
+def test_a_few_failures_are_quarantined_with_their_reason() -> None:
+    turn = Turn(items(40), failing(["i3", "i17"]))
+    turn.work()
+    assert {i: r["reason"] for i, r in turn.store.quarantined().items()} == {
+        "i3": "no_face",
+        "i17": "no_face",
+    }
+    assert turn.tally.committed == 38
+
+
+def test_when_nearly_all_fails_the_run_stops_and_stores_no_quarantine() -> None:
+    turn = Turn(items(200), failing(f"i{n}" for n in range(200)))
+    with pytest.raises(InsetGanError, match=r"none was done \(no_face\); the last: why"):
+        turn.work()
+    assert turn.store.quarantined() == {}
+
+
+def test_a_small_manifest_of_failures_alone_ends_in_quarantine() -> None:
+    turn = Turn(items(5), failing(f"i{n}" for n in range(5)))
+    turn.work()
+    assert len(turn.store.quarantined()) == 5
+
+
+def test_what_would_happen_to_every_item_stops_the_run() -> None:
+    def make(store: RunStore) -> Callable[[Lease], Outcome]:
+        def end(lease: Lease) -> Outcome:
+            raise RefusedError("s3://bucket: access denied")
+
+        return end
+
+    turn = Turn(items(5), make)
+    with pytest.raises(RefusedError, match="access denied"):
+        turn.work()
+    assert turn.store.quarantined() == {}
+
+
+def test_an_item_that_crashes_its_worker_is_convicted_alone_and_the_others_are_done() -> None:
+    tried: Counter[str] = Counter()
+
+    def make(store: RunStore) -> Callable[[Lease], Outcome]:
+        good = commit(store)
+
+        def end(lease: Lease) -> Outcome:
+            tried[lease.item.item_id] += 1
+            if lease.item.item_id == "i4":
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return good(lease)
+
+        return end
+
+    turn = Turn(items(12), make, slots=4)
+    turn.work()
+    assert turn.store.quarantined()["i4"]["reason"] == "crashed_its_worker"
+    assert turn.store.quarantined()["i4"]["item"]["canvas"]["value"] == 4
+    assert tried["i4"] == 2
+    assert len(turn.store.committed()) == 11
+    assert turn.store.suspects() == {}
+    assert turn.crew.replaced == [(True, False)] * 2
+
+
+def test_a_worker_without_memory_is_replaced_by_a_smaller_one() -> None:
+    fails = iter([True])
+
+    def make(store: RunStore) -> Callable[[Lease], Outcome]:
+        good = commit(store)
+
+        def end(lease: Lease) -> Outcome:
+            if next(fails, False):
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+            return good(lease)
+
+        return end
+
+    turn = Turn(items(6), make)
+    turn.work()
+    assert turn.crew.replaced == [(True, True)]
+    assert len(turn.store.committed()) == 6
+
+
+def test_a_lost_machine_costs_its_items_nothing() -> None:
+    fails = iter([True] * 15)
+
+    def make(store: RunStore) -> Callable[[Lease], Outcome]:
+        good = commit(store)
+
+        def end(lease: Lease) -> Outcome:
+            if next(fails, False):
+                raise ConnectionError("no answer for 60 s")
+            return good(lease)
+
+        return end
+
+    turn = Turn(items(6), make)
+    turn.work()
+    assert len(turn.store.committed()) == 6
+    assert turn.store.suspects() == {}
+
+
+def test_a_drained_worker_is_replaced_and_its_items_are_done_elsewhere() -> None:
+    drained: list[str] = []
+    turn = Turn(items(30), on_progress=lambda progress: drain_one())
+
+    def drain_one() -> None:
+        if not drained:
+            drained.append(turn.crew.idle[0])
+            turn.crew.drain({drained[0]: 30.0})
+
+    turn.work()
+    assert turn.crew.replaced == [(False, False)]
+    assert len(turn.store.committed()) == 30
+
+
+def test_a_commit_that_comes_after_the_quarantine_counts() -> None:
+    def make(store: RunStore) -> Callable[[Lease], Outcome]:
+        good = commit(store)
+
+        def end(lease: Lease) -> Outcome:
+            outcome = good(lease)
+            if lease.item.item_id == "i0":  # a zombie commits, while this attempt sees no face
+                return Outcome("i0", lease.attempt, Status.QUARANTINED, "no_face")
+            return outcome
+
+        return end
+
+    turn = Turn(items(3), make, workers=1, slots=1)
+    turn.work()
+    late = Outcome("i0", "0-1", Status.COMMITTED)
+    assert turn.store.quarantined().keys() == {"i0"}
+    turn.shift.end(late)
+    assert turn.store.quarantined() == {}
+    assert (turn.tally.committed, turn.tally.quarantined) == (3, 0)

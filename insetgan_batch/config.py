@@ -117,6 +117,9 @@ class RunConfig:
     classes: dict[str, Annotated[int, Field(ge=0)]] = dataclasses.field(default_factory=dict)
     # Keep the composite of every so many steps of an item, for its `film.webp`; 0 for no film.
     film_every: Annotated[int, Field(ge=0)] = 0
+    # Directories and prefixes that the manifest's images and latents may lie in; empty for the
+    # manifest's own. A manifest of somebody else's cannot read a worker's other files.
+    input_roots: tuple[str, ...] = ()
     # Only for a store without conditional writes: you promise that one driver at a time uses the
     # output.
     single_writer: bool = False

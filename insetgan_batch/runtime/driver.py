@@ -26,7 +26,13 @@ from insetgan_batch.data import manifest, models
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRow, Described
 from insetgan_batch.data.models import Model
-from insetgan_batch.data.storage import conditional_writes_work, open_storage, read_uri
+from insetgan_batch.data.storage import (
+    conditional_writes_work,
+    open_storage,
+    read_uri,
+    roots_of,
+    within,
+)
 from insetgan_batch.errors import ConfigError
 from insetgan_batch.records import Item
 from insetgan_batch.report import page
@@ -45,6 +51,7 @@ _MACHINE_SETTINGS = (
     "cores_per_actor",
     "channels_last",
     "film_every",
+    "input_roots",
     "single_writer",
 )
 _log = logging.getLogger(__name__)
@@ -90,7 +97,7 @@ def run(
     tally = Tally(rows.count, rows.among(committed), rows.among(quarantined), config.recipe)
     if tally.left:
         items = (row for row in rows.read() if row.item_id not in committed | quarantined)
-        with _crew(config, weights, store, stored["run_id"], tally) as (crew, look):
+        with _crew(config, weights, rows, store, stored["run_id"], tally) as (crew, look):
             Shift(
                 store, epoch, ledger, crew, items, tally, on_progress=on_progress, look=look
             ).work()
@@ -122,16 +129,16 @@ class _Rows:
     def __init__(
         self, config: RunConfig, manifest_uri: str, rows: int, choice: Choice | None
     ) -> None:
-        self._uri, self._insets, self._choice = manifest_uri, list(config.insets), choice
+        self.uri, self._insets, self._choice = manifest_uri, list(config.insets), choice
         self.count = rows if choice is None else min(rows, choice.limit)
         self._drawn: set[str] | None = None
         if choice is not None and choice.is_drawn:
-            ids = (row.item_id for row in manifest.read(self._uri, self._insets))
+            ids = (row.item_id for row in manifest.read(self.uri, self._insets))
             self._drawn = set(heapq.nsmallest(choice.limit, ids, key=_draw))
 
     def read(self) -> Iterator[Item | BadRow]:
         """In the manifest's order."""
-        rows = manifest.read(self._uri, self._insets)
+        rows = manifest.read(self.uri, self._insets)
         if self._drawn is not None:
             return (row for row in rows if row.item_id in self._drawn)
         return rows if self._choice is None else itertools.islice(rows, self._choice.limit)
@@ -149,14 +156,19 @@ def _draw(item_id: str) -> bytes:
 
 @contextlib.contextmanager
 def _crew(
-    config: RunConfig, weights: dict[str, Model], store: RunStore, run_id: str, tally: Tally
+    config: RunConfig,
+    weights: dict[str, Model],
+    rows: _Rows,
+    store: RunStore,
+    run_id: str,
+    tally: Tally,
 ) -> Iterator[tuple[Crew, Callable[[], None]]]:
     """The workers, and what looks after the cluster meanwhile."""
     if config.insets and config.perceptual_trunk is None:
         _log.warning("LPIPS compares random features: fine for the demo, not for real models")
     with cluster.connected(), cluster.capacity(config, tally.left):
         room = cluster.room(config, tally.left)
-        crew = Crew(placed(config, weights), store.storage.uri, run_id, room)
+        crew = Crew(placed(config, weights, rows.uri), store.storage.uri, run_id, room)
 
         def look() -> None:
             crew.drain(cluster.draining())
@@ -175,11 +187,13 @@ def _check_manifest(config: RunConfig, manifest_uri: str) -> Described:
     bad = [row for row in sample if isinstance(row, BadRow)]
     if len(bad) == len(sample) > 0:
         raise bad[0].error
-    manifest.check_sample([row for row in sample if isinstance(row, Item)], read_uri)
+    roots = roots_of(config.input_roots, manifest_uri)
+    good = [row for row in sample if isinstance(row, Item)]
+    manifest.check_sample(good, lambda uri: read_uri(within(uri, roots)))
     return described
 
 
-def placed(config: RunConfig, weights: dict[str, Model]) -> RunConfig:
+def placed(config: RunConfig, weights: dict[str, Model], manifest_uri: str) -> RunConfig:
     """The same for actors anywhere: they need not share the driver's working directory, and may
     find other files than it did, so each model has its absolute name and its sha256.
     """
@@ -189,6 +203,7 @@ def placed(config: RunConfig, weights: dict[str, Model]) -> RunConfig:
         canvas=names["canvas"],
         insets={name: names[name] for name in config.insets},
         perceptual=names.get("perceptual", config.perceptual),
+        input_roots=roots_of(config.input_roots, manifest_uri),
     )
 
 

@@ -79,7 +79,7 @@ def make(
         room = cluster.room(config, max(1, rows - len(bad_rows) - done))
         one = dataclasses.replace(room, actors=1)
         uri = f"memory://plan-{uuid.uuid4().hex}"
-        crew = Crew(placed(config, weights), uri, "plan", one)
+        crew = Crew(placed(config, weights, manifest_uri), uri, "plan", one)
         try:
             trial = _try(config, crew, uri, sample)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from insetgan_batch.boxes import Box
 from insetgan_batch.data import pictures
-from insetgan_batch.data.storage import local_path, locate
+from insetgan_batch.data.storage import local_path, locate, within
 from insetgan_batch.errors import BadInputError, NotFoundError, RefusedError
 from insetgan_batch.inset import images
 from insetgan_batch.inset.states import Start
@@ -56,9 +56,13 @@ class Starts:
         generators: Mapping[str, Generator],
         detectors: Mapping[str, list[Detector]],
         classes: Mapping[str, int],
+        roots: Sequence[str] = (),
     ) -> None:
+        """classes: by generator. roots: what rows may read from (`storage.within`); empty for
+        anything.
+        """
         self._recipe, self._generators = recipe, generators
-        self._detectors, self._classes = detectors, classes
+        self._detectors, self._classes, self._roots = detectors, classes, roots
 
     def start(self, lease: Lease) -> Start:
         """The item of a row; raises `BadInputError` where the row cannot be one, and
@@ -71,7 +75,7 @@ class Starts:
         for name, source in sources.items():
             player = recipe.players[name]
             try:
-                given = self._given(name, source, player, recipe)
+                given = self._given(name, self._confined(source), player, recipe)
             except BadInputError as err:
                 raise BadInputError(f"column {name}_{source.kind}: {err}") from err
             latents[name], references[name], psi[name] = given.latents, given.reference, given.psi
@@ -88,6 +92,15 @@ class Starts:
                 except BadInputError as err:
                     raise BadInputError(f"column {name}_box: {err}") from err
         return Start(lease.attempt, recipe, latents, references, boxes, psi)
+
+    def _confined(self, source: Source) -> Source:
+        """The same with the file that its URI leads to; `BadInputError` outside the roots."""
+        if not self._roots or source.kind not in ("image", "latent"):
+            return source
+        try:
+            return dataclasses.replace(source, value=within(str(source.value), self._roots))
+        except RefusedError as err:
+            raise BadInputError(_cut(err)) from err
 
     def _recipe_of(self, item: Item) -> Recipe:
         try:

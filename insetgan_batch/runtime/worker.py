@@ -83,7 +83,9 @@ class Worker:
         )
         found_in = {CANVAS: list(loaded.canvas_detectors.values())}
         found_in |= {name: [detector] for name, detector in loaded.detectors.items()}
-        self._starts = Starts(config.recipe, loaded.generators, found_in, config.classes)
+        self._starts = Starts(
+            config.recipe, loaded.generators, found_in, config.classes, config.input_roots
+        )
         self._origin = outputs.Origin(
             run_id=run_id,
             recipe=config.recipe.name,

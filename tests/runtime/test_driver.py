@@ -215,6 +215,30 @@ def test_a_manifest_whose_first_rows_are_all_wrong_stops_before_anything_starts(
     assert not Path(place.out).exists()
 
 
+def test_a_manifest_reads_only_what_lies_beside_it_or_in_the_listed_roots(
+    bench: MakeBench, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "a.png"
+    Image.new("RGB", (40, 40)).save(elsewhere)
+    place = bench()
+    image = Item("image", Source("image", str(elsewhere)), {"face": Source("seed", 1)})
+    manifest.write(place.manifest, [image], ["face"])
+    with pytest.raises(ManifestError, match="input_roots"):
+        driver.run(place.config, place.manifest, place.out)
+    manifest.write(place.manifest, [*[_seeds(n) for n in range(8)], image], ["face"])
+    driver.run(place.config, place.manifest, place.out)
+    record = RunStore(open_storage(place.out)).quarantined()["image"]
+    assert record["reason"] == "bad_input"
+    assert "input_roots" in record["detail"]
+    listed = dataclasses.replace(place.config, input_roots=(str(elsewhere.parent),))
+    RunStore(open_storage(place.out)).clear_quarantine("image")
+    assert driver.run(listed, place.manifest, place.out).committed == 9
+
+
+def _seeds(n: int) -> Item:
+    return Item(f"i{n}", Source("seed", n), {"face": Source("seed", n)})
+
+
 def test_only_some_rows_are_done_when_that_is_asked_for(bench: MakeBench) -> None:
     place = bench(insets={}, detector="mtcnn", recipe="generate")
     seeds = "seeds:0-99"

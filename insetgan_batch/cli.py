@@ -252,6 +252,16 @@ def clean(uri: Where) -> None:
     )
 
 
+@app.command("spot-watch")
+@_explained
+def spot_watch() -> None:
+    """Wait for the cloud's notice that this machine goes away, and drain its Ray node then."""
+    from insetgan_batch.runtime import spot
+
+    left_s = spot.watch(spot.drain_this_node)
+    print(f"drained: this machine will be gone in {left_s:.0f} s")
+
+
 @app.command()
 @_explained
 def report(uri: Where) -> None:
@@ -310,7 +320,7 @@ def generate(
     ] = "float32",
 ) -> None:
     """Paint the images of seeds with one generator, and a sheet of them."""
-    from insetgan_batch.data.manifest import parse_seeds
+    from insetgan_batch.data.seeds import parse_seeds
     from insetgan_batch.runtime import generate as painting
 
     look = painting.Look(

@@ -29,6 +29,7 @@ LAYERS = (
     {"inset"},
     {"demo", "report"},
     {"runtime"},
+    {"screen"},
     {"cli"},
     {"__main__"},
 )
@@ -38,12 +39,20 @@ ABOVE_PLAIN = {"runtime", "report", "cli"}
 
 # Which modules may import a package; a name ending in a slash stands for a room.
 DOORS = {
-    "ray": {"runtime/actor.py", "runtime/cluster.py"},
+    "ray": {"runtime/actor.py", "runtime/cluster.py", "runtime/spot.py"},
     "boto3": {"data/s3.py"},
     "botocore": {"data/s3.py"},
     "s3transfer": {"data/s3.py"},
     "pyarrow": {"data/"},
-    "torch": {"nets/", "inset/", "demo/", "runtime/worker.py", "runtime/starts.py"},
+    "torch": {
+        "nets/",
+        "inset/",
+        "demo/",
+        "runtime/worker.py",
+        "runtime/loading.py",
+        "runtime/outputs.py",
+        "runtime/starts.py",
+    },
     "torchvision": {"nets/"},
     "lpips": {"nets/perceptual.py"},
     "facenet_pytorch": {"nets/detector.py"},

@@ -74,7 +74,7 @@ def _plain(text: str) -> str:
 
 
 def _unknown(name: str, expected: Mapping[str, str]) -> str:
-    close = difflib.get_close_matches(name, expected, n=1)
+    close = difflib.get_close_matches(name.lower(), expected, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     return f"unknown column '{name}'{hint}; known are {', '.join(expected)} and {META}*"
 

@@ -25,7 +25,6 @@ import pyarrow.parquet as pq
 
 from insetgan_batch.data import columns, pictures, seeds
 from insetgan_batch.data.rows import Row, values_of
-from insetgan_batch.data.seeds import parse_seeds as parse_seeds
 from insetgan_batch.data.storage import disk_error, local_path, locate
 from insetgan_batch.errors import (
     BadInputError,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,14 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from insetgan_batch import __version__
+from insetgan_batch.data import provenance as origin
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.errors import NotFoundError, StorageError, one_line
 from insetgan_batch.records import Item
 
-_TEXT_KEY = "insetgan_batch"
 _LATENTS, _LOSSES, _FILM = "latents", "losses", "film"
 _FRAME_MS, _LAST_FRAME_MS = 83, 1000  # a dozen frames a second; the result stays a while
 _FILM_QUALITY = 90  # lossless, a film of a hundred frames would weigh ten times as much
@@ -125,12 +123,12 @@ def save(store: RunStore, result: Result) -> dict[str, Any]:
     """Upload the attempt's files; returns the record to commit, and commits nothing.
 
     Its `files` are named as the images are, plus `latents` and `losses`, and `film` if there is
-    one; each entry holds `key`, `sha256` and `bytes`.
+    one; each entry holds `key`, `sha256` and `bytes`. Every image carries its provenance.
     """
     provenance = {**result.provenance, "synthetic": True}
     prefix = store.item_prefix(result.item.item_id, result.attempt)
     contents = {
-        name: (f"{name}.png", _to_png(image, provenance if name == "image" else None))
+        name: (f"{name}.png", origin.to_png(image, result.item, provenance))
         for name, image in result.images.items()
     }
     # safetensors writes memory as it lies: a transposed view would come back scrambled.
@@ -190,29 +188,6 @@ def read_losses(store: RunStore, record: dict[str, Any]) -> LossTable:
 def read_latents(store: RunStore, record: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
     """The latents of a committed item, by name. Raises as `read_file` does."""
     return dict(safetensors.numpy.load(read_file(store, record, _LATENTS)))
-
-
-def read_provenance(png: bytes) -> dict[str, Any]:
-    """What an `image.png` says about itself; raises `StorageError` if it says nothing."""
-    try:
-        with Image.open(io.BytesIO(png)) as image:
-            image.load()
-            return dict(json.loads(getattr(image, "text", {})[_TEXT_KEY]))
-    except KeyError as err:
-        raise StorageError(f"the PNG has no text `{_TEXT_KEY}`: not made by this program") from err
-    except (OSError, SyntaxError, ValueError, TypeError) as err:
-        raise StorageError(f"not a PNG with provenance: {err}") from err
-
-
-def _to_png(image: np.ndarray[Any, np.dtype[np.uint8]], provenance: dict[str, Any] | None) -> bytes:
-    """A PNG; with its origin in it, so that it stays known when the file leaves the run."""
-    text = PngImagePlugin.PngInfo()
-    if provenance is not None:
-        text.add_text("Software", f"insetgan-batch {__version__}")
-        text.add_text(_TEXT_KEY, json.dumps(provenance, sort_keys=True))
-    sink = io.BytesIO()
-    Image.fromarray(image).save(sink, format="PNG", pnginfo=text)
-    return sink.getvalue()
 
 
 def _to_webp(frames: Sequence[np.ndarray[Any, np.dtype[np.uint8]]]) -> bytes:

@@ -193,8 +193,7 @@ class Crew:
         place = self._places.pop(worker_id)
         self._waiting = {ref: p for ref, p in self._waiting.items() if p is not place}
         ray.kill(place.actor)
-        # Who fails before it ever worked will fail again, whatever the reason.
-        crashes = place.crashes + (crashed or not place.is_ready)
+        crashes = place.crashes + crashed
         if crashes >= max_crashes:
             self._given_up += 1
             _log.error(

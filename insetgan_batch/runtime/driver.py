@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from insetgan_batch import __version__
 from insetgan_batch import config as configuration
@@ -29,6 +29,7 @@ from insetgan_batch.data.models import Model
 from insetgan_batch.data.storage import (
     conditional_writes_work,
     open_storage,
+    patiently,
     read_uri,
     roots_of,
     within,
@@ -42,6 +43,7 @@ from insetgan_batch.runtime.leases import Ledger
 from insetgan_batch.runtime.shift import Shift
 from insetgan_batch.runtime.tally import Progress, Tally
 
+_T = TypeVar("_T")
 _SAMPLE = 8  # items whose images are opened before anything starts
 # They change how fast results come, or what is kept beside them, not which: a resume may have
 # others.
@@ -85,23 +87,25 @@ def run(
     anything is started, `StorageError` when the store fails for good; then the same call resumes.
     """
     started_at = time.monotonic()
-    described = _check_manifest(config, manifest_uri)
-    store = _open_store(out_uri, config)
+    described = _patiently(lambda: _check_manifest(config, manifest_uri))
+    store = _patiently(lambda: _open_store(out_uri, config))
     weights = {name: models.fetch(model) for name, model in config.models.items()}
-    stored = store.open_run(_run_record(config, weights, described, run_id))
-    epoch = store.take_epoch()
+    record = _run_record(config, weights, described, run_id)
+    stored = _patiently(lambda: store.open_run(record))
+    epoch = _patiently(store.take_epoch)
     rows = _Rows(config, manifest_uri, described.rows, choice)
-    committed = store.committed()
-    quarantined = store.quarantined().keys() - committed
-    ledger = Ledger(epoch, shift.CAPS, store.suspects(), store.checkpoints())
+    committed = _patiently(store.committed)
+    quarantined = _patiently(store.quarantined).keys() - committed
+    ended = committed | quarantined
+    ledger = Ledger(epoch, shift.CAPS, _patiently(store.suspects), _patiently(store.checkpoints))
     tally = Tally(rows.count, rows.among(committed), rows.among(quarantined), config.recipe)
     if tally.left:
-        items = (row for row in rows.read() if row.item_id not in committed | quarantined)
+        items = (row for row in rows.read() if row.item_id not in ended)
         with _crew(config, weights, rows, store, stored["run_id"], tally) as (crew, look):
             Shift(
                 store, epoch, ledger, crew, items, tally, on_progress=on_progress, look=look
             ).work()
-    page_key = page.write(store)
+    page_key = _patiently(lambda: page.write(store))
     return Summary(
         run_id=stored["run_id"],
         items=rows.count,
@@ -148,6 +152,11 @@ class _Rows:
         if self._choice is None:
             return len(ids)
         return sum(row.item_id in ids for row in self.read())
+
+
+def _patiently(call: Callable[[], _T]) -> _T:
+    """A store that is away for a moment does not end a run before it has begun."""
+    return patiently(call, shift.PATIENCE_S)
 
 
 def _draw(item_id: str) -> bytes:

@@ -74,7 +74,7 @@ _SYSTEMIC_ERRORS = (
 # Ray's words for a machine that went away. Not ActorDiedError as such: a crash of our own code
 # raises it too, and only its `preempted` tells the two apart.
 _LOST_MACHINE_NAMES = frozenset({"ActorUnavailableError", "NodeDiedError", "ObjectLostError"})
-_LOST_MACHINE_TEXTS = ("its node has died", "its owner has died")
+_LOST_MACHINE_TEXTS = ("its node has died", "node was terminated", "its owner has died")
 
 # cuBLAS and cuDNN call a full device a failed allocation; the CPU allocator "can't allocate".
 _OUT_OF_MEMORY_TEXTS = ("out of memory", "status_alloc_failed", "can't allocate memory")
@@ -96,12 +96,12 @@ class Caps:
 
     # Failed stores and expired leases of one item that are forgiven; the next one quarantines it.
     max_infra_retries: int = 10
-    # Crashes of an item that was alone in its worker which convict it.
-    max_crashes_alone: int = 1
+    # Crashes of an item that was alone in its worker which convict it: one may be bad luck.
+    max_crashes_alone: int = 2
     # Crashes of an item in company after which it is only tried alone.
     max_crashes: int = 1
     # Crashes of a worker, with no answer in between, after which it is not started again.
-    max_worker_crashes: int = 4
+    max_worker_crashes: int = 5
     # Seconds an actor may hold an item without a sign of life.
     lease_s: float = 900.0
 

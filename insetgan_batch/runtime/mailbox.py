@@ -13,14 +13,38 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from typing import Protocol
 
-from insetgan_batch.records import Event, Lease, Order, Outcome, Report
-from insetgan_batch.runtime.worker import Ending, Worker, returned
+from insetgan_batch.records import Event, Lease, Order, Outcome, Report, Status
+from insetgan_batch.runtime.failures import PREEMPTED
+
+Ending = Outcome | BaseException
+"""What a worker tells: how an attempt ended, or what is wrong with the whole worker."""
 
 # So long before a machine goes its items are saved: their uploads take a moment.
 _HAND_BACK_S = 8.0
 # When places got free, the next round waits so long for what shall fill them.
 _REFILL_S = 0.5
+
+
+class Worker(Protocol):
+    """See `worker.Worker`."""
+
+    @property
+    def inside(self) -> list[str]: ...
+
+    @property
+    def in_batch(self) -> int: ...
+
+    @property
+    def free(self) -> int: ...
+
+    @property
+    def steps(self) -> int: ...
+
+    def serve(self, leases: list[Lease]) -> None: ...
+
+    def hand_back(self) -> None: ...
 
 
 class Mailbox:
@@ -168,7 +192,7 @@ class Mailbox:
             not_begun = list(self._inbox)
             self._inbox.clear()
         for lease in not_begun:
-            self.post(returned(lease))
+            self.post(_returned(lease))
         worker.hand_back()
         with self._news:
             self._is_drained = True
@@ -181,3 +205,14 @@ class Mailbox:
             return False
         is_empty = not self._inbox and not worker.inside
         return is_empty or time.monotonic() >= self._drain_at_s
+
+
+def _returned(lease: Lease) -> Outcome:
+    """Of a lease that has not begun, since the machine is taken away."""
+    return Outcome(
+        item_id=lease.item.item_id,
+        attempt=lease.attempt,
+        status=Status.RETURNED,
+        reason=PREEMPTED,
+        is_saved=lease.is_resumed,
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import patiently
-from insetgan_batch.errors import InsetGanError
+from insetgan_batch.errors import InsetGanError, StorageError
 from insetgan_batch.records import Item, Lease, Outcome, Report, Status
 from insetgan_batch.runtime.failures import (
     BAD_ROW,
@@ -34,7 +35,7 @@ CAPS = Caps()
 # Items that the ledger holds in advance, per worker: enough to fill its slots again and again.
 _QUEUE_PER_WORKER = 16
 _POLL_S = 1.0
-_LOOK_EVERY_S = 5.0  # at the cluster: new machines, and those that will go
+_LOOK_EVERY_S = 1.0  # at the cluster: new machines, and those that will go
 _EPOCH_EVERY_S = 60.0
 # A worker that says nothing for so long is lost; one that does no step hangs.
 _SILENT_S = 60.0
@@ -42,7 +43,8 @@ _SILENT_S = 60.0
 # faster than they succeed, so a few failures come before the first commit of many workers.
 _STREAK = 32
 _STREAK_SHARE = 4
-_PATIENCE_S = 300.0
+PATIENCE_S = 300.0  # how long an outage of the store may last
+_ID_LINE = re.compile(r"(class_name|actor_id|pid|name|namespace|ip|Node Id): ?\S*$")
 _log = logging.getLogger(__name__)
 
 
@@ -204,7 +206,8 @@ class Shift:
         _log.warning("worker %s is lost (%s): %s", worker_id, reason, _last_line(error))
         self._part(
             worker_id,
-            crashed=kind is not FailureClass.INFRA,
+            # A worker only raises of the store while it loads; who cannot load is given up one day.
+            crashed=kind is not FailureClass.INFRA or isinstance(error, StorageError),
             out_of_memory=reason == "out_of_memory",
             detail=f"{reason}: {_last_line(error)}",
         )
@@ -307,7 +310,7 @@ class Shift:
         return self._tally.progress(workers=crew.size, ready=crew.ready, inside=inside, last=last)
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
-        return patiently(call, _PATIENCE_S)
+        return patiently(call, PATIENCE_S)
 
 
 def _record(
@@ -331,5 +334,7 @@ def _record(
 
 
 def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+    """What matters of a text of several lines; Ray's begin with ids and end with the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not _ID_LINE.match(line)]
+    return (telling or lines or [type(error).__name__])[-1]

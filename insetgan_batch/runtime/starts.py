@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import io
+import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -275,17 +276,18 @@ def _read_input(uri: str) -> bytes:
 
 
 def _refuse_odd_file(uri: str) -> None:
-    """A directory has no bytes, a pipe may never give any, and a name can be too long."""
+    """A directory has no bytes, a pipe may never give any, and a name can be none."""
     try:
         path = local_path(uri)
-        if path is not None and path.exists() and not path.is_file():
-            raise BadInputError(f"{uri}: a directory or a device, expected a file")
+        is_odd = path is not None and not stat.S_ISREG(path.stat().st_mode)
     except OSError as err:
         if err.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
             return  # the store says it better, and may be asked again
         raise BadInputError(f"{uri[:_SHOWN]}: no name of a file: {err.strerror}") from err
     except ValueError as err:
         raise BadInputError(f"{uri!r}: no name of a file: {err}") from err
+    if is_odd:
+        raise BadInputError(f"{uri}: a directory or a device, expected a file")
 
 
 class _Limited:

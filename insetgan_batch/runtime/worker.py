@@ -38,6 +38,7 @@ from insetgan_batch.records import Lease, Outcome, Status
 from insetgan_batch.runtime import outputs
 from insetgan_batch.runtime.failures import PREEMPTED, reason_code
 from insetgan_batch.runtime.loading import load
+from insetgan_batch.runtime.mailbox import Ending
 from insetgan_batch.runtime.starts import Starts
 
 _UPLOAD_THREADS = 4
@@ -46,9 +47,6 @@ _PATIENCE_S = 300.0
 _P = ParamSpec("_P")
 _Future = concurrent.futures.Future[None]
 _log = logging.getLogger(__name__)
-
-Ending = Outcome | BaseException
-"""What `on_end` is told: how an attempt ended, or what is wrong with the whole worker."""
 
 
 class Worker:
@@ -100,7 +98,12 @@ class Worker:
         self._uploading: set[str] = set()
         self._in_flight: set[_Future] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(_UPLOAD_THREADS)
-        self.steps = 0
+        self._steps = 0
+
+    @property
+    def steps(self) -> int:
+        """Done so far, over all items."""
+        return self._steps
 
     @property
     def inside(self) -> list[str]:
@@ -145,7 +148,7 @@ class Worker:
         self._pool.shutdown(wait=True)
 
     def _count_step(self) -> None:
-        self.steps += len(self._optimizer.keys)
+        self._steps += len(self._optimizer.keys)
 
     # ---- an item enters ------------------------------------------------------------------------
 
@@ -258,13 +261,6 @@ class Worker:
         self._leases.pop(outcome.attempt, None)
         self._uploading.discard(outcome.attempt)
         self._on_end(outcome)
-
-
-def returned(lease: Lease) -> Outcome:
-    """Of a lease that its worker has not begun, since its machine is taken away."""
-    return dataclasses.replace(
-        _outcome(lease, Status.RETURNED), reason=PREEMPTED, is_saved=lease.is_resumed
-    )
 
 
 def _outcome(lease: Lease, status: Status, error: Exception | None = None) -> Outcome:

@@ -147,30 +147,6 @@ def test_file_that_is_gone_or_was_never_there_is_not_found(store: RunStore) -> N
         results.read_image(store, record, "shoes")
 
 
-# Provenance
-
-
-def test_image_says_where_it_comes_from(store: RunStore) -> None:
-    record = results.save(store, result(provenance={"name": "Zoë", "synthetic": False}))
-    png = store.storage.get(f"{PREFIX}/image.png")
-    assert results.read_provenance(png) == {"name": "Zoë", "synthetic": True}
-    assert record["provenance"] == {"name": "Zoë", "synthetic": True}
-    with Image.open(io.BytesIO(png)) as image:
-        assert image.info["Software"].startswith("insetgan-batch ")
-
-
-def test_only_the_final_image_carries_it(store: RunStore) -> None:
-    results.save(store, result())
-    with pytest.raises(StorageError, match="has no text"):
-        results.read_provenance(store.storage.get(f"{PREFIX}/face.png"))
-
-
-@pytest.mark.parametrize("data", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\nrubbish"])
-def test_file_that_is_no_image_has_no_provenance(data: bytes) -> None:
-    with pytest.raises(StorageError, match="not a PNG"):
-        results.read_provenance(data)
-
-
 # What a result must be
 
 

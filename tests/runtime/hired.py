@@ -8,7 +8,8 @@ from insetgan_batch.config import RunConfig
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import Storage
 from insetgan_batch.records import Lease, Outcome
-from insetgan_batch.runtime.worker import Ending, Worker
+from insetgan_batch.runtime.mailbox import Ending
+from insetgan_batch.runtime.worker import Worker
 
 _LIMIT_S = 60.0
 

@@ -131,7 +131,7 @@ def test_reasons_of_every_item_error_are_in_the_closed_set() -> None:
 @pytest.mark.parametrize(
     ("caps", "found"),
     [
-        ({"max_crashes": 2, "max_crashes_alone": 2}, "max_worker_crashes is 4"),
+        ({"max_crashes": 3, "max_crashes_alone": 2}, "max_worker_crashes is 5"),
         ({"max_worker_crashes": 2}, "max_worker_crashes is 2"),
         ({"max_crashes": 0}, "max_crashes is 0"),
         ({"max_crashes_alone": 0}, "max_crashes_alone is 0"),

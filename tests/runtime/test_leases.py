@@ -31,7 +31,7 @@ def _item(item_id: str) -> Item:
 
 def _ledger(ids: str = "", caps: Caps | None = None, **crashes: int) -> Ledger:
     """A ledger in which every letter of `ids` is a waiting item."""
-    ledger = Ledger(3, caps or Caps(), crashes)
+    ledger = Ledger(3, caps or Caps(max_crashes_alone=1), crashes)
     ledger.add(map(_item, ids))
     return ledger
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -10,8 +11,7 @@ import pytest
 
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.records import Item, Lease, Order, Outcome, Report, Source, Status
-from insetgan_batch.runtime.mailbox import Mailbox
-from insetgan_batch.runtime.worker import Ending
+from insetgan_batch.runtime.mailbox import Ending, Mailbox
 
 WAIT_S = 5.0
 
@@ -188,6 +188,19 @@ def test_a_worker_with_time_left_ends_its_items_and_begins_no_others() -> None:
     ends_s = time.monotonic() + WAIT_S
     while not mailbox.exchange(order(ack=1, wait_s=0.05)).is_drained:
         assert time.monotonic() < ends_s
+
+
+def test_what_has_not_begun_is_returned_and_stays_resumable() -> None:
+    mailbox, worker = started(capacity=1)
+    worker.gate.clear()
+    waiting = dataclasses.replace(lease(2), is_resumed=True)
+    mailbox.exchange(Order([lease(1), waiting], 0, 0.1, None))
+    report = exchange_until(mailbox, 2, order(wait_s=0.1, drain_s=0.0))
+    outcomes = {event.outcome.item_id: event.outcome for event in report.events}
+    assert not outcomes["i1"].is_saved
+    assert outcomes["i2"].is_saved
+    assert outcomes["i2"].reason == "preempted"
+    worker.gate.set()
 
 
 def test_closing_returns_what_is_inside() -> None:

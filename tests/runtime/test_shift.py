@@ -143,10 +143,10 @@ def test_an_item_that_crashes_its_worker_is_convicted_alone_and_the_others_are_d
     turn.work()
     assert turn.store.quarantined()["i4"]["reason"] == "crashed_its_worker"
     assert turn.store.quarantined()["i4"]["item"]["canvas"]["value"] == 4
-    assert tried["i4"] == 2
+    assert tried["i4"] == 3
     assert len(turn.store.committed()) == 11
     assert turn.store.suspects() == {}
-    assert turn.crew.replaced == [(True, False)] * 2
+    assert turn.crew.replaced == [(True, False)] * 3
 
 
 def test_a_worker_without_memory_is_replaced_by_a_smaller_one() -> None:

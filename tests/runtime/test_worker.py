@@ -16,6 +16,7 @@ from moto import mock_aws
 from PIL import Image, ImageSequence
 
 from insetgan_batch.data import manifest, results
+from insetgan_batch.data import provenance as origin
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.data.storage import open_storage
@@ -24,7 +25,6 @@ from insetgan_batch.inset import images
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.records import Item, Lease, Outcome, Source, Status
-from insetgan_batch.runtime import worker as worker_module
 from tests.bench import CANVAS, Bench
 from tests.conftest import random_generator
 from tests.runtime.hired import Hired
@@ -73,7 +73,7 @@ def test_the_picture_itself_says_that_it_is_synthetic_and_from_what(bench: MakeB
     worker.serve_all([lease(item)])
     storage = open_storage(place.out)
     record = RunStore(storage).read_commit(item.item_id)
-    provenance = results.read_provenance(storage.get(record["files"]["image"]["key"]))
+    provenance = origin.read(storage.get(record["files"]["image"]["key"]))
     assert provenance["synthetic"] is True
     assert provenance["run_id"] == "run-7"
     assert provenance["sources"]["canvas"]["value"] == item.canvas.value
@@ -126,15 +126,6 @@ def test_an_item_goes_on_elsewhere_where_it_was_and_ends_the_same(bench: MakeBen
     assert outcome.steps == expected.steps
     assert outcome.losses == pytest.approx(expected.losses, rel=1e-6)
     assert store.checkpoints() == set()
-
-
-def test_what_has_no_state_yet_is_returned_without_one(bench: MakeBench) -> None:
-    place = bench(bodies=1, faces=1)
-    (item,) = first_items(place, 1)
-    outcome = worker_module.returned(lease(item))
-    assert (outcome.status, outcome.is_saved) == (Status.RETURNED, False)
-    resumed = worker_module.returned(dataclasses.replace(lease(item), is_resumed=True))
-    assert resumed.is_saved
 
 
 def test_a_damaged_state_only_costs_its_steps(bench: MakeBench) -> None:

@@ -1,0 +1,449 @@
+"""A dataset of what a run has committed: which shards there are, and how one is written.
+
+Shards are cut from the sorted ids, so a run that has not changed gives the same shards again. One
+shard is one job: `write` reads its items one after the other (a few ahead) into a file on this
+machine's disk, which then goes to the store; neither memory nor what travels between processes
+grows with the number of items. Images are copied byte for byte, and checked against their commit.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import json
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, BinaryIO, Literal, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from insetgan_batch.data import results, tables, where
+from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.storage import Storage, disk_error, open_storage
+from insetgan_batch.data.tables import Columns
+from insetgan_batch.data.where import Where
+from insetgan_batch.errors import ConfigError
+
+Format = Literal["parquet", "webdataset", "jsonl"]
+FORMATS: tuple[Format, ...] = ("parquet", "webdataset", "jsonl")
+FOLDERS = {"parquet": "data", "webdataset": "webdataset", "jsonl": "jsonl"}
+ROOT = "dataset"
+LATEST = f"{ROOT}/latest.json"
+SUCCESS = "_SUCCESS"
+PARTS = "parts"
+
+_MB = 1_000_000
+# Of the images, and so much for the rest of each item. Hugging Face asks for Parquet shards below
+# 500 MB and row groups below 100 MB, of which a reader holds one in memory.
+_SHARD_BYTES = {"parquet": 400 * _MB, "webdataset": 1_000 * _MB, "jsonl": 1_000 * _MB}
+_ROW_BYTES = 4_000
+_ROW_GROUP_BYTES = 32 * _MB
+_ROW_GROUP = 1_000
+_TABLE_ITEMS = 2_000  # in one file of losses: some million rows
+_LOSSES_ROW_GROUP = 200_000
+_READERS = 8  # requests in flight in a job, and items in its memory
+_BATCH = 512
+_LEFT_OUT = 255
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Order:
+    """What a dataset shall be.
+
+    splits: name to share, the shares' sum 1; an item's split follows from its id alone.
+    losses_every: keep the losses of every so many steps.
+    """
+
+    formats: tuple[Format, ...] = ("parquet",)
+    where: Where | None = None
+    splits: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"train": 1.0})
+    losses_every: int = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shard:
+    """The items of one file. kind: a format, or "tables" for losses and a part of the results.
+
+    ids: sorted. splits: of each id where they differ ("tables"; None: left out). quarantined: rows
+    of the results that are no commits.
+    """
+
+    kind: Format | Literal["tables"]
+    split: str
+    number: int
+    count: int
+    ids: list[str]
+    splits: list[str | None] = dataclasses.field(default_factory=list)
+    quarantined: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """`train-00000-of-00012`."""
+        return f"{self.split}-{self.number:05d}-of-{self.count:05d}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """A shard, where it goes, and all that it takes to write it on any machine."""
+
+    out_uri: str
+    prefix: str
+    columns: Columns
+    losses_every: int
+    shard: Shard
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Written:
+    """A file of the dataset. key: in the run's store; rows: items, or steps for losses."""
+
+    key: str
+    sha256: str
+    bytes: int
+    rows: int
+
+
+# ---- which shards ------------------------------------------------------------------------------
+
+
+class Plan:
+    """The shards of a run as it stands now; ids and one byte each in memory, no records."""
+
+    def __init__(self, store: RunStore, order: Order, insets: Iterable[str]) -> None:
+        """Reads every commit once. Raises `ConfigError` where nothing is left to pack."""
+        self._order, self._names = order, list(order.splits)
+        self._ids = sorted(store.committed())
+        self._quarantined = {
+            item_id: tables.quarantined_row({"item_id": item_id} | record)
+            for item_id, record in store.quarantined().items()
+        }
+        for item_id in self._quarantined.keys() & set(self._ids):
+            del self._quarantined[item_id]
+        self._split = bytearray([_LEFT_OUT]) * len(self._ids)
+        self._cuts: dict[tuple[Format, str], list[int]] = {}
+        self.counts = dict.fromkeys(self._names, 0)
+        self.image_bytes = 0
+        self.columns = self._read(store, tables.Collector(insets))
+        if not sum(self.counts.values()):
+            what = f"none of {len(self._ids)} committed items meets {order.where.text!r}"
+            raise ConfigError(
+                f"{store.storage.uri}: {what if order.where and self._ids else 'nothing committed'}"
+                " yet, so there is nothing to pack"
+            )
+
+    @property
+    def committed(self) -> int:
+        """Items with a commit, packed or left out."""
+        return len(self._ids)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Why items were set aside, and how many for each reason."""
+        rows = self._quarantined.values()
+        return dict(sorted(collections.Counter(str(row["reason"]) for row in rows).items()))
+
+    def shards(self) -> Iterator[Shard]:
+        """Those of the tables first; the ids of one shard after the other are made on the way."""
+        yield from self._table_shards()
+        for (kind, split), cuts in self._cuts.items():
+            code, edges = self._names.index(split), [0, *cuts, len(self._ids)]
+            for number, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+                ids = [self._ids[i] for i in range(start, stop) if self._split[i] == code]
+                yield Shard(kind, split, number, len(edges) - 1, ids)
+
+    def _read(self, store: RunStore, collector: tables.Collector) -> Columns:
+        sizes: dict[tuple[Format, str], int] = {}
+        known: set[str] = set()
+        for index, record in enumerate(_ahead(store.read_commit, self._ids)):
+            collector.see(record)
+            row = tables.item_row(record, None)
+            if self._order.where is not None:
+                values = where.flat(record) | row
+                known |= values.keys()
+                if not self._order.where.holds(values, record["item_id"]):
+                    continue
+            self._take(index, record["files"]["image"]["bytes"], sizes)
+        if self._order.where is not None and self._ids:
+            self._order.where.check_known(known)
+        return collector.columns
+
+    def _take(self, index: int, image_bytes: int, sizes: dict[tuple[Format, str], int]) -> None:
+        """An item into its split, and into a new shard of each format where the old one is full."""
+        split = split_of(self._ids[index], self._order.splits)
+        self._split[index] = self._names.index(split)
+        self.counts[split] += 1
+        self.image_bytes += image_bytes
+        for kind in self._order.formats:
+            cuts = self._cuts.setdefault((kind, split), [])
+            own = _ROW_BYTES + (0 if kind == "jsonl" else image_bytes)
+            size = sizes.get((kind, split), 0)
+            if size and size + own > _SHARD_BYTES[kind]:
+                cuts.append(index)
+                size = 0
+            sizes[kind, split] = size + own
+
+    def _table_shards(self) -> Iterator[Shard]:
+        rows = self._ids
+        if self._quarantined:
+            rows = sorted([*self._ids, *self._quarantined])
+        count = -(-len(rows) // _TABLE_ITEMS)
+        done = 0
+        for number in range(count):
+            part = rows[number * _TABLE_ITEMS : (number + 1) * _TABLE_ITEMS]
+            set_aside = [self._quarantined[i] for i in part if i in self._quarantined]
+            ids = self._ids[done : done + len(part) - len(set_aside)]
+            codes = self._split[done : done + len(ids)]
+            splits = [None if code == _LEFT_OUT else self._names[code] for code in codes]
+            done += len(ids)
+            yield Shard("tables", "losses", number, count, ids, splits, set_aside)
+
+
+def split_of(item_id: str, splits: Mapping[str, float]) -> str:
+    """The split of an item; salted, since `--sample` draws by the plain hash of the id."""
+    digest = hashlib.sha256(f"split:{item_id}".encode()).digest()
+    drawn = int.from_bytes(digest[:8]) / 2**64
+    bound = 0.0
+    for name, share in splits.items():
+        bound += share
+        if drawn < bound:
+            return name
+    return list(splits)[-1]
+
+
+# ---- one shard ---------------------------------------------------------------------------------
+
+
+def write(job: Job) -> list[Written]:
+    """Write one shard, and what belongs to it; again after a failure, and it is the same.
+
+    Raises `StorageError`, also for an image that is not what its commit says.
+    """
+    store = RunStore(open_storage(job.out_uri))
+    writers: dict[str, Callable[[RunStore, Job], list[Written]]] = {
+        "parquet": _write_parquet,
+        "webdataset": _write_webdataset,
+        "jsonl": _write_jsonl,
+        "tables": _write_tables,
+    }
+    return writers[job.shard.kind](store, job)
+
+
+def merge_results(
+    storage: Storage, prefix: str, columns: Columns, parts: Sequence[Written]
+) -> Written:
+    """`results.parquet` from its parts, in their order; the parts are removed."""
+    with _scratch() as file:
+        table = _Table(file, tables.results_schema(columns))
+        for part in parts:
+            with _scratch() as source:
+                storage.read_into(part.key, source)
+                source.seek(0)
+                for batch in pq.ParquetFile(source).iter_batches(_ROW_GROUP):
+                    table.write(pa.Table.from_batches([batch], table.schema))
+        table.close()
+        written = put(storage, f"{prefix}/results.parquet", file, sum(part.rows for part in parts))
+    for part in parts:
+        storage.delete(part.key)
+    return written
+
+
+def put(storage: Storage, key: str, file: BinaryIO, rows: int) -> Written:
+    """Store a whole file, whose position is its end."""
+    size = file.tell()
+    file.seek(0)
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    file.seek(0)
+    storage.put_from(key, file)
+    return Written(key, sha256, size, rows)
+
+
+def _write_parquet(store: RunStore, job: Job) -> list[Written]:
+    """Rows with an `image` that Hugging Face's `datasets` knows for one."""
+    feature = {"info": {"features": {"image": {"_type": "Image"}}}}
+    image = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    schema = pa.schema(
+        [image, *tables.item_schema(job.columns)], {"huggingface": json.dumps(feature)}
+    )
+    with _scratch() as file:
+        table = _Table(file, schema)
+        for record, png in _items(store, job.shard.ids):
+            path = f"{record['item_id']}.png"
+            row = {"image": {"bytes": png, "path": path}}
+            table.add(row | tables.item_row(record, job.shard.split), len(png))
+        table.close()
+        key = f"{_folder(job)}/{job.shard.name}.parquet"
+        return [put(store.storage, key, file, len(job.shard.ids))]
+
+
+def _write_webdataset(store: RunStore, job: Job) -> list[Written]:
+    """A tar of `<key>.png` and `<key>.json`, and beside it the rows as Parquet."""
+    schema = tables.item_schema(job.columns).insert(0, pa.field("key", pa.string()))
+    name = f"{_folder(job)}/{job.shard.name}"
+    with _scratch() as tar, _scratch() as file:
+        table = _Table(file, schema)
+        for record, png in _items(store, job.shard.ids):
+            key = record["item_id"].replace(".", "%2E")  # a dot would end the key
+            row = tables.item_row(record, job.shard.split)
+            _add_member(tar, f"{key}.png", png)
+            _add_member(tar, f"{key}.json", _json(row))
+            table.add({"key": key} | row, 0)
+        tar.write(bytes(2 * tarfile.BLOCKSIZE))
+        table.close()
+        rows = len(job.shard.ids)
+        return [
+            put(store.storage, f"{name}.tar", tar, rows),
+            put(store.storage, f"{name}.parquet", file, rows),
+        ]
+
+
+def _write_jsonl(store: RunStore, job: Job) -> list[Written]:
+    """The rows, and where the files of each item are: keys, from the root of the run."""
+    with _scratch() as file:
+        for record in _ahead(store.read_commit, job.shard.ids):
+            row = tables.item_row(record, job.shard.split)
+            file.write(_json(row | {"files": record["files"]}) + b"\n")
+        key = f"{_folder(job)}/{job.shard.name}.jsonl"
+        return [put(store.storage, key, file, len(job.shard.ids))]
+
+
+def _write_tables(store: RunStore, job: Job) -> list[Written]:
+    """The losses of the items that are packed, and a part of the results of all."""
+    shard = job.shard
+    set_aside = collections.deque(shard.quarantined)
+    with _scratch() as losses_file, _scratch() as results_file:
+        losses = _Table(losses_file, tables.LOSSES_SCHEMA)
+        rows = _Table(results_file, tables.results_schema(job.columns))
+        steps = 0
+        for split, (record, table) in zip(
+            shard.splits, _ahead(lambda i: _losses(store, i), shard.ids), strict=True
+        ):
+            while set_aside and set_aside[0]["item_id"] < record["item_id"]:
+                rows.add(set_aside.popleft(), 0)
+            rows.add(tables.item_row(record, split) | tables.weighted(record, table), 0)
+            if split is not None:
+                kept = tables.loss_rows(record["item_id"], table, job.losses_every)
+                losses.gather(kept)
+                steps += kept.num_rows
+        for row in set_aside:
+            rows.add(row, 0)
+        losses.close()
+        rows.close()
+        count = len(shard.ids) + len(shard.quarantined)
+        part = f"{job.prefix}/{PARTS}/results-{shard.number:05d}.parquet"
+        return [
+            put(store.storage, f"{job.prefix}/losses/{shard.name}.parquet", losses_file, steps),
+            put(store.storage, part, results_file, count),
+        ]
+
+
+def _items(store: RunStore, ids: Sequence[str]) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """(commit record, the image's bytes) of each id, in their order."""
+
+    def read(item_id: str) -> tuple[dict[str, Any], bytes]:
+        record = store.read_commit(item_id)
+        return record, results.read_file(store, record, "image")
+
+    return _ahead(read, ids)
+
+
+def _losses(store: RunStore, item_id: str) -> tuple[dict[str, Any], results.LossTable]:
+    record = store.read_commit(item_id)
+    return record, results.read_losses(store, record)
+
+
+def _ahead(read: Callable[[str], _T], ids: Sequence[str]) -> Iterator[_T]:
+    """`read` of each id in their order, a few at a time in threads."""
+    waiting: collections.deque[Future[_T]] = collections.deque()
+    with ThreadPoolExecutor(_READERS) as pool:
+        try:
+            for item_id in ids:
+                waiting.append(pool.submit(read, item_id))
+                if len(waiting) == _READERS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class _Table:
+    """Rows on their way to Parquet; a row group in memory."""
+
+    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
+        self.schema = schema
+        plain = [field.name for field in schema if field.name != "image"]
+        codecs = dict.fromkeys(plain, "zstd")
+        if "image" in schema.names:
+            # A PNG is compressed already, and no two are equal.
+            codecs |= {"image.bytes": "none", "image.path": "zstd"}
+        self._writer = pq.ParquetWriter(
+            file, schema, compression=codecs, use_dictionary=plain, write_statistics=plain
+        )
+        self._rows: list[dict[str, Any]] = []
+        self._gathered: list[pa.Table] = []
+        self._size_bytes = self._gathered_rows = 0
+
+    def add(self, row: dict[str, Any], image_bytes: int) -> None:
+        """One row; columns that it has not are null."""
+        self._rows.append(row)
+        self._size_bytes += image_bytes
+        if len(self._rows) == _ROW_GROUP or self._size_bytes >= _ROW_GROUP_BYTES:
+            self._flush()
+
+    def gather(self, table: pa.Table) -> None:
+        """Some rows, which become a row group together with others."""
+        self._gathered.append(table)
+        self._gathered_rows += table.num_rows
+        if self._gathered_rows >= _LOSSES_ROW_GROUP:
+            self._flush()
+
+    def write(self, table: pa.Table) -> None:
+        """A row group."""
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        """Write what is left, and the footer."""
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self.write(pa.Table.from_pylist(self._rows, self.schema))
+        if self._gathered:
+            self.write(pa.concat_tables(self._gathered).combine_chunks())
+        self._rows, self._gathered = [], []
+        self._size_bytes = self._gathered_rows = 0
+
+
+def _add_member(tar: BinaryIO, name: str, data: bytes) -> None:
+    """By hand: a `TarFile` keeps what it knows of each member until its end."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.write(info.tobuf(tarfile.GNU_FORMAT))
+    tar.write(data)
+    tar.write(bytes(-len(data) % tarfile.BLOCKSIZE))
+
+
+def _folder(job: Job) -> str:
+    return f"{job.prefix}/{FOLDERS[job.shard.kind]}"
+
+
+def _json(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, allow_nan=False, ensure_ascii=False).encode()
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[BinaryIO]:
+    """A file on this machine's disk that goes when it is closed."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            yield file  # type: ignore[misc]
+    except OSError as err:
+        raise disk_error(f"{tempfile.gettempdir()} (TMPDIR)", "write", err) from err

@@ -1,0 +1,283 @@
+"""One run under one schedule: store, cluster and driver are started, things go wrong, one judges.
+
+    python -m tests.chaos.harness 17 DIRECTORY        prints what came of seed 17 as one JSON line
+
+A schedule is played in a process of its own (`play_apart`), so that nothing of it stays behind.
+Whenever the driver ends without having finished, the same command follows, as a user would do it.
+In the end all is healed, and the same command has to finish.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from insetgan_batch.data.storage import open_storage
+from tests.chaos import schedule
+from tests.chaos.cluster import RAY_SETTINGS, Machines, adopt_orphans, end_everything_below
+from tests.chaos.driving import Driver, Inputs, Life, write_inputs
+from tests.chaos.fault_proxy import FaultProxy
+from tests.chaos.schedule import Fault
+from tests.chaos.store import BUCKET, aws_settings, environment, s3_behind_proxy
+from tests.chaos.verify import Verdict, verify
+
+OUT = f"s3://{BUCKET}/chaos/run"
+_ROOT = Path(__file__).parents[2]
+_TICK_S = 0.1
+# With nothing committed for so long although a driver is running, the run is stuck.
+_PATIENCE_S = 60.0
+_MOST_LIVES = 15
+_LONGEST_PLAY_S = 300.0
+_CLEANING_S = 30.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a schedule. struck: the faults that found the run under way; stuck: how often a
+    run stood still for a minute; handed_over: states of items that were kept for another machine;
+    requests: by what became of them at the proxy.
+    """
+
+    seed: int
+    planned: list[str]
+    struck: list[str]
+    lives: list[Life]
+    stuck: int
+    handed_over: int
+    verdict: Verdict
+    requests: dict[str, int]
+    seconds: float
+
+    @property
+    def finished(self) -> bool:
+        """Whether the command came to its end."""
+        return self.lives[-1].code in (0, 1)
+
+
+class Play:
+    """One schedule being played."""
+
+    def __init__(self, seed: int, faults: list[Fault], directory: Path, proxy: FaultProxy) -> None:
+        self._seed, self._faults, self._proxy = seed, faults, proxy
+        self._random = random.Random(seed)
+        self._inputs: Inputs = write_inputs(directory)
+        self._machines = Machines()
+        self._driver = Driver(self._inputs, OUT, directory)
+        self._due: list[tuple[float, Callable[[], None]]] = []
+        self._struck: list[str] = []
+        self._stuck = 0
+
+    def run(self) -> Result:
+        """Play it to the end."""
+        started_s = time.monotonic()
+        for fault in self._faults:
+            if self._wait_for(fault):
+                self._strike(fault)
+                self._struck.append(fault.kind)
+        self._finish()
+        end_everything_below()
+        self._proxy.settle(10)
+        verdict = verify(open_storage(OUT), self._inputs.item_ids, self._proxy.accepted)
+        return Result(
+            seed=self._seed,
+            planned=[fault.kind for fault in self._faults],
+            struck=self._struck,
+            lives=self._driver.lives,
+            stuck=self._stuck,
+            handed_over=self._accepted("/checkpoints/"),
+            verdict=verdict,
+            requests=dict(self._proxy.counts),
+            seconds=round(time.monotonic() - started_s, 1),
+        )
+
+    # ---- the course of time --------------------------------------------------------------------
+
+    def _wait_for(self, fault: Fault) -> bool:
+        """Until the fault's moment; False if the run was over before, or stands still."""
+        if fault.after is not None and not self._wait_until(lambda: self._is_at(fault.after or 0)):
+            return False
+        ends_s = time.monotonic() + fault.wait_s
+        return self._wait_until(lambda: time.monotonic() >= ends_s)
+
+    def _wait_until(self, condition: Callable[[], bool]) -> bool:
+        """False if the run is over, or nothing was committed for a long time."""
+        committed, since_s = self._committed(), time.monotonic()
+        while not condition():
+            if not self._tick():
+                return False
+            if self._committed() > committed:
+                committed, since_s = self._committed(), time.monotonic()
+            if time.monotonic() - since_s > _PATIENCE_S:
+                return False
+            time.sleep(_TICK_S)
+        return not self._driver.has_finished
+
+    def _tick(self) -> bool:
+        """What is due happens, and the driver is kept going; False once it has finished."""
+        now_s = time.monotonic()
+        due = [action for at_s, action in self._due if at_s <= now_s]
+        self._due = [entry for entry in self._due if entry[0] > now_s]
+        for action in due:
+            action()
+        if not self._driver.is_running and not self._driver.has_finished:
+            if len(self._driver.lives) >= _MOST_LIVES:
+                return False
+            self._driver.start(self._machines.address)
+        return not self._driver.has_finished
+
+    def _is_at(self, share: float) -> bool:
+        """Whether work is under way, and so much of it is done."""
+        is_far = self._committed() >= share * len(self._inputs.item_ids)
+        return is_far and bool(self._machines.actors())
+
+    def _committed(self) -> int:
+        return self._accepted("/commits/")
+
+    def _accepted(self, kind: str) -> int:
+        return sum(kind in path for path in list(self._proxy.accepted))
+
+    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
+        self._due.append((time.monotonic() + delay_s, action))
+
+    def _finish(self) -> None:
+        """Mend everything, and let the same command come to its end; twice if it gets stuck."""
+        for _, action in sorted(self._due, key=lambda entry: entry[0]):
+            action()
+        self._due = []
+        self._proxy.heal()
+        for _ in range(2):
+            if self._wait_until(lambda: False) or self._driver.has_finished:
+                return
+            self._stuck += 1
+            self._driver.kill()
+
+    # ---- the faults ----------------------------------------------------------------------------
+
+    def _strike(self, fault: Fault) -> None:
+        if fault.kind in schedule.STORAGE_FAULTS:
+            self._proxy.fail(fault.kind, share=fault.share, for_s=fault.lasts_s)
+        elif fault.kind == "actor":
+            self._kill_an_actor()
+        elif fault.kind == "driver":
+            self._driver.kill()
+        elif fault.kind == "head":
+            self._lose_head()
+        else:
+            self._take_a_worker_away(fault)
+
+    def _kill_an_actor(self) -> None:
+        if actors := self._machines.actors():
+            self._random.choice(actors).kill()
+
+    def _lose_head(self) -> None:
+        self._due = []
+        self._machines.lose_head()
+        self._driver.kill()
+        self._machines.start()
+
+    def _take_a_worker_away(self, fault: Fault) -> None:
+        if not (workers := self._machines.workers):
+            return
+        worker = self._random.choice(workers)
+        if fault.kind == "node":
+            self._machines.kill_worker(worker)
+            self._later(fault.lasts_s, self._machines.add_worker)
+            return
+
+        def take() -> None:
+            if worker in self._machines.workers:
+                self._machines.kill_worker(worker)
+            self._machines.add_worker()
+
+        self._machines.drain_worker(worker, fault.lasts_s)
+        self._later(fault.lasts_s, take)
+
+
+def play_apart(seed: int, timeout_s: float = _LONGEST_PLAY_S) -> dict[str, Any]:
+    """Play a schedule in a process of its own; returns its `Result` as plain values.
+
+    Raises `RuntimeError` with what the process said if no result came.
+    """
+    # Sockets lie below it, and the system allows them 107 characters.
+    directory = tempfile.mkdtemp(prefix="chaos", dir="/tmp")
+    command = [sys.executable, "-m", "tests.chaos.harness", str(seed), directory]
+    settings = RAY_SETTINGS | {
+        "RAY_TMPDIR": directory,
+        "OMP_NUM_THREADS": "1",
+        # botocore alone would sit out most faults: what is tried here is what stands behind it.
+        "AWS_MAX_ATTEMPTS": "2",
+        "INSETGAN_BATCH_CACHE": f"{directory}/cache",
+        "PYTHONPATH": str(_ROOT),
+    }
+    process = subprocess.Popen(
+        command,
+        cwd=_ROOT,
+        env=os.environ | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said = _said(process, timeout_s)
+    finally:
+        _end(process)
+        shutil.rmtree(directory, ignore_errors=True)
+    lines = said.strip().splitlines()
+    results = [line for line in lines if line.startswith('{"seed"')]
+    if process.returncode != 0 or not results:
+        raise RuntimeError(f"schedule {seed} was not played to its end: " + " | ".join(lines[-5:]))
+    return dict(json.loads(results[-1]))
+
+
+def _said(process: subprocess.Popen[str], timeout_s: float) -> str:
+    try:
+        return process.communicate(timeout=timeout_s)[0]
+    except subprocess.TimeoutExpired:
+        _ask_to_end(process)
+        return process.communicate(timeout=_CLEANING_S)[0]
+
+
+def _ask_to_end(process: subprocess.Popen[str]) -> None:
+    """Not by SIGTERM: Ray takes that one for itself, and waits for 30 seconds."""
+    process.send_signal(signal.SIGALRM)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """It ends what it has started, so it is asked first."""
+    if process.poll() is None:
+        _ask_to_end(process)
+        try:
+            process.wait(_CLEANING_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def main(seed: int, directory: Path) -> None:
+    """Play a schedule in this process, and end everything that it started."""
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(1))
+    signal.alarm(int(_LONGEST_PLAY_S))  # also when nobody waits for it any more
+    adopt_orphans()
+    try:
+        with (
+            s3_behind_proxy(seed=seed) as proxy,
+            environment(aws_settings(proxy.endpoint)),
+        ):
+            result = Play(seed, schedule.make(seed), directory, proxy).run()
+    finally:
+        end_everything_below()
+    sys.stdout.write(json.dumps(dataclasses.asdict(result)) + "\n")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -41,6 +41,17 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class StorageSettings:
+    """Where S3 is, for this run; what is left out comes from the usual AWS places."""
+
+    # Like https://objects.example.org; without a user or a password in it.
+    endpoint_url: str | None = None
+    region: str | None = None
+    # path for most servers of one's own.
+    addressing_style: Literal["auto", "path", "virtual"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class FixedBoxes:
     """Where the part is in every image of a generator: (x0, y0, x1, y1) in pixels, by generator."""
 
@@ -120,6 +131,8 @@ class RunConfig:
     # Directories and prefixes that the manifest's images and latents may lie in; empty for the
     # manifest's own. A manifest of somebody else's cannot read a worker's other files.
     input_roots: tuple[str, ...] = ()
+    # Where S3 is, unless the AWS environment says it: `{endpoint_url: https://..., region: ...}`.
+    storage: StorageSettings = dataclasses.field(default_factory=StorageSettings)
     # Only for a store without conditional writes: you promise that one driver at a time uses the
     # output.
     single_writer: bool = False

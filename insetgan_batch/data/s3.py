@@ -44,6 +44,7 @@ class _Settings:
     addressing_style: str | None = None
 
 
+_GET_TRIES = 4
 _settings = _Settings()
 
 
@@ -92,10 +93,20 @@ class S3Storage:
 
     def get(self, key: str) -> bytes:
         """See `Storage.get`."""
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
         with self._translated(key):
-            answer = self._client.get_object(**self._object(key))
-            data: bytes = answer["Body"].read()
-            return data
+            for tries_left in reversed(range(_GET_TRIES)):
+                answer = self._client.get_object(**self._object(key))
+                try:
+                    # botocore tries requests again, but not the reading of an answer.
+                    data: bytes = answer["Body"].read()
+                except (HTTPClientError, IncompleteReadError):
+                    if not tries_left:
+                        raise
+                else:
+                    return data
+        raise AssertionError("a try returns or raises")
 
     def read_into(self, key: str, file: Writable) -> None:
         """See `Storage.read_into`; parts side by side, each tried again when its stream breaks."""

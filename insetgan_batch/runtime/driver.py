@@ -28,6 +28,7 @@ from insetgan_batch.data.manifest import BadRow, Described
 from insetgan_batch.data.models import Model
 from insetgan_batch.data.storage import (
     conditional_writes_work,
+    configure,
     open_storage,
     patiently,
     read_uri,
@@ -54,6 +55,7 @@ _MACHINE_SETTINGS = (
     "channels_last",
     "film_every",
     "input_roots",
+    "storage",
     "single_writer",
 )
 _log = logging.getLogger(__name__)
@@ -87,6 +89,7 @@ def run(
     anything is started, `StorageError` when the store fails for good; then the same call resumes.
     """
     started_at = time.monotonic()
+    configure(**dataclasses.asdict(config.storage))
     described = _patiently(lambda: _check_manifest(config, manifest_uri))
     store = _patiently(lambda: _open_store(out_uri, config))
     weights = {name: models.fetch(model) for name, model in config.models.items()}

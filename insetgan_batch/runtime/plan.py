@@ -15,7 +15,7 @@ from insetgan_batch.config import RunConfig
 from insetgan_batch.data import manifest, models
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRow
-from insetgan_batch.data.storage import open_storage
+from insetgan_batch.data.storage import configure, open_storage
 from insetgan_batch.errors import InsetGanError, NotFoundError
 from insetgan_batch.records import Item, Outcome, Status
 from insetgan_batch.runtime import cluster, shift
@@ -67,6 +67,7 @@ def make(
     Raises what a run would raise before its first item, and `InsetGanError` when no item that was
     tried could be done.
     """
+    configure(**dataclasses.asdict(config.storage))
     on_step("reading the manifest")
     rows, bad_rows, sample = _read(config, manifest_uri)
     if rows == len(bad_rows):

@@ -21,7 +21,7 @@ import torch
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.storage import open_storage, patiently
+from insetgan_batch.data.storage import configure, open_storage, patiently
 from insetgan_batch.errors import (
     CheckpointError,
     ItemError,
@@ -62,6 +62,7 @@ class Worker:
         patience_s: float = _PATIENCE_S,
     ) -> None:
         """Load everything; raises `CheckpointError` or `StorageError`."""
+        configure(**dataclasses.asdict(config.storage))
         self._store = RunStore(open_storage(out_uri))
         self._on_end, self._patience_s = on_end, patience_s
         self._device = best_device()

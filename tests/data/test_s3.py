@@ -193,6 +193,12 @@ def test_object_cut_short_is_an_error(serve: Serve) -> None:
             read()
 
 
+def test_a_broken_answer_is_asked_for_again(serve: Serve) -> None:
+    server = serve((200, "Cut"), (200, "Cut"), (200, "whole"))
+    assert b"whole" in open_storage("s3://bucket/run").get("a")
+    assert len(server.asked) == 3
+
+
 def test_object_replaced_while_it_is_read_is_an_error(serve: Serve) -> None:
     serve((200, ""), (412, "PreconditionFailed"))
     with pytest.raises(StorageError, match=r"run/a: the object was replaced while it was read"):

@@ -18,7 +18,13 @@ from torch import Tensor
 
 from insetgan_batch import boxes
 from insetgan_batch.boxes import Box
-from insetgan_batch.errors import ConfigError, DivergedError, LostFaceError, NoFaceFoundError
+from insetgan_batch.errors import (
+    BadInputError,
+    ConfigError,
+    DivergedError,
+    LostFaceError,
+    NoFaceFoundError,
+)
 from insetgan_batch.inset import compose, images, schedule
 from insetgan_batch.inset.adam import MovingLatents, adam_step
 from insetgan_batch.inset.objective import (
@@ -34,6 +40,7 @@ from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, Guards, Player, Recipe
 
+_MOST_CANVASES = 4  # of a region's height: a larger one fills the memory with nothing to see
 _NO_SEGMENTERS: Mapping[str, Segmenter] = {}
 
 
@@ -91,14 +98,22 @@ class SlotOptimizer:
         assert self.free > 0, "no free slot"
         self._slots.append(self._slot(start))
 
-    def run_round(self, on_step: Callable[[], None] = lambda: None) -> None:
-        """One phase of every generator for all items inside; `on_step` is called every step."""
+    def run_round(
+        self,
+        on_step: Callable[[], None] = lambda: None,
+        on_phase: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        """One phase of every generator for all items inside.
+
+        on_step: called every step; on_phase: with the generator's name, when its phase has ended.
+        """
         for slot in self._slots:
             slot.begin_stage()
         for name in self._recipe.phases:
             moved = self._run_phase(name, on_step)
             if name == CANVAS:
                 self._find_again(moved)
+            on_phase(name)
         moving = [slot for slot in self._slots if slot.moves]
         for slot, state in zip(moving, self._assess(moving), strict=True):
             slot.scores.append(state.score)
@@ -181,7 +196,16 @@ class SlotOptimizer:
             align = boxes.align_landmarks
         else:
             align = boxes.align
-        return align(canvas_box, inset_box, generator.height, generator.width)
+        region = align(canvas_box, inset_box, generator.height, generator.width)
+        canvas = self._generators[CANVAS]
+        if region.height > _MOST_CANVASES * canvas.height:
+            raise BadInputError(
+                f"inset `{name}` would cover {region.height:.0f} pixels of a canvas {canvas.height}"
+                f" high, expected {_MOST_CANVASES} times that at most: the part is"
+                f" {inset_box.height:.0f} high in the inset and {canvas_box.height:.0f} on the"
+                " canvas; check both boxes"
+            )
+        return region
 
     def _paint_all(self, slot: Slot) -> None:
         for name in self._generators:

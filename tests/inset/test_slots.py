@@ -14,7 +14,7 @@ import torch
 
 from insetgan_batch import boxes
 from insetgan_batch.boxes import Box
-from insetgan_batch.errors import ConfigError, DivergedError, NoFaceFoundError
+from insetgan_batch.errors import BadInputError, ConfigError, DivergedError, NoFaceFoundError
 from insetgan_batch.inset.objective import term_weights
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, State
@@ -262,6 +262,14 @@ def test_a_larger_region_beside_it_does_not_change_an_item(bench: Bench) -> None
         > alone["one"].start.regions["face"].width
     )
     assert furthest(alone["one"], together["one"]) < NOISE
+
+
+def test_a_region_of_many_canvases_is_the_rows_bad_input(bench: Bench) -> None:
+    optimizer = bench.optimizer(capacity=1)
+    tiny = {"canvas": Box(2, 2, 30, 60), "face": Box(8, 8, 9, 10)}
+    with pytest.raises(BadInputError, match=r"would cover .* pixels of a canvas 64 high"):
+        optimizer.admit(bench.start("tiny", 0, boxes=tiny))
+    assert optimizer.keys == []
 
 
 def test_an_item_that_is_not_a_number_leaves_and_its_neighbours_do_not_notice(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,7 +102,7 @@ class RunConfig:
     # The same for each inset of the recipe, by its name.
     insets: dict[str, str] = dataclasses.field(default_factory=lambda: {"face": "demo:face"})
     # The name of a recipe of this package, or its changed fields: `{preset: refine, psi: 0.5}`.
-    recipe: Recipe = dataclasses.field(default_factory=Recipe)
+    recipe: Recipe = dataclasses.field(default_factory=lambda: recipes.preset("montage"))
     # "mtcnn" finds faces, "demo:head" and "demo:shoes" those parts of the demo's people. Without a
     # detector: "manifest" takes the columns `<generator>_box`, and `{fixed: {canvas: [...], face:
     # [...]}}` one box for all; regions then stay where they are. Or one of these for each inset:
@@ -285,7 +286,21 @@ def _recipe_fields(fields: dict[str, Any], default: str) -> object:
     named = fields.get("insets", base["insets"])
     if isinstance(named, dict):  # a file with other insets brings their weights with it
         base["insets"] = {k: v for k, v in base["insets"].items() if k in named}
+        base["stages"] = [_stage_of(stage, named) for stage in base["stages"]]
+    if "max_rounds" in changes and "stages" not in changes and base["stages"]:
+        raise ConfigError(
+            f"recipe.max_rounds is {changes['max_rounds']!r}, but recipe `{base['name']}` has"
+            " stages, which have rounds of their own; change recipe.stages, or set it to []"
+        )
     return recipes.merged(base, changes)
+
+
+def _stage_of(stage: dict[str, Any], insets: Collection[str]) -> dict[str, Any]:
+    """A preset's stage without what it changes of insets that there are not."""
+    changes = dict(stage.get("changes", {}))
+    if "insets" in changes:
+        changes["insets"] = {k: v for k, v in changes["insets"].items() if k in insets}
+    return stage | {"changes": changes}
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,9 +1,9 @@
 """A recipe: what moves, from where it starts, what it is held to, for how long, and when to stop.
 
 A recipe is data. `recipes/*.yaml` holds those that come with the package, each as its differences
-from the default below, which is the montage of the demo's generators. A weight is a number that
-multiplies a loss; 0 leaves the loss out. Every image loss is a sum over its mask divided by the
-mask's area, in the range -1..1 of images, so that a weight means the same at every size.
+from the plain recipe below, a montage of one stage; the default is `montage`. A weight is a number
+that multiplies a loss; 0 leaves the loss out. Every image loss is a sum over its mask divided by
+the mask's area, in the range -1..1 of images, so that a weight means the same at every size.
 """
 
 from __future__ import annotations
@@ -138,9 +138,9 @@ class Stage:
 class Recipe:
     """An application with its weights and schedule.
 
-    The defaults are the montage of the demo generators. Who gives way is a matter of weights: the
-    canvas hardly follows the inset's surroundings (`coarse`) and keeps its body, so backdrop,
-    collar and hair of the inset have to come to it; the face itself is held.
+    These are the fields that presets change: a plain montage of one stage. Who gives way is a
+    matter of weights: the canvas hardly follows the inset's surroundings (`coarse`) and keeps its
+    body, so backdrop, collar and hair of the inset have to come to it; the face itself is held.
     """
 
     name: str = "montage"
@@ -340,6 +340,10 @@ def for_item(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
     except pydantic.ValidationError as err:
         lines = [explain(error, FIELD_NAMES) for error in err.errors(include_url=False)]
         raise BadInputError(f"overrides: {'; '.join(lines)}") from err
+    if recipe.stages and "max_rounds" in overrides:
+        raise BadInputError(
+            "overrides: the recipe has stages, so `max_rounds` would change nothing"
+        )
     if not is_same:
         raise BadInputError(
             "overrides: `steps`, `region`, `order`, `stages`, `resolution`, `coarse_size` and the"

@@ -54,6 +54,7 @@ def fields(tiny_models: dict[str, Path]) -> dict[str, Any]:
             "coarse_size": 32,
             "min_rounds": 2,
             "max_rounds": 2,
+            "stages": [],
             "canvas": {"steps": 2},
             "insets": {"face": {"steps": 2}},
         },

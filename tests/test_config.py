@@ -12,7 +12,7 @@ import yaml
 from insetgan_batch import config
 from insetgan_batch.config import FixedBoxes, RunConfig, parse, split_model, to_fields
 from insetgan_batch.errors import BadInputError, ConfigError
-from insetgan_batch.recipe import ImageWeights, Player, Recipe, for_item
+from insetgan_batch.recipe import ImageWeights, Player, Recipe, for_item, preset
 
 REAL = {"canvas": "s3://weights/body.safetensors", "insets": {"face": "face.safetensors"}}
 SHA256 = "0123456789abcdef" * 4
@@ -50,7 +50,7 @@ def test_an_empty_file_is_the_demo(tmp_path: Path) -> None:
 
 def test_changing_one_weight_keeps_all_others() -> None:
     recipe = parse({"recipe": {"canvas": {"border": {"l1": 7.5}}}}, "run.yaml").recipe
-    default = Recipe()
+    default = preset("montage")
     border = dataclasses.replace(default.canvas.border, l1=7.5)
     assert recipe == dataclasses.replace(
         default, canvas=dataclasses.replace(default.canvas, border=border)
@@ -60,8 +60,17 @@ def test_changing_one_weight_keeps_all_others() -> None:
 
 def test_changing_one_player_keeps_the_others() -> None:
     recipe = parse({"recipe": {"insets": {"face": {"steps": 3}}}}, "run.yaml").recipe
-    face = dataclasses.replace(Recipe().insets["face"], steps=3)
-    assert recipe == dataclasses.replace(Recipe(), insets={"face": face})
+    default = preset("montage")
+    face = dataclasses.replace(default.insets["face"], steps=3)
+    assert recipe == dataclasses.replace(default, insets={"face": face})
+
+
+def test_a_number_of_rounds_beside_the_stages_of_a_preset_is_refused() -> None:
+    (found,) = mistakes_in({"recipe": {"max_rounds": 4}})
+    assert "recipe `montage` has stages" in found
+    recipe = parse({"recipe": {"max_rounds": 6, "stages": []}}, "run.yaml").recipe
+    assert recipe.rounds == 6
+    assert parse({"recipe": {"preset": "refine", "max_rounds": 7}}, "run.yaml").recipe.rounds == 7
 
 
 def test_a_file_with_other_insets_has_only_these() -> None:
@@ -78,7 +87,7 @@ def test_a_file_with_other_insets_has_only_these() -> None:
         "insets": {"shoes": "shoes.safetensors", "face": "face.safetensors"},
         "detector": {"face": "mtcnn", "shoes": "demo:shoes"},
     }
-    assert parse(both, "run.yaml").recipe.insets["face"] == Recipe().insets["face"]
+    assert parse(both, "run.yaml").recipe.insets["face"] == preset("montage").insets["face"]
 
 
 def test_each_of_several_insets_may_have_its_own_boxes() -> None:
@@ -120,7 +129,7 @@ def test_a_configuration_survives_its_fields_and_yaml(
 
 def test_fields_hold_the_defaults_too() -> None:
     fields = to_fields(RunConfig())
-    assert fields["recipe"]["canvas"]["border"]["l1"] == Recipe().canvas.border.l1
+    assert fields["recipe"]["canvas"]["border"]["l1"] == preset("montage").canvas.border.l1
     assert fields["detector"] == "mtcnn"
     assert fields["max_actors"] is None
 
@@ -242,7 +251,7 @@ def test_a_mistake_is_one_line_with_its_key_and_a_hint(fields: object, line: str
             "recipe.coarse_size is 128, expected at most recipe.resolution (64)",
         ),
         (
-            {"recipe": {"min_rounds": 5, "max_rounds": 4}},
+            {"recipe": {"min_rounds": 5, "max_rounds": 4, "stages": []}},
             "recipe.min_rounds is 5, expected at most recipe.max_rounds (4)",
         ),
         (

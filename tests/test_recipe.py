@@ -20,7 +20,7 @@ import yaml
 
 from insetgan_batch import recipe as recipes
 from insetgan_batch.boxes import Box
-from insetgan_batch.config import parse
+from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.errors import BadInputError, ConfigError
 from insetgan_batch.inset import schedule
 from insetgan_batch.inset.slots import SlotOptimizer
@@ -83,10 +83,22 @@ def test_a_recipe_can_be_named_in_a_configuration(name: str) -> None:
     assert parse(fields, "run.yaml").recipe == found
 
 
-def test_the_montage_is_the_default_with_every_field() -> None:
+def test_the_montage_is_the_default_and_names_every_field() -> None:
     fields = yaml.safe_load((FOLDER / "montage.yaml").read_text())
-    assert preset("montage") == Recipe()
+    assert RunConfig().recipe == preset("montage")
     assert _keys(fields) == _keys(dataclasses.asdict(Recipe()))
+
+
+def test_a_row_cannot_change_the_rounds_of_a_recipe_with_stages() -> None:
+    with pytest.raises(BadInputError, match="`max_rounds` would change nothing"):
+        for_item(preset("montage"), {"max_rounds": 3})
+    assert for_item(preset("refine"), {"max_rounds": 3, "min_rounds": 1}).rounds == 3
+
+
+def test_the_montage_closes_its_seam_where_regions_stand_still() -> None:
+    first, last = (recipe for _, recipe in stages(preset("montage")))
+    assert first.region_step > last.region_step == 0
+    assert last.insets["face"].border.l1 > first.insets["face"].border.l1
 
 
 def _keys(fields: Any) -> Any:

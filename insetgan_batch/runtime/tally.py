@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-from insetgan_batch.recipe import Recipe
+from insetgan_batch.recipe import Recipe, stages
 from insetgan_batch.records import Outcome, Status
 
 
@@ -47,8 +47,10 @@ class Tally:
     ) -> None:
         """items: of the turn; committed, quarantined: of these, before it began."""
         self.items, self.committed, self.quarantined = items, committed, quarantined
-        per_round = recipe.canvas.steps + sum(player.steps for player in recipe.insets.values())
-        self._steps_at_most = recipe.rounds * per_round
+        self._steps_at_most = sum(
+            rounds * sum(player.steps for player in stage.players.values())
+            for rounds, stage in stages(recipe)
+        )
         self._steps_of = dict[str, int]()  # by worker, since it loaded
         self._done = self._steps_of_done = 0
         self._clock = clock

@@ -56,6 +56,7 @@ def write_inputs(directory: Path, *, bodies: int = BODIES, faces: int = FACES) -
             "coarse_size": 32,
             "min_rounds": _ROUNDS,
             "max_rounds": _ROUNDS,
+            "stages": [],
             "canvas": {"steps": 2},
             "insets": {"face": {"steps": 2}},
         },

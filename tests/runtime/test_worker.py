@@ -214,7 +214,9 @@ def test_several_insets_are_pasted_side_by_side_and_kept_by_name(
 def test_without_insets_an_item_is_the_generators_image(
     bench: MakeBench, tiny_models: dict[str, Path]
 ) -> None:
-    place = bench(insets={}, detector="mtcnn", recipe={"min_rounds": 0, "max_rounds": 0})
+    place = bench(
+        insets={}, detector="mtcnn", recipe={"min_rounds": 0, "max_rounds": 0, "stages": []}
+    )
     worker = Hired(place.config, place.out)
     items = [Item(f"i{n}", Source("seed", n, 0.5), {}) for n in range(3)]
     outcomes = worker.serve_all([lease(item, n) for n, item in enumerate(items[:2])])

@@ -28,6 +28,7 @@ def config() -> RunConfig:
                 "coarse_size": 32,
                 "min_rounds": 1,
                 "max_rounds": 1,
+                "stages": [],
                 "canvas": {"steps": 1},
                 "insets": {"face": player},
             },

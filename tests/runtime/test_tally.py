@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from insetgan_batch.recipe import Recipe, preset
+from insetgan_batch.records import Outcome, Status
+from insetgan_batch.runtime.tally import Tally
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def done(steps: int) -> Outcome:
+    return Outcome("a", "1-1", Status.COMMITTED, steps=steps)
+
+
+def test_the_rate_counts_from_the_first_worker_that_is_ready() -> None:
+    clock = Clock()
+    tally = Tally(10, 2, 1, Recipe(), clock)
+    assert tally.left == 7
+    clock.now_s += 50
+    tally.start_clock()
+    clock.now_s += 30
+    tally.start_clock()
+    tally.count_commit(done(100))
+    tally.count_commit(None)  # a late commit of an earlier driver
+    progress = tally.progress(workers=1, ready=1, inside=0, last=[])
+    assert progress.items_per_minute == pytest.approx(2.0)
+    assert (progress.committed, progress.quarantined, progress.left) == (4, 1, 5)
+
+
+def test_steps_of_all_workers_count_once_however_often_they_are_told() -> None:
+    tally = Tally(10, 0, 0, Recipe())
+    for steps in (10, 20, 20):
+        tally.see_steps("a", steps)
+    tally.see_steps("b", 5)
+    assert tally.progress(workers=2, ready=2, inside=0, last=[]).steps == 25
+
+
+def test_the_time_left_comes_from_the_steps_that_are_left() -> None:
+    clock = Clock()
+    tally = Tally(3, 0, 0, Recipe(), clock)
+    assert tally.progress(workers=1, ready=0, inside=0, last=[]).seconds_left is None
+    tally.start_clock()
+    clock.now_s += 10
+    tally.see_steps("a", 100)
+    tally.count_commit(done(100))
+    # Two items of 100 steps are left, at 10 steps a second.
+    assert tally.progress(workers=1, ready=1, inside=0, last=[]).seconds_left == pytest.approx(20)
+
+
+def test_items_inside_count_as_the_longest_of_all_stages() -> None:
+    clock = Clock()
+    tally = Tally(1, 0, 0, preset("montage"), clock)
+    tally.start_clock()
+    clock.now_s += 10
+    tally.see_steps("a", 100)
+    # 6 rounds of 20 + 20 steps, then 2 of 40 + 40: 300 of 400 steps are left.
+    left_s = tally.progress(workers=1, ready=1, inside=1, last=[]).seconds_left
+    assert left_s == pytest.approx(30)

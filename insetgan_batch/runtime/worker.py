@@ -44,6 +44,8 @@ from insetgan_batch.runtime.starts import Starts
 _UPLOAD_THREADS = 4
 # How long an upload outlives an outage of the store. Then the item is given up, and done again.
 _PATIENCE_S = 300.0
+# The same for a picture or latents of a row, which may come from another store: others wait.
+_INPUT_PATIENCE_S = 20.0
 _P = ParamSpec("_P")
 _Future = concurrent.futures.Future[None]
 _log = logging.getLogger(__name__)
@@ -156,10 +158,12 @@ class Worker:
     def _admit(self, lease: Lease) -> None:
         """Take an item in, or end it right there."""
         try:
-            if self._store.is_committed(lease.item.item_id):
+            # While the store is away nothing can be committed, so the batch may as well wait.
+            if patiently(lambda: self._store.is_committed(lease.item.item_id), self._patience_s):
                 self._on_end(_outcome(lease, Status.DUPLICATE))
                 return
-            start = self._starts.start(lease)
+            wait_s = min(self._patience_s, _INPUT_PATIENCE_S)
+            start = patiently(lambda: self._starts.start(lease), wait_s)
             self._enter(lease, start)
         except ItemError as err:
             self._on_end(_outcome(lease, Status.QUARANTINED, err))

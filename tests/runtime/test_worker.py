@@ -472,3 +472,20 @@ def test_a_generator_with_classes_paints_the_class_of_the_configuration(
         record = store.read_commit(item.item_id)
         references.append(results.read_image(store, record, "canvas_reference"))
     assert (references[0] != references[1]).mean() > 0.1
+
+
+def test_an_outage_at_admission_costs_an_item_no_retry(bench: MakeBench) -> None:
+    class Away(MemoryStorage):
+        failures = 2
+
+        def exists(self, key: str) -> bool:
+            self.failures -= 1
+            if self.failures >= 0:
+                raise StorageError("the store is away")
+            return super().exists(key)
+
+    place = bench(bodies=1, faces=1)
+    (item,) = first_items(place, 1)
+    worker = Hired(place.config, place.out, patience_s=30, storage=Away("away"))
+    assert worker.serve_all([lease(item)])[item.item_id].status is Status.COMMITTED
+    assert len(worker.ended) == 1

@@ -12,7 +12,10 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
+import math
+import re
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,15 +43,19 @@ PARTS = "parts"
 _MB = 1_000_000
 # Of the images, and so much for the rest of each item. Hugging Face asks for Parquet shards below
 # 500 MB and row groups below 100 MB, of which a reader holds one in memory.
-_SHARD_BYTES = {"parquet": 400 * _MB, "webdataset": 1_000 * _MB, "jsonl": 1_000 * _MB}
+_SHARD_BYTES: dict[Format, int] = {
+    "parquet": 400 * _MB,
+    "webdataset": 1_000 * _MB,
+    "jsonl": 1_000 * _MB,
+}
 _ROW_BYTES = 4_000
 _ROW_GROUP_BYTES = 32 * _MB
 _ROW_GROUP = 1_000
 _TABLE_ITEMS = 2_000  # in one file of losses: some million rows
 _LOSSES_ROW_GROUP = 200_000
 _READERS = 8  # requests in flight in a job, and items in its memory
-_BATCH = 512
 _LEFT_OUT = 255
+_SPLIT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}", re.ASCII)
 _T = TypeVar("_T")
 
 
@@ -57,13 +64,16 @@ class Order:
     """What a dataset shall be.
 
     splits: name to share, the shares' sum 1; an item's split follows from its id alone.
-    losses_every: keep the losses of every so many steps.
+    losses_every: keep the losses of every so many steps. shard_bytes: where a new shard begins;
+    table_items: how many share a file of losses.
     """
 
     formats: tuple[Format, ...] = ("parquet",)
     where: Where | None = None
     splits: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"train": 1.0})
     losses_every: int = 1
+    shard_bytes: Mapping[Format, int] = dataclasses.field(default_factory=_SHARD_BYTES.copy)
+    table_items: int = _TABLE_ITEMS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,24 +128,29 @@ class Plan:
     def __init__(self, store: RunStore, order: Order, insets: Iterable[str]) -> None:
         """Reads every commit once. Raises `ConfigError` where nothing is left to pack."""
         self._order, self._names = order, list(order.splits)
-        self._ids = sorted(store.committed())
+        committed = store.committed()
         self._quarantined = {
             item_id: tables.quarantined_row({"item_id": item_id} | record)
             for item_id, record in store.quarantined().items()
+            if item_id not in committed
         }
-        for item_id in self._quarantined.keys() & set(self._ids):
-            del self._quarantined[item_id]
+        self._ids = sorted(committed)
+        del committed  # a set of a million ids weighs as much as they do
         self._split = bytearray([_LEFT_OUT]) * len(self._ids)
         self._cuts: dict[tuple[Format, str], list[int]] = {}
         self.counts = dict.fromkeys(self._names, 0)
         self.image_bytes = 0
         self.columns = self._read(store, tables.Collector(insets))
-        if not sum(self.counts.values()):
-            what = f"none of {len(self._ids)} committed items meets {order.where.text!r}"
-            raise ConfigError(
-                f"{store.storage.uri}: {what if order.where and self._ids else 'nothing committed'}"
-                " yet, so there is nothing to pack"
-            )
+        if not self.items:
+            why = "no item is committed yet"
+            if order.where is not None and self._ids:
+                why = f"none of {self.committed} committed items meets {order.where.text!r}"
+            raise ConfigError(f"{store.storage.uri}: nothing to pack: {why}")
+
+    @property
+    def items(self) -> int:
+        """How many are packed."""
+        return sum(self.counts.values())
 
     @property
     def committed(self) -> int:
@@ -153,7 +168,7 @@ class Plan:
         yield from self._table_shards()
         for (kind, split), cuts in self._cuts.items():
             code, edges = self._names.index(split), [0, *cuts, len(self._ids)]
-            for number, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+            for number, (start, stop) in enumerate(itertools.pairwise(edges)):
                 ids = [self._ids[i] for i in range(start, stop) if self._split[i] == code]
                 yield Shard(kind, split, number, len(edges) - 1, ids)
 
@@ -183,7 +198,7 @@ class Plan:
             cuts = self._cuts.setdefault((kind, split), [])
             own = _ROW_BYTES + (0 if kind == "jsonl" else image_bytes)
             size = sizes.get((kind, split), 0)
-            if size and size + own > _SHARD_BYTES[kind]:
+            if size and size + own > self._order.shard_bytes[kind]:
                 cuts.append(index)
                 size = 0
             sizes[kind, split] = size + own
@@ -192,16 +207,50 @@ class Plan:
         rows = self._ids
         if self._quarantined:
             rows = sorted([*self._ids, *self._quarantined])
-        count = -(-len(rows) // _TABLE_ITEMS)
+        size = self._order.table_items
+        count = -(-len(rows) // size)
         done = 0
         for number in range(count):
-            part = rows[number * _TABLE_ITEMS : (number + 1) * _TABLE_ITEMS]
+            part = rows[number * size : (number + 1) * size]
             set_aside = [self._quarantined[i] for i in part if i in self._quarantined]
             ids = self._ids[done : done + len(part) - len(set_aside)]
             codes = self._split[done : done + len(ids)]
             splits = [None if code == _LEFT_OUT else self._names[code] for code in codes]
             done += len(ids)
             yield Shard("tables", "losses", number, count, ids, splits, set_aside)
+
+
+def parse_formats(names: Iterable[str]) -> tuple[Format, ...]:
+    """The formats of these names, each once; raises `ConfigError`."""
+    wanted = list(names)
+    if unknown := sorted(set(wanted) - set(FORMATS)):
+        raise ConfigError(f"--format {unknown[0]!r}: expected one of {', '.join(FORMATS)}")
+    return tuple(name for name in FORMATS if name in wanted)
+
+
+def parse_splits(text: str) -> dict[str, float]:
+    """`train=0.9,test=0.1` as shares by name; raises `ConfigError`."""
+    splits: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, share = part.partition("=")
+        try:
+            value = float(share)
+        except ValueError as err:
+            raise _wrong_splits(text, f"{part!r} is no `name=share`") from err
+        if not _SPLIT.fullmatch(name.strip()) or name.strip() in splits:
+            raise _wrong_splits(text, f"{name!r} is no new name of letters, digits and _")
+        if not 0 < value <= 1:
+            raise _wrong_splits(text, f"the share of {name} is {share}")
+        splits[name.strip()] = value
+    if not math.isclose(sum(splits.values()), 1):
+        raise _wrong_splits(text, f"the shares' sum is {sum(splits.values()):g}")
+    return splits
+
+
+def _wrong_splits(text: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"--split {text!r}: {why}; expected shares above 0 whose sum is 1, like train=0.9,test=0.1"
+    )
 
 
 def split_of(item_id: str, splits: Mapping[str, float]) -> str:
@@ -239,14 +288,13 @@ def merge_results(
 ) -> Written:
     """`results.parquet` from its parts, in their order; the parts are removed."""
     with _scratch() as file:
-        table = _Table(file, tables.results_schema(columns))
-        for part in parts:
-            with _scratch() as source:
-                storage.read_into(part.key, source)
-                source.seek(0)
-                for batch in pq.ParquetFile(source).iter_batches(_ROW_GROUP):
-                    table.write(pa.Table.from_batches([batch], table.schema))
-        table.close()
+        with _Table(file, tables.results_schema(columns)) as table:
+            for part in parts:
+                with _scratch() as source:
+                    storage.read_into(part.key, source)
+                    source.seek(0)
+                    for batch in pq.ParquetFile(source).iter_batches(_ROW_GROUP):
+                        table.write(pa.Table.from_batches([batch], table.schema))
         written = put(storage, f"{prefix}/results.parquet", file, sum(part.rows for part in parts))
     for part in parts:
         storage.delete(part.key)
@@ -271,12 +319,11 @@ def _write_parquet(store: RunStore, job: Job) -> list[Written]:
         [image, *tables.item_schema(job.columns)], {"huggingface": json.dumps(feature)}
     )
     with _scratch() as file:
-        table = _Table(file, schema)
-        for record, png in _items(store, job.shard.ids):
-            path = f"{record['item_id']}.png"
-            row = {"image": {"bytes": png, "path": path}}
-            table.add(row | tables.item_row(record, job.shard.split), len(png))
-        table.close()
+        with _Table(file, schema) as table:
+            for record, png in _items(store, job.shard.ids):
+                path = f"{record['item_id']}.png"
+                row = {"image": {"bytes": png, "path": path}}
+                table.add(row | tables.item_row(record, job.shard.split), len(png))
         key = f"{_folder(job)}/{job.shard.name}.parquet"
         return [put(store.storage, key, file, len(job.shard.ids))]
 
@@ -286,15 +333,14 @@ def _write_webdataset(store: RunStore, job: Job) -> list[Written]:
     schema = tables.item_schema(job.columns).insert(0, pa.field("key", pa.string()))
     name = f"{_folder(job)}/{job.shard.name}"
     with _scratch() as tar, _scratch() as file:
-        table = _Table(file, schema)
-        for record, png in _items(store, job.shard.ids):
-            key = record["item_id"].replace(".", "%2E")  # a dot would end the key
-            row = tables.item_row(record, job.shard.split)
-            _add_member(tar, f"{key}.png", png)
-            _add_member(tar, f"{key}.json", _json(row))
-            table.add({"key": key} | row, 0)
+        with _Table(file, schema) as table:
+            for record, png in _items(store, job.shard.ids):
+                key = record["item_id"].replace(".", "%2E")  # a dot would end the key
+                row = tables.item_row(record, job.shard.split)
+                _add_member(tar, f"{key}.png", png)
+                _add_member(tar, f"{key}.json", _json(row))
+                table.add({"key": key} | row, 0)
         tar.write(bytes(2 * tarfile.BLOCKSIZE))
-        table.close()
         rows = len(job.shard.ids)
         return [
             put(store.storage, f"{name}.tar", tar, rows),
@@ -315,31 +361,36 @@ def _write_jsonl(store: RunStore, job: Job) -> list[Written]:
 def _write_tables(store: RunStore, job: Job) -> list[Written]:
     """The losses of the items that are packed, and a part of the results of all."""
     shard = job.shard
-    set_aside = collections.deque(shard.quarantined)
     with _scratch() as losses_file, _scratch() as results_file:
-        losses = _Table(losses_file, tables.LOSSES_SCHEMA)
-        rows = _Table(results_file, tables.results_schema(job.columns))
-        steps = 0
-        for split, (record, table) in zip(
-            shard.splits, _ahead(lambda i: _losses(store, i), shard.ids), strict=True
+        with (
+            _Table(losses_file, tables.LOSSES_SCHEMA) as losses,
+            _Table(results_file, tables.results_schema(job.columns)) as rows,
         ):
-            while set_aside and set_aside[0]["item_id"] < record["item_id"]:
-                rows.add(set_aside.popleft(), 0)
-            rows.add(tables.item_row(record, split) | tables.weighted(record, table), 0)
-            if split is not None:
-                kept = tables.loss_rows(record["item_id"], table, job.losses_every)
-                losses.gather(kept)
-                steps += kept.num_rows
-        for row in set_aside:
-            rows.add(row, 0)
-        losses.close()
-        rows.close()
+            steps = _fill_tables(store, job, losses, rows)
         count = len(shard.ids) + len(shard.quarantined)
         part = f"{job.prefix}/{PARTS}/results-{shard.number:05d}.parquet"
         return [
             put(store.storage, f"{job.prefix}/losses/{shard.name}.parquet", losses_file, steps),
             put(store.storage, part, results_file, count),
         ]
+
+
+def _fill_tables(store: RunStore, job: Job, losses: _Table, rows: _Table) -> int:
+    """Both tables of a shard; returns the rows of the losses."""
+    shard, steps = job.shard, 0
+    set_aside = collections.deque(shard.quarantined)
+    read = _ahead(lambda item_id: _losses(store, item_id), shard.ids)
+    for split, (record, table) in zip(shard.splits, read, strict=True):
+        while set_aside and set_aside[0]["item_id"] < record["item_id"]:
+            rows.add(set_aside.popleft(), 0)
+        rows.add(tables.item_row(record, split) | tables.weighted(record, table), 0)
+        if split is not None:
+            kept = tables.loss_rows(record["item_id"], table, job.losses_every)
+            losses.gather(kept)
+            steps += kept.num_rows
+    for row in set_aside:
+        rows.add(row, 0)
+    return steps
 
 
 def _items(store: RunStore, ids: Sequence[str]) -> Iterator[tuple[dict[str, Any], bytes]]:
@@ -408,9 +459,13 @@ class _Table:
         """A row group."""
         self._writer.write_table(table)
 
-    def close(self) -> None:
+    def __enter__(self) -> _Table:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         """Write what is left, and the footer."""
-        self._flush()
+        if error is None:
+            self._flush()
         self._writer.close()
 
     def _flush(self) -> None:
@@ -444,6 +499,6 @@ def _scratch() -> Iterator[BinaryIO]:
     """A file on this machine's disk that goes when it is closed."""
     try:
         with tempfile.TemporaryFile() as file:
-            yield file  # type: ignore[misc]
+            yield file
     except OSError as err:
         raise disk_error(f"{tempfile.gettempdir()} (TMPDIR)", "write", err) from err

@@ -1,0 +1,164 @@
+"""The dataset card: README.md with the front matter that Hugging Face reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from insetgan_batch.data.dataset import FOLDERS, Format
+
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+_ENDINGS = {"parquet": "parquet", "webdataset": "tar", "jsonl": "jsonl"}
+_BIASES = """\
+No image here is a photograph. That does not make them neutral:
+
+- A generator paints what it was trained on. The skew of its training set in gender, age, skin
+  tone, pose and dress is in every image here. Check the balance before you train or test anything
+  on it.
+- Truncation (psi below 1, columns `*_psi`) buys quality with variety: it narrows the images
+  further, towards the average.
+- An item that began at a picture (`*_source` is `image`) may resemble the person in it.
+- Canvas and inset are combined as the manifest says: which face is on which body follows no
+  population.
+- Items that failed are missing (see `results.parquet`), and failure is not random: a detector
+  finds some faces less often than others.
+
+Do not use it to infer anything about real people, and do not show it as photographs."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Facts:
+    """What the card says. run: run.json; splits: items of each; reasons: of the quarantined."""
+
+    name: str
+    run: Mapping[str, Any]
+    formats: Sequence[Format]
+    splits: Mapping[str, int]
+    committed: int
+    reasons: Mapping[str, int]
+    image_bytes: int
+    total_bytes: int
+    where: str | None
+    losses_every: int
+    licence: str
+
+
+def write(facts: Facts) -> str:
+    """The whole file."""
+    front = yaml.safe_dump(_front(facts), sort_keys=False, allow_unicode=True)
+    sections = [f"---\n{front}---\n\n# {_title(facts)}", _what(facts), _made(facts)]
+    sections += [_files(facts), f"## Known biases and limits\n\n{_BIASES}", _licence(facts)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front(facts: Facts) -> dict[str, Any]:
+    items = sum(facts.splits.values())
+    first = facts.formats[0]
+    pattern = f"-*.{_ENDINGS[first]}"
+    splits = [name for name, count in facts.splits.items() if count]
+    configs: list[dict[str, Any]] = [
+        {
+            "config_name": "default",
+            "data_files": [
+                {"split": split, "path": f"{FOLDERS[first]}/{split}{pattern}"} for split in splits
+            ],
+        }
+    ]
+    if first == "parquet":  # all configurations of a card are of one format
+        configs += [
+            {"config_name": "results", "data_files": "results.parquet"},
+            {"config_name": "losses", "data_files": "losses/*.parquet"},
+        ]
+    return {
+        "pretty_name": _title(facts),
+        "license": facts.licence,
+        "task_categories": ["unconditional-image-generation"],
+        "tags": ["synthetic", "stylegan2", "insetgan", "image"],
+        "size_categories": [next((name for most, name in _SIZES if items < most), "n>1M")],
+        "configs": configs,
+    }
+
+
+def _title(facts: Facts) -> str:
+    return f"{facts.run['run_id']}, dataset {facts.name}"
+
+
+def _what(facts: Facts) -> str:
+    rows = [
+        "## What is in it",
+        "",
+        "Synthetic images of people, each composed from several StyleGAN2 generators by InsetGAN.",
+        "",
+        "| split | images |",
+        "|---|---|",
+        *(f"| {name} | {count:,} |" for name, count in facts.splits.items()),
+        "",
+        f"{_size(facts.image_bytes)} of images, {_size(facts.total_bytes)} in all. The run has"
+        f" {facts.committed:,} finished items; {_chosen(facts)}.",
+    ]
+    if facts.reasons:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in facts.reasons.items())
+        rows.append(f"Set aside as impossible: {reasons}.")
+    return "\n".join(rows)
+
+
+def _chosen(facts: Facts) -> str:
+    return f"packed are those with `{facts.where}`" if facts.where else "all of them are packed"
+
+
+def _made(facts: Facts) -> str:
+    configuration = facts.run.get("configuration", {})
+    recipe = configuration.get("recipe", {})
+    weights = facts.run.get("weights", {})
+    return "\n".join(
+        [
+            "## How it was made",
+            "",
+            f"By insetgan-batch {facts.run.get('code_version', 'unknown')}, run"
+            f" `{facts.run['run_id']}` of {facts.run.get('created_at', 'unknown')}, recipe"
+            f" `{recipe.get('name', 'unknown')}`, truncation {recipe.get('psi', 'unknown')}. Each"
+            " item's latents were optimised until the parts meet without a seam.",
+            "",
+            "| weights | sha256 |",
+            "|---|---|",
+            *(f"| {name} | `{sha256}` |" for name, sha256 in weights.items()),
+            "",
+            "Every PNG says so itself: its text `insetgan_batch` and its XMP packet"
+            " (`DigitalSourceType` trainedAlgorithmicMedia) name seeds, recipe, weights and"
+            " version.",
+        ]
+    )
+
+
+def _files(facts: Facts) -> str:
+    every = "every step" if facts.losses_every == 1 else f"every {facts.losses_every}th step"
+    shown = {
+        "parquet": "`data/<split>-*.parquet`: images with all that is known of them",
+        "webdataset": "`webdataset/<split>-*.tar`: `<key>.png` and `<key>.json`, rows beside them",
+        "jsonl": "`jsonl/<split>-*.jsonl`: rows with the keys of each item's files in the run",
+    }
+    return "\n".join(
+        [
+            "## Files",
+            "",
+            *(f"- {shown[name]}" for name in facts.formats),
+            "- `results.parquet`: one row for each item of the run, those left out and those that"
+            " failed too",
+            f"- `losses/losses-*.parquet`: item, step, phase, term, raw, weight; {every}",
+            "- `_SUCCESS`: counts, and the size and sha256 of every file",
+        ]
+    )
+
+
+def _licence(facts: Facts) -> str:
+    return (
+        f"## Licence\n\n`{facts.licence}`. What may be done with the images follows from the"
+        " licences of the generators that painted them."
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"

@@ -1,0 +1,211 @@
+"""A run's committed items as a dataset: one Ray task writes one shard.
+
+Each call makes a dataset of its own, `dataset/<name>/`, so whoever reads an older one is not
+disturbed. `_SUCCESS` is its last file, and then `dataset/latest.json` names it. What travels
+through Ray is ids on the way out, and keys and sha256 on the way back; images go from store to
+store through the task's own process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import json
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from insetgan_batch.data import card, dataset
+from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.dataset import Job, Order, Plan, Written
+from insetgan_batch.data.storage import open_storage
+from insetgan_batch.errors import InsetGanError, StorageError, one_line
+from insetgan_batch.runtime import cluster
+
+_RETRIES = 3
+_WAITING_PER_CORE = 2  # so that a core need not wait for the driver; the ids of all wait nowhere
+_TASK: dict[str, Any] = {
+    "num_cpus": 1,
+    "max_retries": _RETRIES,
+    "retry_exceptions": [StorageError],
+}
+
+Spread = Callable[[Iterable[Job]], Iterator[tuple[Job, list[Written]]]]
+"""Does jobs somewhere, and says what each has written; in any order."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Packed:
+    """A finished dataset. splits: items of each; left_out: committed items that were not chosen."""
+
+    name: str
+    uri: str
+    splits: dict[str, int]
+    left_out: int
+    quarantined: int
+    files: int
+    bytes: int
+
+
+def pack(
+    out_uri: str,
+    order: Order,
+    *,
+    licence: str = "unknown",
+    spread: Spread | None = None,
+    on_step: Callable[[str], None] = lambda what: None,
+) -> Packed:
+    """Make a dataset of what the run has committed by now.
+
+    spread: where the shards are written; None for Ray. Raises `ConfigError` where nothing is to be
+    packed, and `StorageError`; then no dataset is named, and the same call makes a new one.
+    """
+    store = RunStore(open_storage(out_uri))
+    run = store.read_run()
+    on_step("reading the commits")
+    plan = Plan(store, order, run.get("configuration", {}).get("insets", {}))
+    now = datetime.now(UTC)
+    name = f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+    prefix = f"{dataset.ROOT}/{name}"
+    jobs = (
+        Job(store.storage.uri, prefix, plan.columns, order.losses_every, shard)
+        for shard in plan.shards()
+    )
+    written, parts = _write(jobs, spread or in_tasks, on_step)
+    on_step("joining the results")
+    written.append(dataset.merge_results(store.storage, prefix, plan.columns, parts))
+    facts = _facts(name, run, order, plan, written, licence)
+    text = card.write(facts).encode()
+    written.append(_put(store, f"{prefix}/README.md", text))
+    success = _success(facts, plan, written, prefix, now)
+    last = _put(store, f"{prefix}/{dataset.SUCCESS}", _to_json(success))
+    _put(
+        store,
+        dataset.LATEST,
+        _to_json({"name": name, "prefix": prefix, "sha256": last.sha256}),
+    )
+    return Packed(
+        name=name,
+        uri=f"{store.storage.uri}/{prefix}",
+        splits=plan.counts,
+        left_out=plan.committed - plan.items,
+        quarantined=sum(plan.reasons.values()),
+        files=len(written),
+        bytes=sum(file.bytes for file in written),
+    )
+
+
+def in_tasks(jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Written]]]:
+    """Do jobs on the cluster, as many at once as it has cores."""
+    write_shard: Any = ray.remote(**_TASK)(dataset.write)
+    with cluster.connected():
+        cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+        waiting: dict[ray.ObjectRef[Any], Job] = {}
+        left = iter(jobs)
+        while True:
+            for job in itertools.islice(left, _WAITING_PER_CORE * cores - len(waiting)):
+                waiting[write_shard.remote(job)] = job
+            if not waiting:
+                return
+            done, _ = ray.wait(list(waiting), num_returns=1)
+            for ref in done:
+                job = waiting.pop(ref)
+                yield job, _answer(ref, job.shard.name)
+
+
+def _answer(ref: ray.ObjectRef[Any], shard: str) -> list[Written]:
+    try:
+        written: list[Written] = ray.get(ref)
+    except RayTaskError as err:
+        # Ray wraps what the task raised, with its whole trace as the message.
+        if isinstance(err.cause, InsetGanError):
+            raise err.cause from err
+        raise
+    except RayError as err:
+        raise InsetGanError(
+            f"shard {shard}: its process died {1 + _RETRIES} times: {one_line(err)[:300]}; check"
+            " the machines' memory, and pack again"
+        ) from err
+    return written
+
+
+def _write(
+    jobs: Iterable[Job], spread: Spread, on_step: Callable[[str], None]
+) -> tuple[list[Written], list[Written]]:
+    """(the files of the dataset, the parts of its results in their order)."""
+    written: list[Written] = []
+    parts: list[tuple[int, Written]] = []
+    for done, (job, files) in enumerate(spread(jobs), 1):
+        for file in files:
+            if f"/{dataset.PARTS}/" in file.key:
+                parts.append((job.shard.number, file))
+            else:
+                written.append(file)
+        on_step(f"{done} shards written")
+    return written, [part for _, part in sorted(parts, key=lambda numbered: numbered[0])]
+
+
+def _facts(
+    name: str,
+    run: dict[str, Any],
+    order: Order,
+    plan: Plan,
+    written: list[Written],
+    licence: str,
+) -> card.Facts:
+    return card.Facts(
+        name=name,
+        run=run,
+        formats=order.formats,
+        splits=plan.counts,
+        committed=plan.committed,
+        reasons=plan.reasons,
+        image_bytes=plan.image_bytes,
+        total_bytes=sum(file.bytes for file in written),
+        where=None if order.where is None else order.where.text,
+        losses_every=order.losses_every,
+        licence=licence,
+    )
+
+
+def _success(
+    facts: card.Facts, plan: Plan, written: list[Written], prefix: str, now: datetime
+) -> dict[str, Any]:
+    """Counts, and every other file of the dataset, by its name within it."""
+    files = {
+        file.key.removeprefix(f"{prefix}/"): {
+            "sha256": file.sha256,
+            "bytes": file.bytes,
+            "rows": file.rows,
+        }
+        for file in sorted(written, key=lambda file: file.key)
+    }
+    return {
+        "name": facts.name,
+        "run_id": facts.run["run_id"],
+        "created_at": now.isoformat(timespec="seconds"),
+        "formats": list(facts.formats),
+        "where": facts.where,
+        "losses_every": facts.losses_every,
+        "items": plan.items,
+        "splits": plan.counts,
+        "left_out": plan.committed - plan.items,
+        "quarantined": sum(plan.reasons.values()),
+        "bytes": sum(file.bytes for file in written),
+        "files": files,
+    }
+
+
+def _put(store: RunStore, key: str, data: bytes) -> Written:
+    file = io.BytesIO(data)
+    file.seek(0, io.SEEK_END)
+    return dataset.put(store.storage, key, file, 0)
+
+
+def _to_json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=1).encode()

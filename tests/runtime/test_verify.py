@@ -1,0 +1,295 @@
+"""What differs from what was committed is found, and said in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from insetgan_batch import cli
+from insetgan_batch.config import to_fields
+from insetgan_batch.data import manifest, models
+from insetgan_batch.data.commits import RunStore, hh
+from insetgan_batch.data.dataset import LATEST, Job, Order, Written, write
+from insetgan_batch.data.storage import open_storage
+from insetgan_batch.errors import CheckpointError, InsetGanError, NotFoundError, RefusedError
+from insetgan_batch.records import Item, Lease, Source
+from insetgan_batch.runtime import pack as packing
+from insetgan_batch.runtime import verify
+from tests.bench import Bench
+from tests.report.runs import commit, fail, montage, new_run
+from tests.runtime.hired import Hired
+
+MakeBench = Callable[..., Bench]
+
+
+def here(jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Written]]]:
+    for job in jobs:
+        yield job, write(job)
+
+
+@pytest.fixture
+def store() -> RunStore:
+    store = new_run()
+    for body in range(3):
+        commit(store, montage(body, 1))
+    fail(store, montage(9, 9))
+    return store
+
+
+def differences(store: RunStore) -> list[str]:
+    return [line for checked in verify.check(store) for line in checked.differences]
+
+
+def key_of(store: RunStore, name: str, item_id: str = "body1-face1") -> str:
+    return str(store.read_commit(item_id)["files"][name]["key"])
+
+
+def change(store: RunStore, key: str, how: str) -> None:
+    data = store.storage.get(key)
+    if how == "gone":
+        store.storage.delete(key)
+    else:
+        changed = {"cut": data[:-1], "flip": data[:-1] + bytes([data[-1] ^ 1]), "empty": b""}
+        store.storage.put(key, changed[how])
+
+
+# What is stored
+
+
+def test_a_run_as_it_was_left_is_found_so(store: RunStore) -> None:
+    packed = packing.pack(store.storage.uri, Order(("parquet", "webdataset")), spread=here)
+    found = list(verify.check(store))
+    assert [line for checked in found for line in checked.differences] == []
+    records = list(store.commits())
+    assert sum(c.files for c in found) == sum(len(r["files"]) for r in records) + packed.files
+    committed_bytes = sum(file["bytes"] for r in records for file in r["files"].values())
+    assert sum(c.bytes for c in found) == committed_bytes + packed.bytes
+
+
+@pytest.mark.parametrize("name", ["image", "face", "latents", "losses"])
+@pytest.mark.parametrize("how", ["cut", "flip", "empty", "gone"])
+def test_a_file_that_changed_is_one_line(store: RunStore, name: str, how: str) -> None:
+    key = key_of(store, name)
+    change(store, key, how)
+    (line,) = differences(store)
+    assert line.startswith(f"{store.storage.uri}/{key}: ")
+    assert ("missing" in line) == (how == "gone")
+    assert "\n" not in line
+
+
+def test_a_broken_commit_is_one_line_each_and_the_others_are_still_looked_at(
+    store: RunStore,
+) -> None:
+    for item_id, text in (("body0-face1", "{"), ("body1-face1", "{}")):
+        store.storage.put(f"commits/{hh(item_id)}/{item_id}.json", text.encode())
+    change(store, key_of(store, "image", "body2-face1"), "cut")
+    first, second, third = differences(store)
+    assert "not JSON" in first
+    assert "the commit of body1-face1 is none" in second
+    assert "image.png: sha256 is" in third
+
+
+def test_a_commit_that_was_copied_to_another_item_is_found(store: RunStore) -> None:
+    record = store.read_commit("body1-face1")
+    store.commit("body5-face1", record)
+    (line,) = differences(store)
+    assert "the commit of body5-face1 is of body1-face1" in line
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "results.parquet", "data/train-00000-of-00001.parquet"]
+)
+@pytest.mark.parametrize("how", ["flip", "gone"])
+def test_a_file_of_the_dataset_that_changed_is_found(store: RunStore, name: str, how: str) -> None:
+    packed = packing.pack(store.storage.uri, Order(), spread=here)
+    key = f"dataset/{packed.name}/{name}"
+    change(store, key, how)
+    (line,) = differences(store)
+    assert line.startswith(f"{store.storage.uri}/{key}: ")
+
+
+def test_a_file_that_does_not_belong_to_the_dataset_is_found(store: RunStore) -> None:
+    packed = packing.pack(store.storage.uri, Order(), spread=here)
+    store.storage.put(f"dataset/{packed.name}/data/train-00009-of-00010.parquet", b"x")
+    (line,) = differences(store)
+    assert "train-00009-of-00010.parquet: not a file of this dataset" in line
+
+
+@pytest.mark.parametrize("text", [None, "{}", "[]", "{", '{"prefix": "dataset/x", "sha256": ""}'])
+def test_a_pointer_to_no_finished_dataset_is_found(store: RunStore, text: str | None) -> None:
+    packed = packing.pack(store.storage.uri, Order(), spread=here)
+    if text is None:
+        change(store, f"dataset/{packed.name}/_SUCCESS", "cut")
+    else:
+        store.storage.put(LATEST, text.encode())
+    (line,) = differences(store)
+    assert f"{LATEST}: names no finished dataset" in line
+
+
+def test_older_datasets_are_not_looked_at(store: RunStore) -> None:
+    old = packing.pack(store.storage.uri, Order(), spread=here)
+    packing.pack(store.storage.uri, Order(), spread=here)
+    change(store, f"dataset/{old.name}/results.parquet", "flip")
+    assert differences(store) == []
+
+
+class _Closed:
+    """A store that lets nobody read, but its list."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._inner = store.storage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def read_into(self, key: str, file: object) -> None:
+        raise RefusedError(f"{key}: AccessDenied")
+
+
+def test_a_store_that_refuses_is_an_error_and_no_thousand_lines(store: RunStore) -> None:
+    with pytest.raises(RefusedError, match="AccessDenied"):
+        differences(RunStore(_Closed(store)))
+    with pytest.raises(NotFoundError, match="holds no run"):
+        differences(RunStore(open_storage("memory://nothing-here")))
+
+
+# The command
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def test_verify_leaves_with_1_and_a_line_for_each_difference(store: RunStore) -> None:
+    good = call("verify", store.storage.uri)
+    assert good.exit_code == 0, good.output
+    assert "all as it was" in good.output
+    for name in ("image", "losses"):
+        change(store, key_of(store, name), "flip")
+    bad = call("verify", store.storage.uri)
+    assert bad.exit_code == 1, bad.output
+    lines = [line for line in bad.stdout.splitlines() if line.startswith("memory://")]
+    assert [line.split(": ")[0].rpartition("/")[2] for line in lines] == [
+        "image.png",
+        "losses.parquet",
+    ]
+    assert "2 differences" in bad.stdout
+    assert call("verify", "memory://nothing-here").exit_code == 2
+
+
+# Made again
+
+
+@pytest.fixture
+def quick(bench: MakeBench, fields: dict[str, Any]) -> MakeBench:
+    """Few steps: untrained generators amplify the rounding of another batch more than trained."""
+    return functools.partial(bench, recipe=fields["recipe"] | {"stages": []})
+
+
+def finished(place: Bench) -> RunStore:
+    """A run of that bench, done by a worker in this process."""
+    store = RunStore(open_storage(place.out))
+    fields = to_fields(place.config)
+    machine = {name: fields.pop(name) for name in ("slots", "input_roots", "film_every")}
+    weights = {name: models.fetch(model).sha256 for name, model in place.config.models.items()}
+    manifest_of_it = {"manifest": {"sha256": "", "items": 1}}
+    run = {"run_id": "run", "configuration": fields | manifest_of_it, "machine": machine}
+    store.open_run(run | {"weights": weights})
+    rows = manifest.read(place.manifest, list(place.config.insets))
+    items = [row for row in rows if isinstance(row, Item)]
+    worker = Hired(place.config, place.out)
+    for n, item in enumerate(items, 1):
+        worker.serve_all([Lease(item, f"1-{n}", "w", 1e9)])
+    worker.close()
+    return store
+
+
+def rewrite(store: RunStore, item_id: str, **changes: Any) -> None:
+    record = store.read_commit(item_id) | changes
+    store.storage.put(f"commits/{hh(item_id)}/{item_id}.json", json.dumps(record).encode())
+
+
+def test_items_that_are_made_again_have_the_same_scores(quick: MakeBench) -> None:
+    store = finished(quick(bodies=2, faces=2))
+    before = {key: store.storage.get(key) for key in store.storage.list("")}
+    steps: list[str] = []
+    assert verify.redo(store, 3, on_step=steps.append) == []
+    assert steps[-1] == "3 of 3 items made again"
+    assert verify.redo(store, 99) == []
+    assert {key: store.storage.get(key) for key in store.storage.list("")} == before
+
+
+def test_a_score_beyond_2_percent_is_one_line(quick: MakeBench) -> None:
+    store = finished(quick(bodies=1, faces=2))
+    first, second = sorted(store.committed())
+    score = store.read_commit(first)["score"]
+    rewrite(store, first, score=score * 1.03)
+    rewrite(store, second, score=store.read_commit(second)["score"] * 1.01)
+    (line,) = verify.redo(store, 2)
+    assert line.startswith(f"item {first}: its score is {score:.4f}")
+    assert f"expected {score * 1.03} within 2%" in line
+
+
+def test_which_items_are_made_again_is_drawn(quick: MakeBench) -> None:
+    store = finished(quick(bodies=2, faces=2))
+    for item_id in store.committed():
+        rewrite(store, item_id, score=99.0)
+    drawn = {verify.redo(store, 1, draw=random.Random(seed))[0] for seed in range(3)}
+    assert len({line.split(":")[0] for line in drawn}) > 1
+
+
+def test_an_item_that_began_at_files_is_made_again_from_them(quick: MakeBench) -> None:
+    place = quick(bodies=1, faces=1)
+    folder = place.manifest.rpartition("/")[0]
+    first = finished(place)
+    path = f"{folder}/canvas.png"
+    image = first.storage.get(key_of(first, "image", "body0-face10"))
+    open_storage(folder).put("canvas.png", image)
+    item = Item("of-file", Source("image", path), {"face": Source("seed", 3)}, seed=4)
+    manifest.write(place.manifest, [item], ["face"])
+    config = dataclasses.replace(place.config, input_roots=(folder,))
+    store = finished(dataclasses.replace(place, out=f"{place.out}-2", config=config))
+    assert store.committed() == {"of-file"}
+    assert verify.redo(store, 1) == []
+
+
+def test_other_weights_are_refused(quick: MakeBench) -> None:
+    store = finished(quick(bodies=1, faces=1))
+    run = store.read_run()
+    run["weights"]["face"] = "0" * 64
+    store.storage.put("run.json", json.dumps(run).encode())
+    with pytest.raises(CheckpointError, match=r"\(face\): its sha256 is .*made with 000"):
+        verify.redo(store, 1)
+
+
+def test_an_item_that_cannot_be_made_again_is_one_line(quick: MakeBench) -> None:
+    store = finished(quick(bodies=1, faces=1))
+    (item_id,) = store.committed()
+    record = store.read_commit(item_id)
+    record["item"]["canvas"] |= {"kind": "image", "value": "/nowhere/at/all.png"}
+    rewrite(store, item_id, item=record["item"])
+    (line,) = verify.redo(store, 1)
+    assert line.startswith(f"item {item_id}: cannot be made again: ")
+
+
+def test_a_run_with_nothing_done_has_nothing_to_make_again() -> None:
+    with pytest.raises(InsetGanError, match="no item is committed"):
+        verify.redo(new_run(), 1)
+
+
+def test_the_command_makes_items_again(quick: MakeBench) -> None:
+    store = finished(quick(bodies=1, faces=1))
+    good = call("verify", store.storage.uri, "--redo", "1")
+    assert good.exit_code == 0, good.output
+    assert "1 items made again: all as it was" in good.output
+    rewrite(store, *store.committed(), score=9.0)
+    bad = call("verify", store.storage.uri, "--redo", "1")
+    assert bad.exit_code == 1
+    assert "expected 9.0 within 2%" in bad.stdout

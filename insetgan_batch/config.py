@@ -132,6 +132,8 @@ class RunConfig:
     # Directories and prefixes that the manifest's images and latents may lie in; empty for the
     # manifest's own. A manifest of somebody else's cannot read a worker's other files.
     input_roots: tuple[str, ...] = ()
+    # All machines of the cluster see the directory of the output; else a directory is refused.
+    shared_output: bool = False
     # Where S3 is, unless the AWS environment says it: `{endpoint_url: https://..., region: ...}`.
     storage: StorageSettings = dataclasses.field(default_factory=StorageSettings)
     # Only for a store without conditional writes: you promise that one driver at a time uses the

@@ -93,6 +93,17 @@ def draining() -> dict[str, float]:
     }
 
 
+def check_output(out_uri: str, is_shared: bool) -> None:
+    """Raises `ConfigError` for a directory as output when each of several machines has its own."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    hosts = {node["NodeManagerAddress"] for node in nodes}
+    if out_uri.startswith("file://") and len(hosts) > 1 and not is_shared:
+        raise ConfigError(
+            f"the output {out_uri} is a directory, and this cluster has {len(hosts)} machines: name"
+            " s3://bucket/prefix, or set `shared_output: true` if they all see this directory"
+        )
+
+
 def room(config: RunConfig, items: int) -> Room:
     """One actor per GPU, or per `cores_per_actor` without any; no more than the items can use."""
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]

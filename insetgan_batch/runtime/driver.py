@@ -57,6 +57,7 @@ _MACHINE_SETTINGS = (
     "input_roots",
     "storage",
     "single_writer",
+    "shared_output",
 )
 _log = logging.getLogger(__name__)
 
@@ -179,6 +180,7 @@ def _crew(
     if config.insets and config.perceptual_trunk is None:
         _log.warning("LPIPS compares random features: fine for the demo, not for real models")
     with cluster.connected(), cluster.capacity(config, tally.left):
+        cluster.check_output(store.storage.uri, config.shared_output)
         room = cluster.room(config, tally.left)
         crew = Crew(placed(config, weights, rows.uri), store.storage.uri, run_id, room)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -33,7 +34,11 @@ def result(
 ) -> results.Result:
     """Everything that is stored of an item; psi: the truncations that it started with."""
     sources = {CANVAS: lease.item.canvas, **lease.item.insets}
-    summary = summarize(finished, seconds) | {"perceptual": origin.perceptual, "psi": dict(psi)}
+    summary = summarize(finished, seconds) | {
+        "perceptual": origin.perceptual,
+        "psi": dict(psi),
+        "machine": platform.node(),
+    }
     return results.Result(
         item=lease.item,
         attempt=lease.attempt,

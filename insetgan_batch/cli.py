@@ -15,6 +15,7 @@ import logging
 import math
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from insetgan_batch.data.commits import RunStore
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+_NEWS_EVERY_S = 2.0
+_METRICS_ADDRESS = "127.0.0.1:9464"  # as telemetry.DEFAULT_ADDRESS, which is heavier to import
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _WRONG_INPUT = (
@@ -64,6 +67,10 @@ RecipeName = Annotated[str, typer.Option(help="The recipe of a configuration tha
 Film = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Keep every N-th step of each item as film.webp."),
+]
+MetricsAddress = Annotated[
+    str,
+    typer.Option(metavar="HOST:PORT", help="Where Prometheus finds the run's metrics, or off."),
 ]
 
 _OF_A_JOB = "of the demo, or of a configuration that names none; default: %(default)s"
@@ -146,6 +153,7 @@ def demo(
         int | None, typer.Option(min=1, help="Only so many of the results.", show_default="all")
     ] = None,
     film: Film = None,
+    metrics_address: MetricsAddress = _METRICS_ADDRESS,
 ) -> None:
     """Show what a recipe does with the demo generators, and make a page of it."""
     from insetgan_batch.config import parse
@@ -157,7 +165,7 @@ def demo(
     rows = chosen.items[:items]
     manifest_uri = f"{out.rstrip('/')}/manifest-{len(rows)}.parquet"
     manifest.write(manifest_uri, rows, chosen.insets)
-    _run(_with_film(config, film), manifest_uri, out, None)
+    _run(_with_film(config, film), manifest_uri, out, None, metrics_address=metrics_address)
 
 
 @app.command()
@@ -180,6 +188,7 @@ def run(
     yes: Annotated[
         bool, typer.Option("--yes", help="Show the plan first, and start without asking.")
     ] = False,
+    metrics_address: MetricsAddress = _METRICS_ADDRESS,
 ) -> None:
     """Do everything in a manifest. The same command again resumes, and finds everything done."""
     from insetgan_batch.config import load
@@ -190,7 +199,8 @@ def run(
     chosen = _with_film(load(config, recipe), film)
     if yes:
         _show_plan(chosen, rows, out, None, as_json=False)
-    _run(chosen, rows, out, run_id, None if limit is None else (limit, sample))
+    some = None if limit is None else (limit, sample)
+    _run(chosen, rows, out, run_id, some, metrics_address=metrics_address)
 
 
 @app.command()
@@ -250,6 +260,86 @@ def clean(uri: Where) -> None:
         f"removed {cleaned.files} files of {cleaned.attempts} losing attempts and"
         f" {cleaned.checkpoints} saved states"
     )
+
+
+@app.command()
+@_explained
+def pack(
+    uri: Where,
+    file_format: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="parquet, webdataset, jsonl; again for several.",
+            show_default="parquet",
+        ),
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Only items of which this holds, like 'seam_after < 0.2'.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Shares, drawn by the item's id: train=0.9,test=0.1.")
+    ] = "train=1",
+    losses_every: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Keep the losses of every N-th step.")
+    ] = 1,
+    licence: Annotated[
+        str, typer.Option("--license", help="For the card, like cc-by-4.0.")
+    ] = "unknown",
+) -> None:
+    """Make a dataset of what is committed: images, results, losses, and a card."""
+    from insetgan_batch.data import dataset
+    from insetgan_batch.data.where import Where as Condition
+
+    formats = dataset.parse_formats(file_format or ["parquet"])
+    condition = None if where is None else Condition(where)
+    order = dataset.Order(formats, condition, dataset.parse_splits(split), losses_every)
+    with Screen() as screen:
+        screen.say("loading")
+        from insetgan_batch.runtime import pack as packing
+
+        say = _now_and_then(screen.say)
+        packed = packing.pack(uri, order, licence=licence, on_step=say)
+    splits = ", ".join(f"{name} {count}" for name, count in packed.splits.items())
+    print(
+        f"{sum(packed.splits.values())} items packed ({splits}), {packed.left_out} left out,"
+        f" {packed.quarantined} quarantined: {packed.files} files, {packed.bytes / 1e6:.1f} MB"
+    )
+    print(f"dataset: {packed.uri}")
+
+
+@app.command()
+@_explained
+def verify(
+    uri: Where,
+    redo: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Also make N random items again, on this machine."),
+    ] = 0,
+) -> None:
+    """Hash every committed file and the latest dataset again; a line for each difference."""
+    from insetgan_batch.runtime import verify as verifying
+
+    store = _store(uri)
+    files = size_bytes = differences = 0
+    with Screen() as screen:
+        say = _now_and_then(screen.say)
+        for checked in verifying.check(store):
+            files += checked.files
+            size_bytes += checked.bytes
+            differences += len(checked.differences)
+            for line in checked.differences:
+                print(line)
+            say(f"hashing: {files} files, {size_bytes / 1e9:.2f} GB")
+        if redo:
+            again = verifying.redo(store, redo, on_step=say)
+            differences += len(again)
+            for line in again:
+                print(line)
+    print(f"{files} files, {size_bytes / 1e6:.1f} MB, {redo} items made again: ", end="")
+    print("all as it was" if not differences else f"{differences} differences")
+    if differences:
+        raise typer.Exit(1)
 
 
 @app.command("spot-watch")
@@ -406,6 +496,8 @@ def _run(
     out: str,
     run_id: str | None,
     choice: tuple[int, bool] | None = None,
+    *,
+    metrics_address: str,
 ) -> None:
     """Run with a screen, say how it ended, and leave with the right code."""
     with Screen() as screen:
@@ -420,6 +512,7 @@ def _run(
             run_id=run_id,
             choice=None if choice is None else driver.Choice(*choice),
             on_progress=screen.update,
+            metrics_address=metrics_address,
         )
     print(
         f"{summary.committed} of {summary.items} items are committed,"
@@ -443,6 +536,19 @@ def _show_plan(
         return
     for line in planning.describe(made):
         print(line)
+
+
+def _now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:
+    """For what would be said a thousand times a second."""
+    again_at_s = 0.0
+
+    def say_sometimes(what: str) -> None:
+        nonlocal again_at_s
+        if time.monotonic() >= again_at_s:
+            say(what)
+            again_at_s = time.monotonic() + _NEWS_EVERY_S
+
+    return say_sometimes
 
 
 def _stop(number: int, frame: object) -> None:

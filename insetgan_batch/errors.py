@@ -45,15 +45,21 @@ class MissingPackageError(InsetGanError):
 
 
 class StorageError(InsetGanError):
-    """The store could not do what was asked; retried as infrastructure."""
+    """The store could not do what was asked; retried as infrastructure. `kind` is its code."""
+
+    kind = "outage"
 
 
 class NotFoundError(StorageError):
     """There is no object of that name."""
 
+    kind = "missing"
+
 
 class RefusedError(StorageError):
     """The store says no, and would say it again: access denied, no bucket, wrong key, no space."""
+
+    kind = "refused"
 
 
 class NoConditionalWritesError(RefusedError):

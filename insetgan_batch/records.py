@@ -72,7 +72,8 @@ class Status(enum.StrEnum):
 class Outcome:
     """What became of an attempt. reason: a short code; detail: one line for people.
 
-    is_saved: its state is in storage, for the next attempt to go on from.
+    is_saved: its state is in storage, for the next attempt to go on from. seam: before and after,
+    in levels of 0..255; None where nothing was pasted.
     """
 
     item_id: str
@@ -85,6 +86,7 @@ class Outcome:
     uploaded_bytes: int = 0
     losses: dict[str, float] = dataclasses.field(default_factory=dict)
     is_saved: bool = False
+    seam: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,6 +113,27 @@ class Order:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Figures:
+    """A worker's own numbers, for metrics. Totals are since it began to load.
+
+    slots, busy: places in the batch, and those with an item in the last round. seconds: all of its
+    time, by phase. busy_slot_s, idle_slot_s: the same time, once for each slot. storage_errors: by
+    `StorageError.kind`. gpu_utilisation: 0..1. None: not known here.
+    """
+
+    slots: int = 0
+    busy: int = 0
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    busy_slot_s: float = 0.0
+    idle_slot_s: float = 0.0
+    upload_bytes: int = 0
+    upload_s: float = 0.0
+    storage_errors: dict[str, int] = dataclasses.field(default_factory=dict)
+    gpu_memory_peak_bytes: int | None = None
+    gpu_utilisation: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Report:
     """What a worker answers to an order. Totals are since it loaded, so no report is missed.
 
@@ -123,3 +146,4 @@ class Report:
     free: int
     steps: int
     is_drained: bool = False
+    figures: Figures = dataclasses.field(default_factory=Figures)

@@ -282,7 +282,7 @@ def test_a_job_runs_a_configuration_by_its_recipe_unless_that_names_one(
     job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert start_job(job, monkeypatch, "--config", "x.yaml") == 2
-    assert "give --config, --manifest and --out together" in capsys.readouterr().err
+    assert "give --config, --out and either --manifest or --seeds" in capsys.readouterr().err
 
     # No generator has this inset, and the refusal names the recipe.
     rest = ("--manifest", "m.parquet", "--out", str(tmp_path / "out"))

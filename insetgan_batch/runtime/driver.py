@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from insetgan_batch import __version__
+from insetgan_batch import __version__, telemetry
 from insetgan_batch import config as configuration
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data import manifest, models
@@ -40,6 +40,7 @@ from insetgan_batch.records import Item
 from insetgan_batch.report import page
 from insetgan_batch.runtime import cluster, shift
 from insetgan_batch.runtime.actor import Crew
+from insetgan_batch.runtime.failures import REASONS
 from insetgan_batch.runtime.leases import Ledger
 from insetgan_batch.runtime.shift import Shift
 from insetgan_batch.runtime.tally import Progress, Tally
@@ -83,13 +84,17 @@ def run(
     run_id: str | None = None,
     choice: Choice | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    metrics_address: str = telemetry.OFF,
 ) -> Summary:
     """Do everything in the manifest that is not done yet; choice: or only some of it.
+
+    metrics_address: HOST:PORT where metrics are served meanwhile.
 
     Raises `ConfigError` (also `RunMismatchError`), `ManifestError`, `CheckpointError` before
     anything is started, `StorageError` when the store fails for good; then the same call resumes.
     """
     started_at = time.monotonic()
+    telemetry.check_address(metrics_address)
     configure(**dataclasses.asdict(config.storage))
     described = _patiently(lambda: _check_manifest(config, manifest_uri))
     store = _patiently(lambda: _open_store(out_uri, config))
@@ -105,9 +110,22 @@ def run(
     tally = Tally(rows.count, rows.among(committed), rows.among(quarantined), config.recipe)
     if tally.left:
         items = (row for row in rows.read() if row.item_id not in ended)
-        with _crew(config, weights, rows, store, stored["run_id"], tally) as (crew, look):
+        with (
+            telemetry.observing(
+                config.recipe.players, REASONS, metrics_address, store.storage
+            ) as observer,
+            _crew(config, weights, rows, store, stored["run_id"], tally) as (crew, look),
+        ):
             Shift(
-                store, epoch, ledger, crew, items, tally, on_progress=on_progress, look=look
+                store,
+                epoch,
+                ledger,
+                crew,
+                items,
+                tally,
+                on_progress=on_progress,
+                look=look,
+                observer=observer,
             ).work()
     page_key = _patiently(lambda: page.write(store))
     return Summary(

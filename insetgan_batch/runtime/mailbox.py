@@ -15,7 +15,7 @@ import time
 from collections import deque
 from typing import Protocol
 
-from insetgan_batch.records import Event, Lease, Order, Outcome, Report, Status
+from insetgan_batch.records import Event, Figures, Lease, Order, Outcome, Report, Status
 from insetgan_batch.runtime.failures import PREEMPTED
 
 Ending = Outcome | BaseException
@@ -41,6 +41,9 @@ class Worker(Protocol):
 
     @property
     def steps(self) -> int: ...
+
+    @property
+    def figures(self) -> Figures: ...
 
     def serve(self, leases: list[Lease]) -> None: ...
 
@@ -142,6 +145,7 @@ class Mailbox:
             free=self._told_free,
             steps=self._worker.steps,
             is_drained=self._is_drained,
+            figures=self._worker.figures,
         )
 
     # ---- the thread that works -----------------------------------------------------------------

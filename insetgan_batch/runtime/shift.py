@@ -23,6 +23,7 @@ from insetgan_batch.errors import InsetGanError, StorageError
 from insetgan_batch.records import Item, Lease, Outcome, Report, Status
 from insetgan_batch.runtime.failures import (
     BAD_ROW,
+    PREEMPTED,
     Caps,
     FailureClass,
     classify,
@@ -85,6 +86,47 @@ class Crew(Protocol):
     ) -> None: ...
 
 
+class Observer(Protocol):
+    """Who is told what happens in a turn: see `telemetry.Telemetry`."""
+
+    def progress(self, progress: Progress) -> None: ...
+
+    def report(self, worker_id: str, report: Report) -> None: ...
+
+    def ended(self, status: Status, reason: str) -> None: ...
+
+    def retried(self, reason: str) -> None: ...
+
+    def lost(self, worker_id: str, reason: str) -> None: ...
+
+    def storage_failed(self, error: StorageError) -> None: ...
+
+
+class _Nobody:
+    """No observer."""
+
+    def progress(self, progress: Progress) -> None:
+        pass
+
+    def report(self, worker_id: str, report: Report) -> None:
+        pass
+
+    def ended(self, status: Status, reason: str) -> None:
+        pass
+
+    def retried(self, reason: str) -> None:
+        pass
+
+    def lost(self, worker_id: str, reason: str) -> None:
+        pass
+
+    def storage_failed(self, error: StorageError) -> None:
+        pass
+
+
+NOBODY: Observer = _Nobody()
+
+
 @dataclasses.dataclass(slots=True)
 class _Pace:
     """A worker's free places, and when it last did a step."""
@@ -108,11 +150,12 @@ class Shift:
         *,
         on_progress: Callable[[Progress], None],
         look: Callable[[], None] = lambda: None,
+        observer: Observer = NOBODY,
     ) -> None:
         """look: called every few seconds, for what changes in the cluster."""
         self._store, self._epoch, self._ledger, self._crew = store, epoch, ledger, crew
         self._items, self._tally = items, tally
-        self._on_progress, self._look = on_progress, look
+        self._on_progress, self._look, self._observer = on_progress, look, observer
         self._all_read = False
         # What is leased, to say what a failed item was made from.
         self._inside: dict[str, Item] = {}
@@ -139,7 +182,9 @@ class Shift:
                 outcome for answer in self._crew.wait(_POLL_S) for outcome in self._take(answer)
             ]
             self._watch()
-            self._on_progress(self._progress(last))
+            progress = self._progress(last)
+            self._observer.progress(progress)
+            self._on_progress(progress)
 
     # ---- out -----------------------------------------------------------------------------------
 
@@ -153,6 +198,7 @@ class Shift:
         self._ledger.add(row for row in fresh if isinstance(row, Item))
         for bad in (row for row in fresh if isinstance(row, BadRow)):
             self._tally.quarantined += 1
+            self._observer.ended(Status.QUARANTINED, BAD_ROW)
             record = _record(bad.item_id, BAD_ROW, str(bad.error))
             self._quarantine(record)
 
@@ -179,6 +225,7 @@ class Shift:
         if report is None:
             return []
         now_s = time.monotonic()
+        self._observer.report(worker_id, report)
         self._tally.see_steps(worker_id, report.steps)
         pace = self._paces.setdefault(worker_id, _Pace())
         pace.free = report.free
@@ -190,6 +237,7 @@ class Shift:
         self._ledger.renew(worker_id, report.inside, now_s)
         if report.is_drained:
             _log.info("worker %s is drained", worker_id)
+            self._observer.lost(worker_id, PREEMPTED)
             self._part(worker_id, crashed=False, out_of_memory=False, detail="drained")
         return [outcome for outcome in outcomes if outcome.status is not Status.RETURNED]
 
@@ -199,11 +247,14 @@ class Shift:
 
     def _lose(self, worker_id: str, error: Exception) -> None:
         """A worker failed: stop when everything would, else replace it and give its items back."""
+        if isinstance(error, StorageError):
+            self._observer.storage_failed(error)
         kind = classify(error)
         if kind is FailureClass.SYSTEMIC:
             raise error
         reason = reason_code(error)
         _log.warning("worker %s is lost (%s): %s", worker_id, reason, _last_line(error))
+        self._observer.lost(worker_id, reason)
         self._part(
             worker_id,
             # A worker only raises of the store while it loads; who cannot load is given up one day.
@@ -226,6 +277,8 @@ class Shift:
     def _apply(self, decision: Decision, outcome: Outcome | None, detail: str = "") -> None:
         """Make a decision last: count it, and store what the next driver has to know."""
         item_id = decision.item_id
+        if decision.kind == "requeue":
+            self._observer.retried(decision.reason)
         if decision.kind == "requeue" and decision.suspect_crashes:
             self._patiently(lambda: self._store.write_suspect(item_id, decision.suspect_crashes))
         if decision.kind == "quarantine":
@@ -237,8 +290,10 @@ class Shift:
                 attempts=decision.attempts,
                 item=dataclasses.asdict(self._inside[item_id]),
             )
+            self._observer.ended(Status.QUARANTINED, decision.reason)
             self._set_aside(record)
         if decision.kind == "done":
+            self._observer.ended(Status.COMMITTED, "")
             self._count_done(item_id, outcome)
         if decision.kind in ("done", "quarantine"):
             self._inside.pop(item_id, None)
@@ -310,7 +365,14 @@ class Shift:
         return self._tally.progress(workers=crew.size, ready=crew.ready, inside=inside, last=last)
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
-        return patiently(call, PATIENCE_S)
+        return patiently(lambda: self._watched(call), PATIENCE_S)
+
+    def _watched(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except StorageError as err:
+            self._observer.storage_failed(err)
+            raise
 
 
 def _record(

@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
+import importlib
+import importlib.util
 import logging
+import math
 import time
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -34,11 +38,12 @@ from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, Start
 from insetgan_batch.nets.generator import best_device
 from insetgan_batch.recipe import CANVAS
-from insetgan_batch.records import Lease, Outcome, Status
+from insetgan_batch.records import Figures, Lease, Outcome, Status
 from insetgan_batch.runtime import outputs
 from insetgan_batch.runtime.failures import PREEMPTED, reason_code
 from insetgan_batch.runtime.loading import load
 from insetgan_batch.runtime.mailbox import Ending
+from insetgan_batch.runtime.meter import ENTER, LEAVE, LOAD, Meter
 from insetgan_batch.runtime.starts import Starts
 
 _UPLOAD_THREADS = 4
@@ -47,6 +52,7 @@ _PATIENCE_S = 300.0
 # The same for a picture or latents of a row, which may come from another store: others wait.
 _INPUT_PATIENCE_S = 20.0
 _P = ParamSpec("_P")
+_T = TypeVar("_T")
 _Future = concurrent.futures.Future[None]
 _log = logging.getLogger(__name__)
 
@@ -64,6 +70,7 @@ class Worker:
         patience_s: float = _PATIENCE_S,
     ) -> None:
         """Load everything; raises `CheckpointError` or `StorageError`."""
+        self._meter = Meter(config.slots)
         configure(**dataclasses.asdict(config.storage))
         self._store = RunStore(open_storage(out_uri))
         self._on_end, self._patience_s = on_end, patience_s
@@ -102,6 +109,7 @@ class Worker:
         self._in_flight: set[_Future] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(_UPLOAD_THREADS)
         self._steps = 0
+        self._meter.spent(LOAD, 0)
 
     @property
     def steps(self) -> int:
@@ -124,16 +132,29 @@ class Worker:
         waiting = max(0, len(self._uploading) - self._optimizer.capacity)
         return max(0, self._optimizer.free - waiting)
 
+    @property
+    def figures(self) -> Figures:
+        """What it has done with its time, its slots and the store so far."""
+        return self._meter.figures(
+            self.in_batch,
+            gpu_memory_peak_bytes=_gpu_memory_peak_bytes(self._device),
+            gpu_utilisation=_gpu_utilisation(self._device),
+        )
+
     def serve(self, leases: list[Lease]) -> None:
         """Admit, run one round, release."""
-        for lease in leases:
-            self._admit(lease)
-        if not self._optimizer.keys:
-            return
-        self._optimizer.run_round(self._count_step)
-        for finished in self._optimizer.release():
-            self._finish(finished)
-        self._states = {key: self._optimizer.save(key) for key in self._optimizer.keys}
+        with self._meter.at_work():
+            for lease in leases:
+                self._admit(lease)
+            busy = self.in_batch
+            self._meter.spent(ENTER, busy)
+            if not busy:
+                return
+            self._optimizer.run_round(self._count_step, lambda name: self._meter.spent(name, busy))
+            for finished in self._optimizer.release():
+                self._finish(finished)
+            self._states = {key: self._optimizer.save(key) for key in self._optimizer.keys}
+            self._meter.spent(LEAVE, busy)
 
     def hand_back(self) -> None:
         """Save what is in the batch as it was at the last boundary, and return it.
@@ -159,11 +180,10 @@ class Worker:
         """Take an item in, or end it right there."""
         try:
             # While the store is away nothing can be committed, so the batch may as well wait.
-            if patiently(lambda: self._store.is_committed(lease.item.item_id), self._patience_s):
+            if self._patiently(lambda: self._store.is_committed(lease.item.item_id)):
                 self._on_end(_outcome(lease, Status.DUPLICATE))
                 return
-            wait_s = min(self._patience_s, _INPUT_PATIENCE_S)
-            start = patiently(lambda: self._starts.start(lease), wait_s)
+            start = self._patiently(lambda: self._starts.start(lease), _INPUT_PATIENCE_S)
             self._enter(lease, start)
         except ItemError as err:
             self._on_end(_outcome(lease, Status.QUARANTINED, err))
@@ -181,9 +201,9 @@ class Worker:
         """Into the batch; from where another machine left it, if there is something of it."""
         if lease.is_resumed:
             try:
-                state = saved.from_bytes(
-                    self._store.read_checkpoint(lease.item.item_id), self._device
-                )
+                item_id = lease.item.item_id
+                data = self._meter.watched(lambda: self._store.read_checkpoint(item_id))
+                state = saved.from_bytes(data, self._device)
             except (NotFoundError, CheckpointError) as err:
                 _log.warning("item %s starts anew: %s", lease.item.item_id, err)
             else:
@@ -222,7 +242,7 @@ class Worker:
     def _upload(self, lease: Lease, result: results.Result) -> None:
         """Everything the item leaves behind, then its commit: first writer wins."""
         try:
-            won, size_bytes = patiently(lambda: self._commit(lease, result), self._patience_s)
+            won, size_bytes = self._patiently(lambda: self._commit(lease, result))
         except RefusedError:
             raise  # it would happen to every item
         except StorageError as err:
@@ -237,30 +257,40 @@ class Worker:
                 steps=summary["steps"],
                 uploaded_bytes=size_bytes,
                 losses=summary["losses"],
+                seam=_seam(summary),
             )
         )
 
     def _commit(self, lease: Lease, result: results.Result) -> tuple[bool, int]:
         """(whether this commit stands, bytes of the files)."""
         item_id = lease.item.item_id
+        started_s = time.monotonic()
         record = results.save(self._store, result)
         won = self._store.commit(item_id, record)
         if lease.is_resumed:
             self._store.clear_checkpoint(item_id)
-        return won, sum(file["bytes"] for file in record["files"].values())
+        size_bytes = sum(file["bytes"] for file in record["files"].values())
+        self._meter.uploaded(size_bytes, time.monotonic() - started_s)
+        return won, size_bytes
 
     def _save(self, lease: Lease) -> None:
         """Keep an item's state, if it has one yet, and return it."""
         state = self._states.get(lease.attempt)
         try:
             if state is not None:
-                self._store.save_checkpoint(lease.item.item_id, saved.to_bytes(state))
+                item_id, data = lease.item.item_id, saved.to_bytes(state)
+                self._meter.watched(lambda: self._store.save_checkpoint(item_id, data))
         except StorageError as err:
             _log.warning("the state of item %s is lost: %s", lease.item.item_id, err)
             state = None
         returned = _outcome(lease, Status.RETURNED)
         is_saved = state is not None or lease.is_resumed
         self._end(dataclasses.replace(returned, reason=PREEMPTED, is_saved=is_saved))
+
+    def _patiently(self, call: Callable[[], _T], at_most_s: float = math.inf) -> _T:
+        """Each try that fails is counted."""
+        wait_s = min(self._patience_s, at_most_s)
+        return patiently(lambda: self._meter.watched(call), wait_s)
 
     def _end(self, outcome: Outcome) -> None:
         self._leases.pop(outcome.attempt, None)
@@ -276,3 +306,30 @@ def _outcome(lease: Lease, status: Status, error: Exception | None = None) -> Ou
         reason=reason_code(error) if error else "",
         detail=str(error) if error else "",
     )
+
+
+def _seam(summary: dict[str, Any]) -> tuple[float, float] | None:
+    before, after = summary["seam_before"], summary["seam_after"]
+    return None if before is None or after is None else (before, after)
+
+
+def _gpu_memory_peak_bytes(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def _gpu_utilisation(device: torch.device) -> float | None:
+    """0..1; None where nobody says it: without the package nvidia-ml-py, or of a part of a GPU."""
+    nvml = _nvml()
+    if device.type != "cuda" or nvml is None:
+        return None
+    try:
+        return torch.cuda.utilization(device) / 100
+    except (RuntimeError, nvml.NVMLError):
+        return None
+
+
+@functools.cache
+def _nvml() -> Any:
+    """What torch asks for the utilisation of a GPU, if it is installed."""
+    is_there = importlib.util.find_spec("pynvml") is not None
+    return importlib.import_module("pynvml") if is_there else None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from insetgan_batch.errors import CheckpointError
-from insetgan_batch.records import Item, Lease, Order, Outcome, Report, Source, Status
+from insetgan_batch.records import Figures, Item, Lease, Order, Outcome, Report, Source, Status
 from insetgan_batch.runtime.mailbox import Ending, Mailbox
 
 WAIT_S = 5.0
@@ -41,6 +41,10 @@ class FakeWorker:
     @property
     def free(self) -> int:
         return self._capacity - len(self._leases)
+
+    @property
+    def figures(self) -> Figures:
+        return Figures(slots=self._capacity, busy=self.in_batch)
 
     def serve(self, leases: list[Lease]) -> None:
         assert len(leases) <= self.free

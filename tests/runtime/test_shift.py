@@ -5,18 +5,19 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRow
-from insetgan_batch.data.storage import open_storage
-from insetgan_batch.errors import InsetGanError, ManifestError, RefusedError
+from insetgan_batch.data.storage import Storage, open_storage
+from insetgan_batch.errors import InsetGanError, ManifestError, RefusedError, StorageError
 from insetgan_batch.recipe import Recipe
-from insetgan_batch.records import Item, Lease, Outcome, Source, Status
+from insetgan_batch.records import Item, Lease, Outcome, Report, Source, Status
 from insetgan_batch.runtime import shift
 from insetgan_batch.runtime.leases import Ledger
-from insetgan_batch.runtime.shift import Shift
+from insetgan_batch.runtime.shift import NOBODY, Observer, Shift
 from insetgan_batch.runtime.tally import Progress, Tally
 from tests.runtime.simulated import SimulatedCrew, commit
 
@@ -31,9 +32,11 @@ class Turn:
         workers: int = 2,
         slots: int = 2,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        observer: Observer = NOBODY,
+        make_store: Callable[[Storage], RunStore] = RunStore,
     ) -> None:
         rows = list(rows)
-        self.store = RunStore(open_storage(f"memory://{uuid.uuid4().hex}"))
+        self.store = make_store(open_storage(f"memory://{uuid.uuid4().hex}"))
         self.epoch = self.store.take_epoch()
         self.crew = SimulatedCrew(workers, slots, make_end(self.store))
         self.tally = Tally(len(rows), 0, 0, Recipe())
@@ -45,6 +48,7 @@ class Turn:
             iter(rows),
             self.tally,
             on_progress=on_progress,
+            observer=observer,
         )
 
     def work(self) -> None:
@@ -220,3 +224,86 @@ def test_a_commit_that_comes_after_the_quarantine_counts() -> None:
     turn.shift.end(late)
     assert turn.store.quarantined() == {}
     assert (turn.tally.committed, turn.tally.quarantined) == (3, 0)
+
+
+class Diary:
+    """An observer that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.ends: Counter[tuple[Status, str]] = Counter()
+        self.retries: Counter[str] = Counter()
+        self.losses: list[str] = []
+        self.steps: dict[str, int] = {}
+        self.failures: list[str] = []
+        self.left = -1
+
+    def progress(self, progress: Progress) -> None:
+        self.left = progress.left
+
+    def report(self, worker_id: str, report: Report) -> None:
+        self.steps[worker_id] = report.steps
+
+    def ended(self, status: Status, reason: str) -> None:
+        self.ends[status, reason] += 1
+
+    def retried(self, reason: str) -> None:
+        self.retries[reason] += 1
+
+    def lost(self, worker_id: str, reason: str) -> None:
+        self.losses.append(reason)
+
+    def storage_failed(self, error: StorageError) -> None:
+        self.failures.append(error.kind)
+
+
+def test_an_observer_is_told_all_that_happens() -> None:
+    crashes = iter([True])
+
+    def make(store: RunStore) -> Callable[[Lease], Outcome]:
+        good = failing(["i3"])(store)
+
+        def end(lease: Lease) -> Outcome:
+            if lease.item.item_id == "i5" and next(crashes, False):
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return good(lease)
+
+        return end
+
+    diary = Diary()
+    bad = BadRow("row-000000001", 1, ManifestError("m: row 1, column canvas_seed: -1 is no seed"))
+    turn = Turn([*items(20), bad], make, observer=diary)
+    turn.work()
+    assert diary.ends == {
+        (Status.COMMITTED, ""): 19,
+        (Status.QUARANTINED, "no_face"): 1,
+        (Status.QUARANTINED, "bad_row"): 1,
+    }
+    assert diary.losses == ["cuda_error"]
+    assert set(diary.retries) == {"worker_crashed"}
+    assert sum(diary.steps.values()) > 0
+    assert diary.left == 0
+    assert diary.failures == []
+
+
+def test_an_observer_is_told_of_machines_and_of_the_store() -> None:
+    diary = Diary()
+    drained: list[str] = []
+
+    def drain_one(progress: Progress) -> None:
+        if not drained:
+            drained.append(turn.crew.idle[0])
+            turn.crew.drain({drained[0]: 30.0})
+
+    outages = iter([True, True])
+
+    class Flaky(RunStore):
+        def quarantine(self, item_id: str, record: dict[str, Any]) -> None:
+            if next(outages, False):
+                raise StorageError("away")
+            super().quarantine(item_id, record)
+
+    turn = Turn(items(30), failing(["i3"]), on_progress=drain_one, observer=diary, make_store=Flaky)
+    turn.work()
+    assert diary.losses == ["preempted"]
+    assert diary.failures == ["outage", "outage"]
+    assert turn.store.quarantined().keys() == {"i3"}

@@ -157,10 +157,37 @@ def test_an_upload_outlives_an_outage_of_the_store(bench: MakeBench) -> None:
     (item,) = first_items(place, 1)
     patient = Hired(place.config, place.out, patience_s=30, storage=Outage("outage-1", 2))
     assert patient.serve_all([lease(item)])[item.item_id].status is Status.COMMITTED
+    assert patient.figures.storage_errors == {"outage": 2}
     hasty = Hired(place.config, place.out, storage=Outage("outage-2", 2))
     outcome = hasty.serve_all([lease(item)])[item.item_id]
     assert (outcome.status, outcome.reason) == (Status.FAILED, "storage")
     assert "away" in outcome.detail
+
+
+def test_its_figures_say_where_time_slots_and_bytes_went(bench: MakeBench) -> None:
+    place = bench(bodies=1, faces=1)
+    worker = Hired(place.config, place.out)
+    (item,) = first_items(place, 1)
+    outcome = worker.serve_all([lease(item)])[item.item_id]
+    found = worker.figures
+    assert {"load", "enter", "canvas", "face", "leave"} <= set(found.seconds)
+    assert all(seconds >= 0 for seconds in found.seconds.values())
+    assert found.seconds["canvas"] > 0
+    assert (found.slots, found.busy) == (2, 0)
+    # One item in two slots: whenever one was busy, the other was idle.
+    assert 0 < found.busy_slot_s < found.idle_slot_s
+    assert found.upload_bytes == outcome.uploaded_bytes > 0
+    assert found.upload_s > 0
+    if not torch.cuda.is_available():
+        assert (found.gpu_memory_peak_bytes, found.gpu_utilisation) == (None, None)
+
+
+def test_an_outcome_has_the_seam_of_its_commit(bench: MakeBench) -> None:
+    place = bench(bodies=1, faces=1)
+    (item,) = first_items(place, 1)
+    outcome = Hired(place.config, place.out).serve_all([lease(item)])[item.item_id]
+    record = RunStore(open_storage(place.out)).read_commit(item.item_id)
+    assert outcome.seam == (record["seam_before"], record["seam_after"])
 
 
 def test_the_copy_and_paste_is_of_the_untouched_references(bench: MakeBench) -> None:

@@ -1,0 +1,355 @@
+"""What is counted, told event by event; and the endpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from insetgan_batch import cli, telemetry
+from insetgan_batch.config import RunConfig
+from insetgan_batch.data.memory import MemoryStorage
+from insetgan_batch.errors import ConfigError, NotFoundError, RefusedError, StorageError
+from insetgan_batch.records import Event, Figures, Outcome, Report, Status
+from insetgan_batch.runtime import driver, meter
+from insetgan_batch.runtime.failures import REASONS
+from insetgan_batch.runtime.tally import Progress
+from insetgan_batch.telemetry import TABLE, Telemetry
+
+DOCS = Path(__file__).parents[1] / "docs" / "metrics.md"
+NOW_S = 1_700_000_000.0
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def new(clock: Callable[[], float] = lambda: NOW_S) -> Telemetry:
+    return Telemetry(["canvas", "face"], REASONS, clock)
+
+
+def samples(text: str) -> Samples:
+    families = text_string_to_metric_families(text)
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def value(observer: Telemetry, name: str, **labels: str) -> float | None:
+    return samples(observer.text()).get((name, frozenset(labels.items())))
+
+
+def report(*outcomes: Outcome, steps: int = 0, figures: Figures | None = None) -> Report:
+    events = [Event(n, outcome) for n, outcome in enumerate(outcomes, 1)]
+    return Report(events, [], 0, steps, figures=figures or Figures())
+
+
+def committed(**changes: object) -> Outcome:
+    outcome = Outcome("i", "1-1", Status.COMMITTED, seconds=3.0, losses={"canvas.body.l1": 0.015})
+    return dataclasses.replace(outcome, **changes)  # type: ignore[arg-type]
+
+
+# The table
+
+
+def test_the_page_has_the_table_of_the_code() -> None:
+    page = DOCS.read_text()
+    table = page.partition("<!-- metrics: begin -->\n")[2].partition("<!-- metrics: end -->")[0]
+    assert table == telemetry.markdown(), "docs/metrics.md says how to write its table anew"
+
+
+def test_every_label_is_explained_and_none_could_name_an_item() -> None:
+    used = {label for metric in TABLE for label in metric.labels}
+    assert used == set(telemetry.LABELS)
+    assert used & {"item", "item_id", "seed", "path", "uri", "worker", "attempt"} == set()
+
+
+def test_names_say_what_they_are() -> None:
+    assert len({metric.name for metric in TABLE}) == len(TABLE)
+    for metric in TABLE:
+        assert metric.name.startswith("insetgan_")
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
+        assert bool(metric.buckets) == (metric.kind == "histogram")
+
+
+def test_words_that_another_room_has_too_are_the_same() -> None:
+    assert set(telemetry._PHASES) == set(meter.PHASES)
+    assert set(telemetry._RESTARTS) <= REASONS
+    assert telemetry.DEFAULT_ADDRESS == cli._METRICS_ADDRESS
+
+
+def test_nothing_is_served_that_is_not_in_the_table() -> None:
+    observer = new()
+    observer.report("0-0", report(committed(seam=(9.0, 1.0))))
+    names = {metric.name.removesuffix("_total") for metric in TABLE}
+    assert {family.name for family in text_string_to_metric_families(observer.text())} == names
+
+
+# What is counted
+
+
+def test_items_are_counted_by_outcome_and_reason_from_zero_on() -> None:
+    observer = new()
+    assert value(observer, "insetgan_items_total", outcome="quarantined", reason="no_face") == 0
+    assert value(observer, "insetgan_last_commit_timestamp_seconds") == 0
+    observer.ended(Status.COMMITTED, "")
+    observer.ended(Status.QUARANTINED, "no_face")
+    observer.ended(Status.QUARANTINED, "no_face")
+    assert value(observer, "insetgan_items_total", outcome="committed", reason="") == 1
+    assert value(observer, "insetgan_items_total", outcome="quarantined", reason="no_face") == 2
+    assert value(observer, "insetgan_last_commit_timestamp_seconds") == NOW_S
+
+
+def test_a_reason_that_nobody_knows_gets_no_series_of_its_own() -> None:
+    observer = new()
+    observer.retried("item-4711 of /data/x.png")
+    assert "4711" not in observer.text()
+    assert value(observer, "insetgan_item_retries_total", reason="other") == 1
+
+
+def test_final_losses_and_seams_are_distributions() -> None:
+    observer = new()
+    observer.report("0-0", report(committed(seam=(9.0, 1.5)), committed(losses={"a": 3.0})))
+    term = {"term": "canvas.body.l1"}
+    assert value(observer, "insetgan_item_loss_bucket", le="0.01", **term) == 0
+    assert value(observer, "insetgan_item_loss_bucket", le="0.02", **term) == 1
+    assert value(observer, "insetgan_item_seam_levels_sum", when="before") == 9.0
+    assert value(observer, "insetgan_item_seam_levels_sum", when="after") == 1.5
+    assert value(observer, "insetgan_item_seam_levels_count", when="after") == 1
+    assert value(observer, "insetgan_item_seconds_count") == 2
+
+
+def test_an_event_that_is_told_again_counts_once() -> None:
+    observer = new()
+    beaten = committed(status=Status.DUPLICATE)
+    observer.report("0-0", report(beaten))
+    observer.report("0-0", report(beaten, beaten))
+    assert value(observer, "insetgan_commit_conflicts_total") == 2
+
+
+def test_totals_of_actors_become_counters_that_outlive_them() -> None:
+    observer = new()
+    early = Figures(seconds={"canvas": 2.0, "wait": 1.0}, busy_slot_s=4.0, upload_bytes=100)
+    late = Figures(
+        slots=4,
+        busy=3,
+        seconds={"canvas": 5.0, "wait": 1.0, "face": 1.0},
+        busy_slot_s=9.0,
+        idle_slot_s=2.0,
+        upload_bytes=300,
+        upload_s=0.5,
+        storage_errors={"outage": 2},
+    )
+    observer.report("0-0", report(steps=10, figures=early))
+    observer.report("0-0", report(steps=25, figures=late))
+    observer.lost("0-0", "cuda_error")
+    assert value(observer, "insetgan_slots_capacity", place="0") is None
+    observer.report("0-1", report(steps=7, figures=early))
+    assert value(observer, "insetgan_steps_total", place="0") == 32
+    assert value(observer, "insetgan_phase_seconds_total", phase="canvas") == 7
+    assert value(observer, "insetgan_phase_seconds_total", phase="face") == 1
+    assert value(observer, "insetgan_slot_seconds_total", state="busy") == 13
+    assert value(observer, "insetgan_slot_seconds_total", state="idle") == 2
+    assert value(observer, "insetgan_upload_bytes_total") == 400
+    assert value(observer, "insetgan_upload_seconds_total") == 0.5
+    assert value(observer, "insetgan_storage_errors_total", **{"class": "outage"}) == 2
+    restarts = "insetgan_actor_restarts_total"
+    assert value(observer, restarts, place="0", reason="cuda_error") == 1
+    assert value(observer, restarts, place="0", reason="preempted") == 0
+
+
+def test_a_place_shows_what_its_actor_said_last() -> None:
+    observer = new()
+    figures = Figures(slots=4, busy=3, gpu_memory_peak_bytes=5_000, gpu_utilisation=0.9)
+    observer.report("7-12", report(figures=figures))
+    assert value(observer, "insetgan_slots_busy", place="7") == 3
+    assert value(observer, "insetgan_slots_capacity", place="7") == 4
+    assert value(observer, "insetgan_gpu_memory_peak_bytes", place="7") == 5_000
+    assert value(observer, "insetgan_gpu_utilisation_ratio", place="7") == 0.9
+
+
+def test_what_a_machine_without_a_gpu_does_not_know_is_absent() -> None:
+    observer = new()
+    observer.report("0-0", report())
+    assert value(observer, "insetgan_gpu_memory_peak_bytes", place="0") is None
+
+
+def test_items_that_lose_their_machine_are_preempted_with_or_without_their_state() -> None:
+    observer = new()
+    saved = committed(status=Status.RETURNED, is_saved=True)
+    observer.report("0-0", report(saved, dataclasses.replace(saved, is_saved=False)))
+    observer.retried("worker_lost")
+    observer.retried("storage")
+    assert value(observer, "insetgan_preemptions_total", resumed="true") == 1
+    assert value(observer, "insetgan_preemptions_total", resumed="false") == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (StorageError("away"), "outage"),
+        (RefusedError("denied"), "refused"),
+        (NotFoundError("gone"), "missing"),
+    ],
+)
+def test_errors_of_the_store_are_counted_by_class(error: StorageError, kind: str) -> None:
+    observer = new()
+    observer.storage_failed(error)
+    assert value(observer, "insetgan_storage_errors_total", **{"class": kind}) == 1
+
+
+def test_the_queue_says_where_all_items_are() -> None:
+    observer = new()
+    observer.progress(progress(items=20, committed=5, quarantined=1, inside=4, seconds_left=90.0))
+    found = {
+        state: value(observer, "insetgan_queue_items", state=state)
+        for state in ("waiting", "leased", "committed", "quarantined")
+    }
+    assert found == {"waiting": 10, "leased": 4, "committed": 5, "quarantined": 1}
+    assert value(observer, "insetgan_actors", state="starting") == 1
+    assert value(observer, "insetgan_time_left_seconds") == 90
+
+
+def progress(**changes: object) -> Progress:
+    known: dict[str, object] = {
+        "items": 0,
+        "committed": 0,
+        "quarantined": 0,
+        "inside": 0,
+        "workers_ready": 2,
+        "workers": 3,
+        "steps": 0,
+        "items_per_minute": 0.0,
+        "seconds_left": None,
+        "last": [],
+    }
+    missing = {
+        field.name: field.default
+        for field in dataclasses.fields(Progress)
+        if field.name not in known
+    }
+    return Progress(**(missing | known | changes))  # type: ignore[arg-type]
+
+
+# The endpoint
+
+
+def free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def scrape(address: str) -> str:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def test_metrics_are_served_during_a_turn_and_kept_after_it() -> None:
+    storage, address = MemoryStorage("telemetry-served"), free_address()
+    with telemetry.observing(["canvas"], REASONS, address, storage) as observer:
+        observer.ended(Status.COMMITTED, "")
+        text = scrape(address)
+        assert samples(text)["insetgan_items_total", _committed()] == 1
+        observer.ended(Status.COMMITTED, "")
+        # The one scraper has come once, so it is waited for: it comes again, and later no more.
+        late: list[str] = []
+        second = threading.Timer(0.5, lambda: late.append(scrape(address)))
+        second.start()
+    second.join()
+    assert samples(late[0])["insetgan_items_total", _committed()] == 2
+    kept = storage.get(telemetry.KEY).decode()
+    assert samples(kept)["insetgan_items_total", _committed()] == 2
+    with pytest.raises(OSError, match="refused"):
+        scrape(address)
+
+
+def _committed() -> frozenset[tuple[str, str]]:
+    return frozenset({"outcome": "committed", "reason": ""}.items())
+
+
+def test_nobody_is_waited_for_who_never_came_or_has_gone() -> None:
+    storage, address = MemoryStorage("telemetry-alone"), free_address()
+    began_s = time.monotonic()
+    with telemetry.observing(["canvas"], REASONS, address, storage):
+        pass
+    with telemetry.observing(["canvas"], REASONS, address, storage):
+        scrape(address)
+        scrape(address)
+        time.sleep(1.2)
+    assert time.monotonic() - began_s < 10
+
+
+def test_a_turn_that_fails_keeps_its_metrics_and_waits_for_nobody() -> None:
+    storage, address = MemoryStorage("telemetry-failed"), free_address()
+    began_s = time.monotonic()
+    with pytest.raises(KeyError):
+        _fail(address, storage)
+    assert time.monotonic() - began_s < 5
+    assert b'retries_total{reason="storage"} 1.0' in storage.get(telemetry.KEY)
+
+
+def _fail(address: str, storage: MemoryStorage) -> None:
+    with telemetry.observing(["canvas"], REASONS, address, storage) as observer:
+        observer.retried("storage")
+        scrape(address)
+        raise KeyError("stop")
+
+
+@pytest.mark.parametrize("address", ["9464", "localhost:", "localhost:x", "localhost:65536", ":80"])
+def test_an_address_that_is_none_is_refused_before_anything_is_read(address: str) -> None:
+    with pytest.raises(ConfigError, match="expected HOST:PORT"):
+        driver.run(RunConfig(), "nowhere.parquet", "memory://nothing", metrics_address=address)
+
+
+def test_metrics_that_are_switched_off_are_kept_all_the_same() -> None:
+    storage = MemoryStorage("telemetry-off")
+    telemetry.check_address(telemetry.OFF)
+    with telemetry.observing(["canvas"], REASONS, telemetry.OFF, storage) as observer:
+        observer.ended(Status.COMMITTED, "")
+    assert samples(storage.get(telemetry.KEY).decode())["insetgan_items_total", _committed()] == 1
+
+
+def test_an_address_that_is_taken_ends_the_command_unless_it_is_the_default(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = f"127.0.0.1:{listener.getsockname()[1]}"
+        with (
+            pytest.raises(ConfigError, match="cannot be served here"),
+            telemetry.observing([], REASONS, taken, MemoryStorage("taken")),
+        ):
+            pass
+    host, port = telemetry.DEFAULT_ADDRESS.split(":")
+    with _taken(host, int(port)), caplog.at_level("WARNING"):
+        with telemetry.observing([], REASONS, telemetry.DEFAULT_ADDRESS, MemoryStorage("d")) as on:
+            on.retried("storage")
+        assert "not served" in caplog.text
+
+
+def _taken(host: str, port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen()
+    except OSError:
+        pass  # by somebody else: as good
+    return listener
+
+
+def test_ipv6_has_its_brackets() -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+            address = f"[::1]:{listener.getsockname()[1]}"
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with telemetry.observing([], REASONS, address, MemoryStorage("six")):
+        scrape(address)
+        assert "insetgan_build_info" in scrape(address)

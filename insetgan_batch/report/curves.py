@@ -1,9 +1,12 @@
-"""Loss curves: the table of an item's losses becomes small charts in SVG, one per family."""
+"""Loss curves: the table of an item's losses becomes small charts, one per family.
+
+A chart is plain numbers in whole units of its drawing, small enough to keep ten thousand of them;
+the page's script puts them into SVG.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from typing import Any
 
@@ -13,29 +16,29 @@ from numpy.typing import NDArray
 from insetgan_batch.data.results import LossTable
 from insetgan_batch.report import terms
 
-_POINTS = 300
+_POINTS = 80
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Line:
-    """One curve. path: SVG; style: its place in the palette."""
+    """One curve. pieces: x0, y0, x1, y1, ... of each unbroken part; style: place in the palette."""
 
     label: str
-    path: str
     style: int
+    pieces: list[list[int]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tick:
     """A number on an axis and where it stands."""
 
-    at: float
+    at: int
     label: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Chart:
-    """The losses of one family over the steps, ready to be drawn in a `Frame`."""
+    """The losses of one family over the steps, in units of a `Frame`."""
 
     title: str
     meaning: str
@@ -43,47 +46,49 @@ class Chart:
     lines: list[Line]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
-    shaded: list[tuple[float, float]]
-    kept_at: float | None
+    shaded: list[tuple[int, int]]
+    kept_at: int | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Frame:
     """Where the axes of every chart lie, in units of its SVG."""
 
-    width: int = 340
-    height: int = 176
-    left: int = 44
-    right: int = 332
-    top: int = 8
-    bottom: int = 146
+    width: int = 680
+    height: int = 352
+    left: int = 88
+    right: int = 664
+    top: int = 16
+    bottom: int = 292
 
-    def x(self, share: float) -> float:
-        """From 0..1 to the left and right end."""
-        return round(self.left + share * (self.right - self.left), 1)
+    def x(self, share: Any) -> Any:
+        """From 0..1 to the left and right end, a number or an array."""
+        return _whole(self.left + np.asarray(share) * (self.right - self.left))
 
-    def y(self, share: float) -> float:
-        """From 0..1 to the lower and upper end."""
-        return round(self.bottom - share * (self.bottom - self.top), 1)
+    def y(self, share: Any) -> Any:
+        """From 0..1 to the lower and upper end, a number or an array."""
+        return _whole(self.bottom - np.asarray(share) * (self.bottom - self.top))
 
 
 def charts(losses: LossTable, best_round: int) -> list[Chart]:
     """Small multiples over one x axis: the steps of all phases, one after the other."""
-    rounds, names, raw = losses.round, np.asarray(losses.term), losses.raw
-    if not len(names):
+    if not len(losses.term):
         return []
-    moments = zip(rounds.tolist(), losses.phase, losses.step.tolist(), strict=True)
-    starts = [a != b for a, b in itertools.pairwise(moments)]
+    names, phases, raw = np.asarray(losses.term), np.asarray(losses.phase), losses.raw
+    starts = phases[1:] != phases[:-1]
+    for column in (losses.round, losses.step):
+        starts |= column[1:] != column[:-1]
     x = np.concatenate([[0], np.cumsum(starts)])
-    kept = x[rounds <= best_round]
-    shaded = _runs(x, np.asarray([phase == "canvas" for phase in losses.phase]))
+    kept = x[losses.round <= best_round]
+    shaded = _runs(x, phases == "canvas")
     families: dict[str, list[str]] = {}
     for term in sorted(set(losses.term), key=terms.order):
         families.setdefault(terms.family(term), []).append(term)
+    of_term = {term: names == term for members in families.values() for term in members}
     return [
         _chart(
             family,
-            {term: (x[names == term], raw[names == term]) for term in members},
+            {term: (x[of_term[term]], raw[of_term[term]]) for term in members},
             int(x[-1]) + 1,
             shaded,
             int(kept.max()) + 1 if len(kept) else 0,
@@ -102,14 +107,14 @@ def _chart(
     """curves: (step, raw value) by term; shaded: steps from and to in which the canvas moves."""
     frame = Frame()
     scale = _Scale.of(np.concatenate([y[np.isfinite(y)] for _, y in curves.values()]))
-    paths = [_path(x / steps, scale.share(y), np.diff(x) > 1, frame) for x, y in curves.values()]
+    pieces = [_pieces(x, y, steps, scale, frame) for x, y in curves.values()]
     return Chart(
         title=family,
         meaning=terms.FAMILIES.get(family, ""),
         is_log=scale.is_log,
         lines=[
-            Line(terms.label(term, curves), path, style)
-            for style, (term, path) in enumerate(zip(curves, paths, strict=True))
+            Line(terms.label(term, curves), style, found)
+            for style, (term, found) in enumerate(zip(curves, pieces, strict=True))
         ],
         x_ticks=[Tick(frame.x(t / steps), f"{t:g}") for t in _linear_ticks(steps, 5)],
         y_ticks=[Tick(frame.y(scale.share(t)), f"{t:g}") for t in scale.ticks()],
@@ -162,24 +167,26 @@ def _linear_ticks(high: float, wanted: int) -> list[float]:
     return [float(f"{n * step:.6g}") for n in range(int(high / step) + 1)]
 
 
-def _path(x: NDArray[Any], y: NDArray[Any], gaps: NDArray[Any], frame: Frame) -> str:
-    """SVG path through shares of the axes, thinned, broken where the term was not measured."""
-    piece = np.concatenate([[0], np.cumsum(gaps)])
-    wanted = np.linspace(0, len(x) - 1, min(len(x), _POINTS)).round().astype(int)
-    kept = [i for i in np.unique(wanted).tolist() if math.isfinite(y[i])]
-    before = [None, *(piece[i] for i in kept)]
-    return "".join(
-        f"{'L' if piece[i] == last else 'M'}{frame.x(x[i]):g} {frame.y(y[i]):g}"
-        for i, last in zip(kept, before, strict=False)
-    )
+def _pieces(
+    x: NDArray[Any], y: NDArray[Any], steps: int, scale: _Scale, frame: Frame
+) -> list[list[int]]:
+    """A curve thinned, brought to the drawing, and broken where the term was not measured."""
+    piece = np.concatenate([[0], np.cumsum(np.diff(x) > 1)])
+    kept = np.linspace(0, len(x) - 1, min(len(x), _POINTS)).round().astype(int)
+    kept = kept[np.isfinite(y[kept])]
+    points = np.stack([frame.x(x[kept] / steps), frame.y(scale.share(y[kept]))], axis=1)
+    breaks = np.flatnonzero(np.diff(piece[kept])) + 1
+    return [part.ravel().tolist() for part in np.split(points, breaks) if len(part)]
 
 
 def _runs(x: NDArray[Any], wanted: NDArray[Any]) -> list[tuple[int, int]]:
     """First step of every run in which `wanted` holds, and the one after its last."""
-    runs = []
-    pairs = zip(x.tolist(), wanted.tolist(), strict=True)
-    for holds, group in itertools.groupby(pairs, key=lambda pair: pair[1]):
-        steps = [step for step, _ in group]
-        if holds:
-            runs.append((steps[0], steps[-1] + 1))
-    return runs
+    edges = np.flatnonzero(np.diff(wanted.astype(np.int8), prepend=0, append=0))
+    ends = np.append(x, x[-1] + 1)[edges].tolist()
+    return list(zip(ends[::2], ends[1::2], strict=True))
+
+
+def _whole(values: NDArray[Any]) -> Any:
+    """Whole units: an int for a number, an array for an array."""
+    rounded = np.rint(values).astype(int)
+    return rounded if rounded.ndim else int(rounded)

@@ -1,101 +1,83 @@
-"""The items that the page shows: each with its pictures, its curves and what else is known."""
+"""An item as the page shows it: a row of the table, and what its own view adds when it is opened.
+
+Pictures and films stay where the run has them: a view names their keys.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.report import curves, pictures, words
+from insetgan_batch.report import curves, words
 from insetgan_batch.report.curves import Chart
-from insetgan_batch.report.pictures import Picture, Zoom
-
-_LOSSLESS_ITEMS = 36  # with more the page would grow beyond what a browser opens gladly
-_MAX_FILM_BYTES = 2_000_000  # the same
-_READERS = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Pair:
-    """A generator's reference, and what became of it."""
-
-    name: str
-    label: str
-    reference: Picture
-    moved: Picture
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
-    """One item that is done, with its pictures.
-
-    before: None where nothing was pasted. pairs: the canvas' first. film: None if none was kept, or
-    if the page has no room for it.
+class Row:
+    """One line of the table. place: in its folder's sheet of thumbnails, from 0; measures, losses:
+    numbers by name, None where there is none.
     """
 
     item_id: str
+    place: int
     title: str
-    seam_before: float | None
-    seam_after: float | None
-    before: Picture | None
-    after: Picture
-    film: Picture | None
-    pairs: list[Pair]
-    zooms: list[Zoom]
+    stop: str
+    measures: dict[str, float | None]
+    losses: dict[str, float | None]
+    perceptual: str
+    has_images: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class View:
+    """What an item's own view needs. generators: name and source, the canvas first; files: key by
+    name; boxes: by inset, `region_before` and `region`, in pixels of the canvas.
+    """
+
+    generators: list[tuple[str, str]]
+    files: dict[str, str]
+    boxes: dict[str, dict[str, list[float]]]
     charts: list[Chart]
     facts: list[tuple[str, str]]
 
 
-def read(store: RunStore, records: Sequence[dict[str, Any]]) -> list[Entry]:
-    """One entry per commit record. Raises `StorageError` when a file of it cannot be read."""
-    entry = functools.partial(_entry, store, is_lossless=len(records) <= _LOSSLESS_ITEMS)
-    with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(entry, records))
-
-
-def sources(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every generator's source, the canvas first."""
-    return {"canvas": item["canvas"], **item["insets"]}
-
-
-def _entry(store: RunStore, record: dict[str, Any], *, is_lossless: bool) -> Entry:
-    item = record["item"]
-    load = functools.partial(results.read_image, store, record)
-    embed = functools.partial(pictures.embed, is_lossless=is_lossless)
-    after = load("image")
-    before = load("copy_paste") if item["insets"] else after
-    return Entry(
+def row(record: dict[str, Any], place: int) -> Row:
+    """A commit record as a line of the table."""
+    item, before, after = record["item"], record["seam_before"], record["seam_after"]
+    ratio = after / before if before and after is not None else None
+    names = ("seam_before", "seam_after", "score", "rounds", "best_round", "steps", "seconds")
+    return Row(
         item_id=record["item_id"],
+        place=place,
         title=words.title(item),
-        seam_before=record["seam_before"],
-        seam_after=record["seam_after"],
-        before=embed(before) if item["insets"] else None,
-        after=embed(after),
-        film=_film(store, record, after.shape) if is_lossless else None,
-        pairs=[
-            Pair(name, words.source(source), embed(load(f"{name}_reference")), embed(load(name)))
-            for name, source in sources(item).items()
-            if item["insets"]
-        ],
-        zooms=[
-            pictures.zoom(name, before, after, found, is_lossless=is_lossless)
-            for name, found in record["boxes"].items()
-        ],
+        stop=record["stop"].replace("_", " "),
+        measures={name: record[name] for name in names} | {"seam_ratio": ratio},
+        losses=record["losses"],
+        perceptual=record["perceptual"],
+        has_images=any(source["kind"] == "image" for source in sources(item).values()),
+    )
+
+
+def view(store: RunStore, record: dict[str, Any]) -> View:
+    """What its own view shows. Raises `StorageError` when its losses cannot be read."""
+    item = record["item"]
+    return View(
+        generators=[(name, words.source(source)) for name, source in sources(item).items()],
+        files={name: file["key"] for name, file in record["files"].items()},
+        boxes={
+            inset: {name: found[name] for name in ("region_before", "region")}
+            for inset, found in record["boxes"].items()
+        },
         charts=curves.charts(results.read_losses(store, record), record["best_round"]),
         facts=_facts(record),
     )
 
 
-def _film(store: RunStore, record: dict[str, Any], shape: tuple[int, ...]) -> Picture | None:
-    """The film as it was kept, in its own size."""
-    if record["files"].get("film", {}).get("bytes", math.inf) > _MAX_FILM_BYTES:
-        return None
-    return pictures.embedded(results.read_file(store, record, "film"), "webp", shape[1], shape[0])
+def sources(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every generator's source, the canvas first."""
+    return {"canvas": item["canvas"], **item["insets"]}
 
 
 def _psi(record: dict[str, Any]) -> dict[str, Any]:

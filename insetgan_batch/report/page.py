@@ -1,108 +1,123 @@
-"""The page of a run, `report/index.html` in its storage: one file that needs no network.
+"""The page of a run, `report/index.html` in its storage, and the files beside it.
 
-A run whose items are every inset reference on every canvas reference becomes the grid of the
-InsetGAN paper's Figure 7; any other run a gallery. Pictures are embedded, so a page shows a limited
-number of items, and says so.
+A run whose items are every inset reference on every canvas reference begins with the grid of the
+InsetGAN paper's Figure 7; every run has a table of its items, and views of single ones that show
+the run's own files. Everything is reached by relative links: the page works from a disk and from a
+bucket, as long as it stays in its run.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
 import jinja2
 
+from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.report import curves, entries, grid, tables, words
+from insetgan_batch.report import choice, curves, folders, grid, tables, thumbnails, words
+from insetgan_batch.report.choice import Choice
+from insetgan_batch.report.entries import Row
+from insetgan_batch.report.grid import Grid
 
 KEY = "report/index.html"
 
-_GALLERY_ITEMS = 200
-_TABLE_ITEMS = 2000
+_READERS = 16
+_HERE = Path(__file__).parent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Totals:
-    """Numbers over all committed items, also those that the page does not show."""
+    """Numbers over the items that the page shows; done: of all of them."""
 
     done: int
     seam_before: float | None
     seam_after: float | None
     fell: int
+    measured: int
     seconds: float | None
 
 
 def write(store: RunStore) -> str:
-    """Build the page and put it into the run's storage; returns its key."""
-    store.storage.put(KEY, build(store).encode())
+    """Put the page, and before it what lies beside it, into the run's storage; returns its key.
+
+    Raises `StorageError` when the run, or a file of an item that is shown, cannot be read.
+    """
+    html = build(store, choice.choose(store))
+    store.storage.put(KEY, html.encode())
     return KEY
 
 
-def build(store: RunStore) -> str:
-    """The page as HTML. Raises `StorageError` when the run, or a picture of it, cannot be read."""
+def build(store: RunStore, chosen: Choice) -> str:
+    """The page as HTML; what lies beside it is in the run's storage then. Raises as `write`."""
     run = store.read_run()
-    records, totals = _read_commits(store)
-    failures = _read_failures(store, {record["item_id"] for record in records})
-    places = grid.places(records, failures) if totals.done == len(records) else None
-    shown = entries.read(store, records if places else records[:_GALLERY_ITEMS])
+    width, height = _picture_size(store, chosen)
+    cell = thumbnails.cell_for(width, height)
+    rows = list(folders.write(store, chosen.item_ids, cell))
+    written = datetime.now(UTC)
+    data = {
+        "items": tables.items(rows),
+        "failures": tables.failures(chosen.failures),
+        "thumbnail": cell,
+        "frame": curves.Frame(),
+    }
+    store.storage.put("report/data.js", folders.to_script("insetgan.show", data))
+    store.storage.put("report/page.js", (_HERE / "script.js").read_bytes())
     return _TEMPLATE.render(
         run=run,
-        totals=totals,
+        totals=_totals(chosen.done, rows),
+        shown=len(rows),
         insets=list(run.get("configuration", {}).get("insets", [])),
-        grid=grid.fill(places, shown, failures) if places else None,
-        entries=shown,
-        frame=curves.Frame(),
-        table=tables.items(records),
-        failures=failures[:_TABLE_ITEMS],
-        failed=len(failures),
-        reasons=Counter(record["reason_text"] for record in failures).most_common(),
+        grid=_grid(store, chosen),
+        shape=f"{width} / {height}",
+        failed=chosen.failed,
+        failures=len(chosen.failures),
         recipe=tables.recipe(run.get("configuration", {}).get("recipe")),
-        perceptual=sorted({record["perceptual"] for record in records}),
-        has_images=any(
-            source["kind"] == "image"
-            for record in records
-            for source in entries.sources(record["item"]).values()
-        ),
+        perceptual=sorted({row.perceptual for row in rows}),
+        has_images=any(row.has_images for row in rows),
+        written=written.isoformat(),
+        stamp=f"{written:%Y%m%d%H%M%S}",
     )
 
 
-def _read_commits(store: RunStore) -> tuple[list[dict[str, Any]], Totals]:
-    """The first records, as many as the table shows, and numbers over all of them."""
-    records: list[dict[str, Any]] = []
-    seams: list[tuple[float, float]] = []
-    seconds: list[float] = []
-    done = 0
-    for record in store.commits():
-        done += 1
-        if done <= _TABLE_ITEMS:
-            records.append(record)
-        if None not in (record["seam_before"], record["seam_after"]):
-            seams.append((record["seam_before"], record["seam_after"]))
-        seconds.append(record["seconds"])
-    return records, Totals(
+def _picture_size(store: RunStore, chosen: Choice) -> tuple[int, int]:
+    """Width and height of the first item's picture; all of a run have one size."""
+    for item_id in chosen.item_ids[:1]:
+        height, width, _ = results.read_image(store, store.read_commit(item_id)).shape
+        return width, height
+    return 1, 1
+
+
+def _grid(store: RunStore, chosen: Choice) -> Grid | None:
+    """The grid of a small run, if its items make one."""
+    if len(chosen.item_ids) > grid.SIDE**2 or chosen.failed > grid.SIDE**2:
+        return None
+    with ThreadPoolExecutor(_READERS) as pool:
+        return grid.of(list(pool.map(store.read_commit, chosen.item_ids)), chosen.failures)
+
+
+def _totals(done: int, rows: Sequence[Row]) -> Totals:
+    found = [(row.measures["seam_before"], row.measures["seam_after"]) for row in rows]
+    seams = [(b, a) for b, a in found if b is not None and a is not None]
+    seconds = [s for row in rows if (s := row.measures["seconds"]) is not None]
+    return Totals(
         done=done,
         seam_before=statistics.median(before for before, _ in seams) if seams else None,
         seam_after=statistics.median(after for _, after in seams) if seams else None,
         fell=sum(after < before for before, after in seams),
+        measured=len(rows),
         seconds=statistics.median(seconds) if seconds else None,
     )
 
 
-def _read_failures(store: RunStore, done: set[str]) -> list[dict[str, Any]]:
-    """Quarantined items that were not done later, each with its reason in words."""
-    return [
-        record | {"reason_text": words.reason(record["reason"])}
-        for item_id, record in store.quarantined().items()
-        if item_id not in done
-    ]
-
-
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -112,6 +127,8 @@ def _template() -> jinja2.Template:
         "level": words.level,
         "duration": words.duration,
         "moment": words.moment,
+        "reason": words.reason,
+        "in_run": lambda key: f"../{quote(key)}",
     }
     environment.globals |= {"change": words.change}
     return environment.get_template("page.html.jinja")

@@ -1,14 +1,19 @@
-"""The tables of the page: the numbers of every item, and the weights of the recipe."""
+"""The tables of the page: the numbers of every item, its failures, and the recipe's weights.
+
+Tables of items go to the page's script by columns, with numbers as far as people read them: half
+the bytes of a table by rows.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
-from insetgan_batch.report import terms
-from insetgan_batch.report.words import number
+from insetgan_batch.data.commits import hh
+from insetgan_batch.report import terms, words
+from insetgan_batch.report.entries import Row
 
 _MEASURES = (
     ("seam", "before", "seam_before"),
@@ -20,49 +25,66 @@ _MEASURES = (
     ("optimisation", "steps", "steps"),
     ("optimisation", "seconds", "seconds"),
 )
+_DIGITS = 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """One column of the table. group: what its heading stands under; is_number: right-aligned."""
+    """One column of the table. group: what its heading stands under; values: numbers or texts."""
 
     group: str
     title: str
-    is_number: bool
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Value:
-    """One cell of the table. number: what it sorts by, None for text and for what is missing."""
-
-    text: str
-    number: float | None = None
+    values: list[float | None] | list[str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Table:
-    """One row per item, its id first. groups: the upper line of headings, with their widths."""
+    """One row per item. item_ids, titles: what a row is; folders, places: where its thumbnail and
+    its view are, empty for items that have none.
+    """
 
-    groups: list[tuple[str, int]]
+    item_ids: list[str]
+    titles: list[str]
+    folders: list[int]
+    places: list[int]
     columns: list[Column]
-    rows: list[list[Value]]
 
 
-def items(records: Sequence[dict[str, Any]]) -> Table:
-    """Every item's measures, then every raw loss of the round that was kept."""
-    losses = sorted({term for record in records for term in record["losses"]}, key=terms.order)
-    columns = [Column("", "item", False)]
-    columns += [Column(group, title, True) for group, title, _ in _MEASURES]
-    columns += [Column("optimisation", "stop", False)]
+def items(rows: Sequence[Row]) -> Table:
+    """Every item's measures, then every raw loss of the round that was kept; by item id.
+
+    A column in which no item has a number is left out.
+    """
+    rows = sorted(rows, key=lambda row: row.item_id)
+    losses = sorted({term for row in rows for term in row.losses}, key=terms.order)
+    columns = [Column(g, t, [_short(row.measures[n]) for row in rows]) for g, t, n in _MEASURES]
     for term in losses:
         family = terms.family(term)
         among = [other for other in losses if terms.family(other) == family]
-        columns.append(Column(f"{family} loss", terms.label(term, among), True))
-    grouped = itertools.groupby(columns, key=lambda column: column.group)
+        values = [_short(row.losses.get(term)) for row in rows]
+        columns.append(Column(f"{family} loss", terms.label(term, among), values))
+    columns = [column for column in columns if any(v is not None for v in column.values)]
     return Table(
-        groups=[(group, len(list(members))) for group, members in grouped],
-        columns=columns,
-        rows=[_row(record, losses) for record in records],
+        item_ids=[row.item_id for row in rows],
+        titles=[row.title for row in rows],
+        folders=[int(hh(row.item_id), 16) for row in rows],
+        places=[row.place for row in rows],
+        columns=[*columns, Column("optimisation end", "stopped", [row.stop for row in rows])],
+    )
+
+
+def failures(records: Sequence[dict[str, Any]]) -> Table:
+    """Every failed item with its reason, its detail in full, and how often it was tried."""
+    return Table(
+        item_ids=[record["item_id"] for record in records],
+        titles=[words.title(record["item"]) if "item" in record else "" for record in records],
+        folders=[],
+        places=[],
+        columns=[
+            Column("", "reason", [words.reason(record["reason"]) for record in records]),
+            Column("", "attempts", [record["attempts"] for record in records]),
+            Column("", "detail", [record["detail"] for record in records]),
+        ],
     )
 
 
@@ -88,17 +110,11 @@ def recipe(fields: dict[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def _row(record: dict[str, Any], losses: Iterable[str]) -> list[Value]:
-    before, after = record["seam_before"], record["seam_after"]
-    measures = record | {"seam_ratio": after / before if before and after is not None else None}
-    values = [measures[name] for _, _, name in _MEASURES]
-    raw = [record["losses"].get(term) for term in losses]
-    return [
-        Value(record["item_id"]),
-        *(Value(number(value), value) for value in values),
-        Value(record["stop"].replace("_", " ")),
-        *(Value(number(value), value) for value in raw),
-    ]
+def _short(value: float | None) -> float | None:
+    """Whole numbers as they are, others with the digits that somebody could read."""
+    if value is None or isinstance(value, int):
+        return value
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
 
 
 def _weight(setting: Any, distance: str) -> float:

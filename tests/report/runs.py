@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import uuid
 from html.parser import HTMLParser
@@ -12,7 +13,7 @@ import numpy as np
 
 from insetgan_batch import config
 from insetgan_batch.data import results
-from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.commits import RunStore, hh
 from insetgan_batch.data.results import LossTable, Result
 from insetgan_batch.data.storage import MemoryStorage
 from insetgan_batch.records import Item, Source
@@ -158,15 +159,36 @@ class Page(HTMLParser):
         if {"td", "th"} & set(self._open):
             self._table[-1][-1] = f"{self._table[-1][-1]} {data}".strip()
 
-    def items(self) -> list[list[str]]:
-        """Rows of the table of items."""
-        return [row for row in self.tables["data"] if re.match(r"body\d", row[0])]
-
     def values(self, attribute: str) -> list[str]:
         """What every element that has the attribute says there."""
         return [values[attribute] or "" for _, values in self.tags if attribute in values]
 
 
 def page_of(store: RunStore) -> Page:
-    """The run's page as it would be written now."""
-    return Page(page.build(store))
+    """The run's page, written now."""
+    return Page(store.storage.get(page.write(store)).decode())
+
+
+def called_with(script: bytes) -> Any:
+    """What one of the page's scripts of data hands over, as JSON."""
+    found = re.fullmatch(r"insetgan\.(show|addViews)\((.*)\);\n", script.decode(), re.DOTALL)
+    assert found
+    return json.loads(found[2])
+
+
+def data_of(store: RunStore) -> dict[str, Any]:
+    """The tables of the run's page, written now."""
+    page.write(store)
+    return dict(called_with(store.storage.get("report/data.js")))
+
+
+def view_of(store: RunStore, item_id: str) -> dict[str, Any]:
+    """What the page, written now, says in the item's own view."""
+    page.write(store)
+    return dict(called_with(store.storage.get(f"report/folders/{hh(item_id)}.js"))[item_id])
+
+
+def column(table: dict[str, Any], title: str, group: str = "") -> list[Any]:
+    """The values of a column of a table of the page."""
+    (found,) = [c for c in table["columns"] if (c["group"], c["title"]) == (group, title)]
+    return list(found["values"])

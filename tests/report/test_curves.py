@@ -2,55 +2,74 @@
 
 from __future__ import annotations
 
-import re
+from typing import Any
 
 import numpy as np
 
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.report import curves
-from tests.report.runs import commit, losses, montage, new_run, page_of
+from tests.report.runs import commit, losses, montage, new_run, view_of
 
 
-def drawn(store: RunStore) -> list[str]:
-    """Paths of all curves of the page, legends left out: border, body, face."""
-    lines = [v for _, v in page_of(store).tags if (v.get("class") or "").startswith("line ")]
-    found = [values["d"] or "" for values in lines]
-    return [path for path in found if path != "M0 4H22"]
+def drawn(store: RunStore) -> list[list[list[int]]]:
+    """The pieces of all curves of the one item: border, body, face."""
+    charts = view_of(store, "body1-face1")["charts"]
+    return [line["pieces"] for chart in charts for line in chart["lines"]]
+
+
+def points(pieces: list[list[int]]) -> list[tuple[int, int]]:
+    return [pair for p in pieces for pair in zip(p[::2], p[1::2], strict=True)]
 
 
 def test_a_curve_is_broken_while_the_other_generator_moves(store: RunStore) -> None:
     commit(store, montage(1, 1), losses(rounds=3, steps=4))
     border, body, face = drawn(store)
-    assert [path.count("M") for path in (border, body, face)] == [1, 3, 3]
-    assert [path.count("L") for path in (border, body, face)] == [23, 9, 9]
+    assert [len(pieces) for pieces in (border, body, face)] == [1, 3, 3]
+    assert [len(points(pieces)) for pieces in (border, body, face)] == [24, 12, 12]
 
 
 def test_a_curve_falls_when_its_values_fall_and_stays_inside_the_axes(store: RunStore) -> None:
     commit(store, montage(1, 1))
-    points = [tuple(map(float, p.split())) for p in re.split("[ML]", drawn(store)[0])[1:]]
-    heights = [y for _, y in points]
+    found = points(drawn(store)[0])
+    heights = [y for _, y in found]
     assert heights == sorted(heights)
+    assert heights[0] < heights[-1]
     frame = curves.Frame()
-    assert all(frame.left <= x <= frame.right and frame.top <= y <= frame.bottom for x, y in points)
+    assert all(frame.left <= x <= frame.right and frame.top <= y <= frame.bottom for x, y in found)
+
+
+def test_the_canvas_phases_are_shaded_and_the_kept_round_ends_where_it_ended() -> None:
+    (chart, *_) = curves.charts(losses(rounds=2, steps=3), best_round=1)
+    frame = curves.Frame()
+    quarters = [frame.x(n / 4) for n in range(5)]
+    assert chart.shaded == [(quarters[0], quarters[1]), (quarters[2], quarters[3])]
+    assert chart.kept_at == quarters[2]
 
 
 def test_long_curves_are_thinned(store: RunStore) -> None:
     commit(store, montage(1, 1), losses(rounds=4, steps=200))
-    assert all(path.count("L") + path.count("M") <= 300 for path in drawn(store))
+    assert all(40 < len(points(pieces)) <= 80 for pieces in drawn(store))
 
 
 def test_a_value_that_is_no_number_is_left_out_of_its_curve(store: RunStore) -> None:
     table = losses(rounds=1, steps=4)
     table.raw[2] = np.nan
     commit(store, montage(1, 1), table)
-    assert "nan" not in "".join(drawn(store))
+    assert len(points(drawn(store)[0])) == 7
 
 
 def test_a_wide_range_of_values_is_drawn_on_a_log_scale(store: RunStore) -> None:
+    def scales(of: RunStore) -> list[Any]:
+        return [chart["is_log"] for chart in view_of(of, "body1-face1")["charts"]]
+
     commit(store, montage(1, 1))
-    assert "log scale" not in page_of(store).text
+    assert scales(store) == [False] * 3
     table = losses()
     table.raw[:] = np.geomspace(1e-7, 1.0, len(table.raw))
     other = new_run()
     commit(other, montage(1, 1), table)
-    assert "log scale" in page_of(other).text
+    assert scales(other) == [True] * 3
+
+
+def test_an_item_without_losses_has_no_charts() -> None:
+    assert curves.charts(losses(0, 0), 0) == []

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.records import Item, Source
-from tests.report.runs import commit, fail, failure, montage, new_run, page_of
+from tests.report.runs import (
+    column,
+    commit,
+    data_of,
+    fail,
+    failure,
+    montage,
+    new_run,
+    page_of,
+)
 
 
 def test_faces_stand_on_top_and_canvases_at_the_left_in_order_of_their_seeds(
@@ -35,18 +44,17 @@ def test_a_failed_item_whose_sources_are_unknown_is_listed_below(store: RunStore
     store.quarantine("body1-face7", record)
     made = page_of(store)
     assert made.tables["grid"][0] == ["", "face seed 2"]
-    assert made.items()[0][:3] == ["body1-face7", "no face found", "the face is turned away"]
+    assert column(data_of(store)["failures"], "detail") == ["the face is turned away"]
 
 
-def test_items_that_are_no_grid_become_a_gallery(store: RunStore) -> None:
+def test_items_that_are_no_grid_stand_in_the_table_only(store: RunStore) -> None:
     for n in range(3):
         commit(store, montage(n, n))
-    made = page_of(store)
-    assert "grid" not in made.tables
-    assert "face seed 2 on canvas seed 2" in made.text
+    assert "grid" not in page_of(store).tables
+    assert "face seed 2 on canvas seed 2" in data_of(store)["items"]["titles"]
 
 
-def test_a_single_column_becomes_a_gallery_and_a_single_row_stays(store: RunStore) -> None:
+def test_a_single_column_is_no_grid_and_a_single_row_is(store: RunStore) -> None:
     commit(store, montage(1, 5))
     commit(store, montage(1, 6))
     assert len(page_of(store).tables["grid"]) == 2
@@ -56,7 +64,7 @@ def test_a_single_column_becomes_a_gallery_and_a_single_row_stays(store: RunStor
     assert "grid" not in page_of(other).tables
 
 
-def test_more_columns_than_a_page_can_hold_become_a_gallery(store: RunStore) -> None:
+def test_more_columns_than_a_page_can_hold_are_no_grid(store: RunStore) -> None:
     for face in range(17):
         commit(store, montage(1, face))
     assert "grid" not in page_of(store).tables

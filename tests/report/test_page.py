@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 
+import pytest
+
 from insetgan_batch.data.commits import RunStore
+from insetgan_batch.errors import StorageError
 from insetgan_batch.records import Item, Source
-from insetgan_batch.report import page
-from tests.report.runs import commit, fail, losses, montage, new_run, page_of
+from insetgan_batch.report import choice, page
+from tests.report.runs import (
+    Page,
+    column,
+    commit,
+    data_of,
+    fail,
+    losses,
+    montage,
+    new_run,
+    page_of,
+    view_of,
+)
 
 
 def test_write_puts_the_page_into_the_run(store: RunStore) -> None:
@@ -23,38 +38,42 @@ def test_a_run_without_commits_makes_a_page(store: RunStore) -> None:
 
 def test_a_run_of_failures_only_names_them(store: RunStore) -> None:
     fail(store, montage(1, 1))
-    assert page_of(store).tables["data"][1][:2] == ["body1-face1", "no face found"]
+    assert "failures-region" in page_of(store).values("id")
+    assert data_of(store)["failures"]["item_ids"] == ["body1-face1"]
 
 
-def test_every_item_appears_in_grid_panel_and_table(store: RunStore) -> None:
+def test_every_item_appears_in_grid_and_table_and_has_a_view(store: RunStore) -> None:
     for body in (1, 2):
         for face in (5, 6):
             commit(store, montage(body, face))
     made = page_of(store)
     names = [f"body{body}-face{face}" for body in (1, 2) for face in (5, 6)]
-    assert sorted(i for i in made.values("id") if i.startswith("item-")) == [
-        f"item-{n}" for n in names
-    ]
-    assert [row[0] for row in made.items()] == names
     links = [v["href"] for t, v in made.tags if t == "a" and v.get("class") == "pair"]
     assert links == [f"#item-{name}" for name in names]
+    assert data_of(store)["items"]["item_ids"] == names
+    assert all(view_of(store, name)["charts"] for name in names)
 
 
-def test_nothing_points_outside_of_the_file(store: RunStore) -> None:
+def test_nothing_points_outside_of_the_run(store: RunStore) -> None:
     commit(store, montage(1, 2))
     made = page_of(store)
-    without_pictures = re.sub(r'"data:[^"]*"', "", made.html)
-    assert not re.search(r"https?:|//[a-z]|url\(|@import", without_pictures)
-    assert made.values("src")
-    assert all(value.startswith("data:image/") for value in made.values("src"))
+    script = store.storage.get("report/page.js").decode()
+    names = script.replace("http://www.w3.org/2000/svg", "")  # a name, which is never asked for
+    assert not re.search(r"https?:|//[a-z]|@import|fetch\(|XMLHttp", made.html + names)
+    sources = made.values("src")
+    assert [s.partition("?")[0] for s in sources[:2]] == ["page.js", "data.js"]
+    for source in sources:
+        key = posixpath.normpath(f"report/{source.partition('?')[0]}")
+        assert store.storage.exists(key), source
     assert all(value.startswith("#item-") or value == "data:," for value in made.values("href"))
 
 
-def test_every_picture_has_a_text(store: RunStore) -> None:
+def test_every_picture_has_a_text_and_is_loaded_when_it_is_seen(store: RunStore) -> None:
     commit(store, montage(1, 2))
     images = [values for tag, values in page_of(store).tags if tag == "img"]
-    assert len(images) == 2 + 2 + 4 + 2  # cell, heads, references and what moved, enlarged region
+    assert len(images) == 2 + 2  # cell, heads
     assert all(values["alt"] for values in images)
+    assert all(values["loading"] == "lazy" for values in images)
 
 
 def test_an_item_that_was_done_after_it_failed_counts_as_done(store: RunStore) -> None:
@@ -65,13 +84,18 @@ def test_an_item_that_was_done_after_it_failed_counts_as_done(store: RunStore) -
     assert "no face found" not in made.text
 
 
-def test_a_gallery_says_how_many_items_it_leaves_out(store: RunStore) -> None:
-    for n in range(203):
+def test_a_page_says_that_it_shows_a_sample(store: RunStore) -> None:
+    assert "sample" not in page_of(store).text
+    for n in range(12):
         commit(store, montage(n, n), losses(1, 1))
-    made = page_of(store)
-    assert len([i for i in made.values("id") if i.startswith("item-")]) == 200
-    assert "first 200 by name; 3 more are not shown" in made.text
-    assert len(made.items()) == 203
+    for n in range(20, 24):
+        fail(store, montage(n, n))
+    text = " ".join(
+        Page(page.build(store, choice.choose(store, most_items=9, most_failures=3))).text.split()
+    )
+    assert "shows 9 of 12 items, a fair sample" in text
+    assert "3 of 4 are listed, a fair sample" in text
+    assert "items done12" in text
 
 
 def test_only_a_page_without_given_images_says_that_nobody_exists(store: RunStore) -> None:
@@ -85,11 +109,14 @@ def test_special_characters_are_escaped(store: RunStore) -> None:
     evil = "<script>alert('1')</script>"
     face = Source("image", f"s3://people/{evil.replace('/', '')}")
     commit(store, Item("p", Source("seed", 1), {"face": face}, meta={"note": evil}))
-    fail(store, Item("q", Source(), {"face": face}), reason="<b>odd</b>", detail=evil)
+    other = Item("q", Source("seed", 1), {"face": Source("seed", 2)})
+    fail(store, other, reason="<b>odd</b>", detail=evil)
     made = page_of(store)
-    assert [tag for tag, _ in made.tags].count("script") == 1
-    assert made.text.count(evil) == 2
+    assert [tag for tag, _ in made.tags].count("script") == 2
     assert "<b>odd</b>" in made.text
+    assert "face <script>alert('1')<script>" in made.text
+    assert column(data_of(store)["failures"], "detail") == [evil]
+    assert dict(view_of(store, "p")["facts"])["note"] == evil
 
 
 def test_the_head_tells_the_median_seam_and_how_far_it_fell(store: RunStore) -> None:
@@ -121,8 +148,10 @@ def test_a_run_without_insets_shows_its_images_and_speaks_of_no_seam() -> None:
         commit(store, item, losses(0, 0), seam_before=None, seam_after=None, losses={}, rounds=0)
     made = page_of(store)
     assert "grid" not in made.tables
-    assert [v["class"] for tag, v in made.tags if tag == "img"] == ["after"] * 3
-    assert made.text.count("canvas seed 2") == 2  # in the gallery and in the list
+    items = data_of(store)["items"]
+    assert items["titles"] == ["canvas seed 0", "canvas seed 1", "canvas seed 2"]
+    assert "seam" not in {c["group"] for c in items["columns"]}
+    assert view_of(store, "body2")["charts"] == []
     assert "nothing was optimised" in made.text
     assert "Nothing is optimised" in made.text
     assert "copy and paste" not in made.text.lower()
@@ -133,7 +162,10 @@ def test_a_run_with_two_insets_names_and_shows_both() -> None:
     store = new_run(
         insets={"face": "demo:face", "shoes": "demo:shoes"},
         detector={"face": "mtcnn", "shoes": "demo:shoes"},
-        recipe={"insets": {"shoes": {"border": {"l1": 2}}}},
+        recipe={
+            "canvas": {"border": {"l1": 5}},
+            "insets": {"face": {"border": {"l1": 4}}, "shoes": {"border": {"l1": 2}}},
+        },
     )
     for body in (1, 2):
         for shoes in (7, 8):
@@ -143,9 +175,9 @@ def test_a_run_with_two_insets_names_and_shows_both() -> None:
     top, *rows = made.tables["grid"]
     assert top == ["", "face seed 5, shoes seed 7", "face seed 5, shoes seed 8"]
     assert len(rows) == 2
-    assert made.text.count("shoes on the canvas, enlarged") == 4
+    assert list(view_of(store, "body1-7")["boxes"]) == ["face", "shoes"]
     assert "others the face and shoes, the insets" in " ".join(made.text.split())
-    assert ["border L1", "2", "4", "2"] in made.tables["data"]
+    assert ["border L1", "5", "4", "2"] in made.tables["data"]
 
 
 def test_a_recipe_in_stages_says_so() -> None:
@@ -155,3 +187,11 @@ def test_a_recipe_in_stages_says_so() -> None:
     text = " ".join(page_of(store).text.split())
     assert "2 stages of 1, 20 rounds" in text
     assert "A round moves the face for 20 steps" in text
+
+
+def test_a_damaged_picture_is_an_error_and_no_page(store: RunStore) -> None:
+    commit(store, montage(1, 1))
+    store.storage.put(store.read_commit("body1-face1")["files"]["image"]["key"], b"damaged")
+    with pytest.raises(StorageError, match="damaged"):
+        page.write(store)
+    assert not store.storage.exists(page.KEY)

@@ -1,37 +1,49 @@
-"""The tables hold every number, sortable, and the weights of the recipe."""
+"""The tables hold every number, by columns, and the weights of the recipe."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from insetgan_batch.data.commits import RunStore
-from tests.report.runs import commit, montage, page_of
+from tests.report.runs import column, commit, data_of, fail, montage, new_run, page_of
 
 
-def test_values_to_sort_by_are_numbers_and_missing_ones_have_none(store: RunStore) -> None:
+def test_what_is_no_number_is_missing(store: RunStore) -> None:
     commit(store, montage(1, 1), seam_after=float("nan"))
-    commit(store, montage(1, 2), seam_after=0.000012, losses={"face.border.l1": 0.5})
-    made = page_of(store)
-    assert all(np.isfinite(float(value)) for value in made.values("data-value"))
-    first, second = made.items()
-    assert first[1:4] == ["12.0", "–", "–"]
-    assert second[2] == "1.20e-05"
-    assert second[-3:] == ["0.500", "–", "–"]
-    assert len(made.values("data-value")) == 2 * 11 - 2 - 2
+    commit(store, montage(1, 2), seam_after=0.0000123456789, losses={"face.border.l1": 0.5})
+    items = data_of(store)["items"]
+    assert items["item_ids"] == ["body1-face1", "body1-face2"]
+    assert column(items, "before", "seam") == [12.0, 12.0]
+    assert column(items, "after", "seam") == [None, 1.2346e-05]
+    assert column(items, "ratio", "seam") == [None, 1.0288e-06]
+    assert column(items, "L1", "body loss") == [0.08, None]
 
 
 def test_losses_stand_in_the_table_by_family(store: RunStore) -> None:
     commit(store, montage(1, 1))
-    groups, titles, row = page_of(store).tables["data"][:3]
-    assert groups[-3:] == ["border loss", "body loss", "face loss"]
-    assert list(zip(titles, row, strict=True))[-3:] == [
-        ("L1", "0.120"),
-        ("L1", "0.0800"),
-        ("LPIPS", "0.200"),
+    columns = data_of(store)["items"]["columns"]
+    assert [(c["group"], c["title"], *c["values"]) for c in columns[-4:]] == [
+        ("border loss", "L1", 0.12),
+        ("body loss", "L1", 0.08),
+        ("face loss", "LPIPS", 0.2),
+        ("optimisation end", "stopped", "max rounds"),
     ]
 
 
-def test_the_foot_names_the_weights_of_the_recipe(store: RunStore) -> None:
+def test_a_failure_is_listed_with_its_reason_its_attempts_and_its_whole_trace(
+    store: RunStore,
+) -> None:
+    trace = "ValueError: the face is turned away\n  in detect\n" * 20
+    fail(store, montage(1, 1), detail=trace)
+    failures = data_of(store)["failures"]
+    assert failures["item_ids"] == ["body1-face1"]
+    assert failures["titles"] == ["face seed 1 on canvas seed 1"]
+    assert column(failures, "reason") == ["no face found"]
+    assert column(failures, "attempts") == [2]
+    assert column(failures, "detail") == [trace]
+
+
+def test_the_foot_names_the_weights_of_the_recipe() -> None:
+    weights = {"border": {"l1": 2}, "body": {"l1": 8}}
+    store = new_run(recipe={"canvas": weights, "insets": {"face": {"border": {"l1": 4}}}})
     rows = page_of(store).tables["data"]
     assert ["border L1", "2", "4"] in rows
     assert ["body L1", "8", ""] in rows

@@ -1,0 +1,60 @@
+"""What lies beside the page: for each folder of items a sheet of thumbnails and a file of views.
+
+Folders are those of the commits, the first two hex digits of the id's sha256. A few are in the
+making at any time, and only their rows stay in memory. A view file is a script, because a page
+that was opened from a disk may load scripts and nothing else.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from insetgan_batch.data import results
+from insetgan_batch.data.commits import RunStore, hh
+from insetgan_batch.report import entries, thumbnails
+from insetgan_batch.report.entries import Row
+from insetgan_batch.report.thumbnails import Cell
+
+_WRITERS = 16  # most of the time is spent waiting for the storage, and outside of Python
+
+
+def write(store: RunStore, item_ids: Sequence[str], cell: Cell) -> Iterator[Row]:
+    """Put every folder's files into the run; a row per item, folder by folder.
+
+    Raises `StorageError` when a file of an item cannot be read, or another not be written.
+    """
+    folders: dict[str, list[str]] = collections.defaultdict(list)
+    for item_id in item_ids:
+        folders[hh(item_id)].append(item_id)
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for rows in pool.map(functools.partial(_write, store, cell), folders.items()):
+            yield from rows
+
+
+def to_script(function: str, value: Any) -> bytes:
+    """A call of a function of the page's script with the value."""
+    return f"{function}({json.dumps(value, separators=(',', ':'), default=_fields)});\n".encode()
+
+
+def _write(store: RunStore, cell: Cell, members: tuple[str, list[str]]) -> list[Row]:
+    folder, item_ids = members
+    rows, images, views = [], [], {}
+    for place, item_id in enumerate(item_ids):
+        record = store.read_commit(item_id)
+        rows.append(entries.row(record, place))
+        views[item_id] = entries.view(store, record)
+        images.append(thumbnails.reduced(results.read_image(store, record), cell))
+    store.storage.put(f"report/folders/{folder}.jpg", thumbnails.sheet(images, cell))
+    store.storage.put(f"report/folders/{folder}.js", to_script("insetgan.addViews", views))
+    return rows
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """A dataclass, not deeply: `dataclasses.asdict` would copy every number of every curve."""
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

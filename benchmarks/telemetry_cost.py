@@ -118,6 +118,10 @@ class LocalCrew:
     def size(self) -> int:
         return 1
 
+    @property
+    def is_given_up(self) -> bool:
+        return False
+
     def is_leaving(self, worker_id: str) -> bool:
         return False
 

@@ -13,6 +13,7 @@ import functools
 import json
 import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -96,9 +97,12 @@ def launch(*recipes: str) -> None:
     parser.add_argument("--run-id", help="a name for the run")
     parser.add_argument("--film", help="keep every so many steps of each item as film.webp")
     parser.add_argument("--recipe", choices=recipes, default=recipes[0], help=_OF_A_JOB)
+    parser.add_argument("--foreground", action="store_true", help="right here, not as a job of Ray")
     given = {name: value for name, value in vars(parser.parse_args()).items() if value}
+    foreground = given.pop("foreground", False)
     if given.keys() <= {"out", "film", "recipe"}:
         command = ["demo"]
+        given.setdefault("out", _demo_out(given["recipe"]))
     elif {"config", "out"} <= given.keys() and ("manifest" in given) != ("seeds" in given):
         command = ["run", given.pop("config")]
     else:
@@ -107,7 +111,34 @@ def launch(*recipes: str) -> None:
         )
     for name, value in given.items():
         command += [f"--{name.replace('_', '-')}", value]
+    _hand_over(command, given, foreground=foreground)
     main(command)
+
+
+def _demo_out(recipe: str) -> str:
+    """Where the demo's run lives unless somebody says it; a cluster's machines say s3://..."""
+    name = "demo" if recipe == "montage" else f"demo-{recipe}"
+    return f"{os.environ.get('INSETGAN_BATCH_OUT', 'out').rstrip('/')}/{name}"
+
+
+def _hand_over(command: list[str], given: dict[str, str], *, foreground: bool) -> None:
+    """Where there is a cluster, let it do the command as a job, and leave with its exit code."""
+    from insetgan_batch.runtime import submit
+
+    address = submit.find_cluster()
+    if address is None:
+        return
+    os.environ["RAY_ADDRESS"] = address
+    if foreground:
+        return
+    try:
+        name = submit.name_of(given.get("run_id"), given["out"])
+        entrypoint = submit.entrypoint_of(command)
+        write = functools.partial(print, end="", flush=True)
+        sys.exit(submit.hand_over(submit.connect(address), name, entrypoint, write))
+    except InsetGanError as err:
+        print(f"insetgan-batch: {err}", file=sys.stderr)
+        sys.exit(2)
 
 
 @app.callback()
@@ -160,7 +191,7 @@ def demo(
     from insetgan_batch.data import manifest
 
     chosen = demos.find(recipe)
-    out = out or ("out/demo" if recipe == "montage" else f"out/demo-{recipe}")
+    out = out or _demo_out(recipe)
     config = parse({"recipe": recipe, **chosen.fields}, f"demo of {recipe}")
     rows = chosen.items[:items]
     manifest_uri = f"{out.rstrip('/')}/manifest-{len(rows)}.parquet"

@@ -133,8 +133,13 @@ class Crew:
 
     @property
     def size(self) -> int:
-        """Places in use; 0 when all have been given up."""
+        """Places in use."""
         return len(self._places)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether every place has been given up; without places there may be some to come."""
+        return self._given_up > 0 and not self._places
 
     def is_leaving(self, worker_id: str) -> bool:
         """Whether its machine will be taken away."""

@@ -70,8 +70,9 @@ def capacity(config: RunConfig, items: int) -> Iterator[None]:
     from ray.autoscaler.sdk import request_resources
 
     useful = min(-(-items // config.slots), config.max_actors or _MOST_BUNDLES, _MOST_BUNDLES)
-    has_gpus = ray.cluster_resources().get("GPU", 0) > 0  # type: ignore[no-untyped-call]
-    bundle = {"GPU": 1, "CPU": 1} if has_gpus else {"CPU": config.cores_per_actor}
+    # A head alone, that does not work, waits for machines: those are taken to have GPUs.
+    asks_for_gpus = room(config, items).num_gpus > 0
+    bundle = {"GPU": 1, "CPU": 1} if asks_for_gpus else {"CPU": config.cores_per_actor}
     request_resources(bundles=[bundle] * useful)
     try:
         yield
@@ -105,12 +106,17 @@ def check_output(out_uri: str, is_shared: bool) -> None:
 
 
 def room(config: RunConfig, items: int) -> Room:
-    """One actor per GPU, or per `cores_per_actor` without any; no more than the items can use."""
+    """One actor per GPU, or per `cores_per_actor` without any; no more than the items can use.
+
+    None on a cluster whose machines that work are still to come.
+    """
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
-    places = gpus or max(1, cores // config.cores_per_actor)
-    useful = -(-items // config.slots)
-    actors = max(1, min(places, useful, config.max_actors or places))
+    useful = max(1, -(-items // config.slots))
+    most = min(useful, config.max_actors or useful)
     if gpus:
-        return Room(num_gpus=1, num_cpus=1, actors=actors)
-    return Room(num_gpus=0, num_cpus=min(config.cores_per_actor, cores), actors=actors)
+        return Room(num_gpus=1, num_cpus=1, actors=min(gpus, most))
+    if not cores:
+        return Room(num_gpus=1, num_cpus=1, actors=0)
+    places = max(1, cores // config.cores_per_actor)
+    return Room(num_gpus=0, num_cpus=min(config.cores_per_actor, cores), actors=min(places, most))

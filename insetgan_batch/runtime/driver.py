@@ -203,6 +203,7 @@ def _crew(
         crew = Crew(placed(config, weights, rows.uri), store.storage.uri, run_id, room)
 
         def look() -> None:
+            cluster.check_output(store.storage.uri, config.shared_output)
             crew.drain(cluster.draining())
             crew.resize(cluster.room(config, tally.left))
 

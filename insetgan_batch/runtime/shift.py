@@ -71,6 +71,9 @@ class Crew(Protocol):
     @property
     def size(self) -> int: ...
 
+    @property
+    def is_given_up(self) -> bool: ...
+
     def is_leaving(self, worker_id: str) -> bool: ...
 
     def drain(self, leaving: Mapping[str, float]) -> None: ...
@@ -172,7 +175,7 @@ class Shift:
             if self._all_read and self._ledger.is_finished:
                 self._store_streak()
                 return
-            if not self._crew.size:
+            if self._crew.is_given_up:
                 raise InsetGanError(
                     "every worker crashed again and again; see the last error above, mend it, and"
                     " run the same command to resume"

@@ -66,6 +66,10 @@ class SimulatedCrew:
     def size(self) -> int:
         return len(self._workers)
 
+    @property
+    def is_given_up(self) -> bool:
+        return False
+
     def is_leaving(self, worker_id: str) -> bool:
         return self._workers[worker_id].is_leaving
 

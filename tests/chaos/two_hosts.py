@@ -81,7 +81,8 @@ class FarHost:
 def play(directory: Path) -> dict[str, Any]:
     """The whole course of it."""
     _ip("link", "set", "lo", "up")
-    inputs = write_inputs(directory, bodies=5, faces=5)
+    # Enough that the long cut ends before the run does, also on a fast machine.
+    inputs = write_inputs(directory, bodies=5, faces=9)
     far = FarHost(directory)
     with (
         s3_behind_proxy(seed=0, host=_STORE_CABLE[1]) as proxy,

@@ -12,9 +12,8 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.commits import FOLDERS, RunStore
 
-_FOLDERS = [f"{n:02x}" for n in range(256)]
 _REQUESTS = 16  # in flight
 
 
@@ -37,7 +36,7 @@ def clean(store: RunStore) -> Cleaned:
     with ThreadPoolExecutor(_REQUESTS) as pool:
         losers = [
             found
-            for folders in pool.map(lambda f: _losers(store, f, committed, latest), _FOLDERS)
+            for folders in pool.map(lambda f: _losers(store, f, committed, latest), FOLDERS)
             for found in folders
         ]
         keys = [key for _, key in losers]

@@ -9,6 +9,7 @@ two hex digits of the id's sha256: S3 counts request rates per prefix, directori
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import math
 import os
@@ -16,7 +17,7 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,7 +27,9 @@ from insetgan_batch.errors import NotFoundError, RunMismatchError, StorageError
 ITEM_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}", re.ASCII)
 """What an item id (and an attempt) looks like: safe in a key and as a file name."""
 
-_FOLDERS = [f"{n:02x}" for n in range(256)]
+FOLDERS = [f"{n:02x}" for n in range(256)]
+"""Every `hh` there is: what is listed side by side."""
+
 _READERS = 16  # requests in flight: one answer of S3 takes some 20 ms, and there may be a million
 _BATCH = 512  # records read ahead of the consumer
 _SHOWN = 5
@@ -35,6 +38,11 @@ _SHOWN = 5
 def hh(item_id: str) -> str:
     """The folder of an item: the first two hex digits of the id's sha256."""
     return hashlib.sha256(item_id.encode()).hexdigest()[:2]
+
+
+def draw(item_ids: Iterable[str], most: int) -> list[str]:
+    """So many of the ids by chance, but always the same: those whose sha256 is the lowest."""
+    return heapq.nsmallest(most, item_ids, key=lambda i: hashlib.sha256(i.encode()).digest())
 
 
 class RunStore:
@@ -117,7 +125,7 @@ class RunStore:
     def committed(self) -> set[str]:
         """The ids of all items that are done; folders are listed side by side, S3 is slow at it."""
         with ThreadPoolExecutor(_READERS) as pool:
-            folders = pool.map(lambda folder: self._ids("commits", folder), _FOLDERS)
+            folders = pool.map(lambda folder: self._ids("commits", folder), FOLDERS)
             return {item_id for ids in folders for item_id in ids}
 
     def commits(self) -> Iterator[dict[str, Any]]:

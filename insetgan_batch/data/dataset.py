@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -19,13 +20,12 @@ import re
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from insetgan_batch.data import results, tables, where
+from insetgan_batch.data import ahead, results, tables, where
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import Storage, disk_error, open_storage
 from insetgan_batch.data.tables import Columns
@@ -410,18 +410,7 @@ def _losses(store: RunStore, item_id: str) -> tuple[dict[str, Any], results.Loss
 
 def _ahead(read: Callable[[str], _T], ids: Sequence[str]) -> Iterator[_T]:
     """`read` of each id in their order, a few at a time in threads."""
-    waiting: collections.deque[Future[_T]] = collections.deque()
-    with ThreadPoolExecutor(_READERS) as pool:
-        try:
-            for item_id in ids:
-                waiting.append(pool.submit(read, item_id))
-                if len(waiting) == _READERS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    return ahead.in_order((functools.partial(read, i) for i in ids), _READERS, _READERS)
 
 
 class _Table:

@@ -35,6 +35,7 @@ from insetgan_batch.errors import (
 )
 
 __all__ = [
+    "PATIENCE_S",
     "LocalStorage",
     "MemoryStorage",
     "S3Storage",
@@ -51,6 +52,9 @@ __all__ = [
     "roots_of",
     "within",
 ]
+
+PATIENCE_S = 300.0
+"""How long an outage of the store may last before what needs it is given up."""
 
 _T = TypeVar("_T")
 _RACERS = 8

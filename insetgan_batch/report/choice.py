@@ -7,14 +7,12 @@ that is written again shows the same items. Only what is shown is read.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import heapq
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from insetgan_batch.data.commits import ITEM_ID, RunStore, hh
+from insetgan_batch.data.commits import ITEM_ID, RunStore, draw, hh
 from insetgan_batch.errors import NotFoundError, StorageError
 
 MOST_ITEMS = 20_000
@@ -48,11 +46,7 @@ def choose(
 
 
 def _fair(item_ids: Iterable[str], most: int) -> list[str]:
-    return sorted(heapq.nsmallest(most, item_ids, key=_by_chance))
-
-
-def _by_chance(item_id: str) -> bytes:
-    return hashlib.sha256(item_id.encode()).digest()
+    return sorted(draw(item_ids, most))
 
 
 def _quarantined(store: RunStore) -> Iterator[str]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import heapq
 import itertools
 import logging
 import time
@@ -23,10 +21,11 @@ from insetgan_batch import __version__, telemetry
 from insetgan_batch import config as configuration
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data import manifest, models
-from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.commits import RunStore, draw
 from insetgan_batch.data.manifest import BadRow, Described
 from insetgan_batch.data.models import Model
 from insetgan_batch.data.storage import (
+    PATIENCE_S,
     conditional_writes_work,
     configure,
     open_storage,
@@ -160,7 +159,7 @@ class _Rows:
         self._drawn: set[str] | None = None
         if choice is not None and choice.is_drawn:
             ids = (row.item_id for row in manifest.read(self.uri, self._insets))
-            self._drawn = set(heapq.nsmallest(choice.limit, ids, key=_draw))
+            self._drawn = set(draw(ids, choice.limit))
 
     def read(self) -> Iterator[Item | BadRow]:
         """In the manifest's order."""
@@ -178,11 +177,7 @@ class _Rows:
 
 def _patiently(call: Callable[[], _T]) -> _T:
     """A store that is away for a moment does not end a run before it has begun."""
-    return patiently(call, shift.PATIENCE_S)
-
-
-def _draw(item_id: str) -> bytes:
-    return hashlib.sha256(item_id.encode()).digest()
+    return patiently(call, PATIENCE_S)
 
 
 @contextlib.contextmanager

@@ -6,10 +6,9 @@ They go through one actor on the cluster, by the same loop as a run, and nothing
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data import manifest, models
@@ -78,6 +77,7 @@ def make(
     on_step(f"trying {len(sample)} items")
     with cluster.connected():
         room = cluster.room(config, max(1, rows - len(bad_rows) - done))
+        actors = max(1, room.actors)  # where machines are still to come there is none yet
         one = dataclasses.replace(room, actors=1)
         uri = f"memory://plan-{uuid.uuid4().hex}"
         crew = Crew(placed(config, weights, manifest_uri), uri, "plan", one)
@@ -86,14 +86,14 @@ def make(
         finally:
             crew.close()
     left = rows - len(bad_rows) - done
-    hours = left * trial.item_s / room.actors / 3600
+    hours = left * trial.item_s / actors / 3600
     return Plan(
         items=rows,
         done=done,
         bad=len(bad_rows),
         bad_rows=[str(row.error) for row in bad_rows[:_SHOWN]],
         weights=[(name, m.sha256, m.path.stat().st_size) for name, m in weights.items()],
-        actors=room.actors,
+        actors=actors,
         gpus=room.num_gpus > 0,
         slots=config.slots,
         tried=trial.items,
@@ -101,7 +101,7 @@ def make(
         item_bytes=trial.item_bytes,
         hours=hours,
         output_bytes=left * trial.item_bytes,
-        cost=None if price_per_hour is None else hours * room.actors * price_per_hour,
+        cost=None if price_per_hour is None else hours * actors * price_per_hour,
     )
 
 
@@ -149,8 +149,7 @@ def _try(config: RunConfig, crew: Crew, uri: str, sample: list[Item]) -> _Trial:
 
     store, ledger = RunStore(open_storage(uri)), Ledger(1, shift.CAPS)
     tally = Tally(len(sample), 0, 0, config.recipe)
-    items: Iterator[Item] = itertools.chain(sample)
-    Shift(store, 1, ledger, crew, items, tally, on_progress=on_progress).work()
+    Shift(store, 1, ledger, crew, iter(sample), tally, on_progress=on_progress).work()
     seconds = time.monotonic() - began_s
     good = [outcome for outcome in ended if outcome.status is Status.COMMITTED]
     if not good:

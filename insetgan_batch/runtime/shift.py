@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRow
-from insetgan_batch.data.storage import patiently
+from insetgan_batch.data.storage import PATIENCE_S, patiently
 from insetgan_batch.errors import InsetGanError, StorageError
 from insetgan_batch.records import Item, Lease, Outcome, Report, Status
 from insetgan_batch.runtime.failures import (
@@ -44,7 +44,6 @@ _SILENT_S = 60.0
 # faster than they succeed, so a few failures come before the first commit of many workers.
 _STREAK = 32
 _STREAK_SHARE = 4
-PATIENCE_S = 300.0  # how long an outage of the store may last
 _ID_LINE = re.compile(r"(class_name|actor_id|pid|name|namespace|ip|Node Id): ?\S*$")
 _log = logging.getLogger(__name__)
 

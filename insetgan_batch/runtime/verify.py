@@ -7,8 +7,6 @@ should be.
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import dataclasses
 import functools
 import hashlib
@@ -23,7 +21,7 @@ from typing import Any
 from insetgan_batch import __version__
 from insetgan_batch import config as configuration
 from insetgan_batch.config import RunConfig
-from insetgan_batch.data import dataset, models
+from insetgan_batch.data import ahead, dataset, models
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import Storage, open_storage
 from insetgan_batch.errors import (
@@ -60,18 +58,7 @@ def check(store: RunStore) -> Iterator[Checked]:
     Raises `NotFoundError` if there is no run, `RefusedError` if the store lets nobody read.
     """
     store.read_run()
-    waiting: collections.deque[concurrent.futures.Future[Checked]] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        try:
-            for call in _checks(store):
-                waiting.append(pool.submit(call))
-                if len(waiting) == _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    yield from ahead.in_order(_checks(store), _THREADS, _AHEAD)
 
 
 def redo(

@@ -25,7 +25,7 @@ import torch
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.storage import configure, open_storage, patiently
+from insetgan_batch.data.storage import PATIENCE_S, configure, open_storage, patiently
 from insetgan_batch.errors import (
     CheckpointError,
     ItemError,
@@ -47,9 +47,7 @@ from insetgan_batch.runtime.meter import ENTER, LEAVE, LOAD, Meter
 from insetgan_batch.runtime.starts import Starts
 
 _UPLOAD_THREADS = 4
-# How long an upload outlives an outage of the store. Then the item is given up, and done again.
-_PATIENCE_S = 300.0
-# The same for a picture or latents of a row, which may come from another store: others wait.
+# Patience for a picture or latents of a row, which may come from another store: others wait.
 _INPUT_PATIENCE_S = 20.0
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -67,7 +65,7 @@ class Worker:
         run_id: str,
         on_end: Callable[[Ending], None],
         *,
-        patience_s: float = _PATIENCE_S,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """Load everything; raises `CheckpointError` or `StorageError`."""
         self._meter = Meter(config.slots)

@@ -25,8 +25,10 @@ def seam_after(n: int) -> float:
     return 1 + (7 * n % ITEMS) / 10
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium. Not for the whole session: playwright leaves an event loop running in this thread
+    while it is open, and `asyncio.run` of other tests would fail under it."""
     found = shutil.which("chromium") or shutil.which("google-chrome")
     if found is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium fonts-dejavu-core")

@@ -8,10 +8,10 @@ resumes it).
 from __future__ import annotations
 
 import argparse
+import collections
 import dataclasses
 import functools
 import json
-import logging
 import math
 import os
 import signal
@@ -20,10 +20,11 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
 
+from insetgan_batch import logs
 from insetgan_batch.errors import (
     CheckpointError,
     ConfigError,
@@ -34,7 +35,7 @@ from insetgan_batch.errors import (
     RefusedError,
 )
 from insetgan_batch.runtime import demos
-from insetgan_batch.screen import Screen
+from insetgan_batch.screen import clock, open_screen
 
 if TYPE_CHECKING:
     from insetgan_batch.config import RunConfig
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 _NEWS_EVERY_S = 2.0
+_LOOK_EVERY_S = 5.0
+_LOOKS_FOR_A_RATE = 13  # a minute
 _METRICS_ADDRESS = "127.0.0.1:9464"  # as telemetry.DEFAULT_ADDRESS, which is heavier to import
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -72,6 +75,9 @@ Film = Annotated[
 MetricsAddress = Annotated[
     str,
     typer.Option(metavar="HOST:PORT", help="Where Prometheus finds the run's metrics, or off."),
+]
+JsonLines = Annotated[
+    bool, typer.Option("--json", help="JSON lines on the output: steps, items, progress, summary.")
 ]
 
 _OF_A_JOB = "of the demo, or of a configuration that names none; default: %(default)s"
@@ -143,13 +149,15 @@ def _hand_over(command: list[str], given: dict[str, str], *, foreground: bool) -
 
 @app.callback()
 def _options(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
+    log_level: Annotated[
+        logs.Level, typer.Option(help="What is logged on the standard error; info: every item.")
+    ] = "warning",
+    log_format: Annotated[
+        logs.Format, typer.Option(help="json: an object a line, with run, item and attempt.")
+    ] = "text",
 ) -> None:
     """InsetGAN as a batch job: faces sewn into bodies by the million."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    logs.configure(log_level, log_format)
 
 
 def _explained(command: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -185,6 +193,7 @@ def demo(
     ] = None,
     film: Film = None,
     metrics_address: MetricsAddress = _METRICS_ADDRESS,
+    as_json: JsonLines = False,
 ) -> None:
     """Show what a recipe does with the demo generators, and make a page of it."""
     from insetgan_batch.config import parse
@@ -196,7 +205,14 @@ def demo(
     rows = chosen.items[:items]
     manifest_uri = f"{out.rstrip('/')}/manifest-{len(rows)}.parquet"
     manifest.write(manifest_uri, rows, chosen.insets)
-    _run(_with_film(config, film), manifest_uri, out, None, metrics_address=metrics_address)
+    _run(
+        _with_film(config, film),
+        manifest_uri,
+        out,
+        None,
+        metrics_address=metrics_address,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -220,6 +236,7 @@ def run(
         bool, typer.Option("--yes", help="Show the plan first, and start without asking.")
     ] = False,
     metrics_address: MetricsAddress = _METRICS_ADDRESS,
+    as_json: JsonLines = False,
 ) -> None:
     """Do everything in a manifest. The same command again resumes, and finds everything done."""
     from insetgan_batch.config import load
@@ -231,7 +248,7 @@ def run(
     if yes:
         _show_plan(chosen, rows, out, None, as_json=False)
     some = None if limit is None else (limit, sample)
-    _run(chosen, rows, out, run_id, some, metrics_address=metrics_address)
+    _run(chosen, rows, out, run_id, some, metrics_address=metrics_address, as_json=as_json)
 
 
 @app.command()
@@ -325,7 +342,7 @@ def pack(
     formats = dataset.parse_formats(file_format or ["parquet"])
     condition = None if where is None else Condition(where)
     order = dataset.Order(formats, condition, dataset.parse_splits(split), losses_every)
-    with Screen() as screen:
+    with open_screen() as screen:
         screen.say("loading")
         from insetgan_batch.runtime import pack as packing
 
@@ -353,7 +370,7 @@ def verify(
 
     store = _store(uri)
     files = size_bytes = differences = 0
-    with Screen() as screen:
+    with open_screen() as screen:
         say = _now_and_then(screen.say)
         for checked in verifying.check(store):
             files += checked.files
@@ -398,22 +415,62 @@ def report(uri: Where) -> None:
 def status(
     uri: Where,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="A line every few seconds, until nothing is left.")
+    ] = False,
 ) -> None:
-    """Say what of a run is done, failed and left."""
+    """Say what of a run is done, failed and left: from storage alone, on any machine."""
     store = _store(uri)
+    if not watch:
+        _say_status(_status(store), as_json=as_json)
+        return
+    seen = collections.deque[tuple[float, int]](maxlen=_LOOKS_FOR_A_RATE)
+    while True:
+        answer = _status(store)
+        seen.append((time.monotonic(), answer["left"]))
+        _say_status(answer | _pace(seen), as_json=as_json)
+        if not answer["left"]:
+            return
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _status(store: RunStore) -> dict[str, Any]:
+    """What storage says."""
     record = store.read_run()
     items = record["configuration"]["manifest"]["items"]
     done = store.committed()
     committed, quarantined = len(done), len(store.quarantined().keys() - done)
-    answer = {
+    return {
         "run_id": record["run_id"],
         "items": items,
         "committed": committed,
         "quarantined": quarantined,
         "left": items - committed - quarantined,
     }
+
+
+def _pace(seen: Sequence[tuple[float, int]]) -> dict[str, Any]:
+    """From what was left at the last looks: the rate, and when it will be over."""
+    (then_s, left_then), (now_s, left) = seen[0], seen[-1]
+    ended = left_then - left
+    if ended <= 0:
+        return {"items_per_minute": 0.0, "seconds_left": None}
+    per_s = ended / (now_s - then_s)
+    return {"items_per_minute": round(60 * per_s, 1), "seconds_left": round(left / per_s)}
+
+
+def _say_status(answer: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(answer))
+        print(json.dumps(answer), flush=True)
+    elif "seconds_left" in answer:
+        left_s = answer["seconds_left"]
+        ended = answer["committed"] + answer["quarantined"]
+        print(
+            f"{ended}/{answer['items']} items, {answer['quarantined']} quarantined,"
+            f" {answer['left']} left, {answer['items_per_minute']} items/min,"
+            f" {'nothing ended lately' if left_s is None else f'about {clock(left_s)} to go'}",
+            flush=True,
+        )
     else:
         print("\n".join(f"{key:12} {value}" for key, value in answer.items()))
 
@@ -529,9 +586,10 @@ def _run(
     choice: tuple[int, bool] | None = None,
     *,
     metrics_address: str,
+    as_json: bool,
 ) -> None:
     """Run with a screen, say how it ended, and leave with the right code."""
-    with Screen() as screen:
+    with open_screen(as_json=as_json) as screen:
         screen.say("loading")
         from insetgan_batch.runtime import driver
 
@@ -545,11 +603,14 @@ def _run(
             on_progress=screen.update,
             metrics_address=metrics_address,
         )
-    print(
-        f"{summary.committed} of {summary.items} items are committed,"
-        f" {summary.quarantined} quarantined ({summary.seconds:.0f} s)"
-    )
-    print(f"page: {summary.report_uri}")
+    if as_json:
+        print(json.dumps({"event": "summary"} | dataclasses.asdict(summary)))
+    else:
+        print(
+            f"{summary.committed} of {summary.items} items are committed,"
+            f" {summary.quarantined} quarantined ({summary.seconds:.0f} s)"
+        )
+        print(f"page: {summary.report_uri}")
     if summary.committed < summary.items:
         raise typer.Exit(1)
 
@@ -557,7 +618,7 @@ def _run(
 def _show_plan(
     config: RunConfig, manifest: str, out: str, price: float | None, *, as_json: bool
 ) -> None:
-    with Screen() as screen:
+    with open_screen() as screen:
         screen.say("loading")
         from insetgan_batch.runtime import plan as planning
 

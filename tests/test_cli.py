@@ -58,6 +58,19 @@ def test_a_run_says_how_it_ended_and_status_agrees(
 
 
 @pytest.mark.ray
+def test_a_run_tells_machines_in_json_lines(config: str, two_items: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    result = call("run", config, "--manifest", two_items, "--out", out, "--json")
+    assert result.exit_code == 0, result.output
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    events = [line["event"] for line in told]
+    assert events.count("item") == 2
+    assert {"step", "progress"} <= set(events)
+    assert events[-1] == "summary"
+    assert told[-1]["committed"] == 2
+
+
+@pytest.mark.ray
 def test_a_quarantined_item_gives_exit_code_1(config: str, two_items: str, tmp_path: Path) -> None:
     rows = list(manifest.read(two_items, ["face"]))
     store = RunStore(open_storage(str(tmp_path / "out")))
@@ -149,6 +162,29 @@ def test_a_missing_manifest_gives_exit_code_2(config: str, tmp_path: Path) -> No
     result = call("run", config, "--manifest", nowhere, "--out", str(tmp_path / "out"))
     assert result.exit_code == 2
     assert "nowhere.parquet" in result.output
+
+
+def test_status_watches_until_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RunStore(open_storage(str(tmp_path)))
+    store.open_run({"run_id": "r", "configuration": {"manifest": {"items": 3}}})
+    store.commit("a", {"attempt": "1-1"})
+    looks = iter(["b", "c"])
+
+    def sleep(seconds: float) -> None:
+        assert seconds > 0
+        store.commit(next(looks), {"attempt": "1-1"})
+
+    monkeypatch.setattr("time.sleep", sleep)
+    told = [
+        json.loads(line)
+        for line in call("status", str(tmp_path), "--watch", "--json").output.splitlines()
+    ]
+    assert [line["left"] for line in told] == [2, 1, 0]
+    assert told[0]["seconds_left"] is None
+    assert told[1]["items_per_minute"] > 0
+    assert told[2]["seconds_left"] == 0
 
 
 def test_status_of_a_place_without_a_run_says_so(tmp_path: Path) -> None:

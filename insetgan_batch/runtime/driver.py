@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from insetgan_batch import __version__, telemetry
+from insetgan_batch import __version__, logs, telemetry
 from insetgan_batch import config as configuration
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data import manifest, models
@@ -100,6 +100,7 @@ def run(
     weights = {name: models.fetch(model) for name, model in config.models.items()}
     record = _run_record(config, weights, described, run_id)
     stored = _patiently(lambda: store.open_run(record))
+    logs.name_run(stored["run_id"])
     epoch = _patiently(store.take_epoch)
     rows = _Rows(config, manifest_uri, described.rows, choice)
     committed = _patiently(store.committed)

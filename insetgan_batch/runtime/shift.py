@@ -30,7 +30,7 @@ from insetgan_batch.runtime.failures import (
     reason_code,
 )
 from insetgan_batch.runtime.leases import Decision, Ledger
-from insetgan_batch.runtime.tally import Progress, Tally
+from insetgan_batch.runtime.tally import Progress, Tally, WorkerLine
 
 CAPS = Caps()
 # Items that the ledger holds in advance, per worker: enough to fill its slots again and again.
@@ -131,11 +131,21 @@ NOBODY: Observer = _Nobody()
 
 @dataclasses.dataclass(slots=True)
 class _Pace:
-    """A worker's free places, and when it last did a step."""
+    """A worker's places, what it has done, and when it last did a step."""
 
     free: int = 0
+    slots: int = 0
+    inside: int = 0
+    ended: int = 0
     steps: int = -1
     moved_at_s: float = 0.0
+    heard_first_at_s: float | None = None
+
+    def line(self, worker_id: str, now_s: float) -> WorkerLine:
+        """For people."""
+        since_s = 0.0 if self.heard_first_at_s is None else now_s - self.heard_first_at_s
+        steps_per_s = max(0, self.steps) / since_s if since_s > 0 else 0.0
+        return WorkerLine(worker_id, self.slots, self.inside, self.ended, steps_per_s)
 
 
 class Shift:
@@ -165,6 +175,7 @@ class Shift:
         # Quarantines since the last commit: item id to record.
         self._streak: dict[str, dict[str, Any]] = {}
         self._paces: dict[str, _Pace] = {}
+        self._lines: list[WorkerLine] = []
         self._looked_at_s = self._checked_at_s = time.monotonic()
 
     def work(self) -> None:
@@ -230,7 +241,9 @@ class Shift:
         self._observer.report(worker_id, report)
         self._tally.see_steps(worker_id, report.steps)
         pace = self._paces.setdefault(worker_id, _Pace())
-        pace.free = report.free
+        pace.free, pace.inside, pace.slots = report.free, len(report.inside), report.figures.slots
+        if pace.heard_first_at_s is None:
+            pace.heard_first_at_s = now_s
         if report.steps != pace.steps or not report.inside:
             pace.steps, pace.moved_at_s = report.steps, now_s
         outcomes = [event.outcome for event in report.events]
@@ -241,7 +254,11 @@ class Shift:
             _log.info("worker %s is drained", worker_id)
             self._observer.lost(worker_id, PREEMPTED)
             self._part(worker_id, crashed=False, out_of_memory=False, detail="drained")
-        return [outcome for outcome in outcomes if outcome.status is not Status.RETURNED]
+        ended = [outcome for outcome in outcomes if outcome.status is not Status.RETURNED]
+        pace.ended += len(ended)
+        for outcome in ended:
+            _log_end(outcome)
+        return ended
 
     def end(self, outcome: Outcome) -> None:
         """An attempt has ended, whoever says so; late and repeated news do no harm."""
@@ -349,6 +366,7 @@ class Shift:
                 self._lose(worker_id, TimeoutError(f"no step for {CAPS.lease_s:.0f} s"))
         if now_s - self._looked_at_s > _LOOK_EVERY_S:
             self._looked_at_s = now_s
+            self._lines = [pace.line(name, now_s) for name, pace in self._paces.items()]
             self._look()
         if now_s - self._checked_at_s > _EPOCH_EVERY_S:
             self._checked_at_s = now_s
@@ -364,7 +382,9 @@ class Shift:
 
     def _progress(self, last: list[Outcome]) -> Progress:
         crew, inside = self._crew, self._ledger.counts.leased
-        return self._tally.progress(workers=crew.size, ready=crew.ready, inside=inside, last=last)
+        return self._tally.progress(
+            workers=crew.size, ready=crew.ready, inside=inside, last=last, lines=self._lines
+        )
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         return patiently(lambda: self._watched(call), PATIENCE_S)
@@ -375,6 +395,14 @@ class Shift:
         except StorageError as err:
             self._observer.storage_failed(err)
             raise
+
+
+def _log_end(outcome: Outcome) -> None:
+    """The one line that a try leaves in the log."""
+    names = {"item": outcome.item_id, "attempt": outcome.attempt, "reason": outcome.reason}
+    text = "item %s, attempt %s: %s"
+    why = f" ({outcome.reason}: {outcome.detail})" if outcome.reason else ""
+    _log.info(text, outcome.item_id, outcome.attempt, f"{outcome.status}{why}", extra=names)
 
 
 def _record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 
@@ -11,10 +12,23 @@ from insetgan_batch.records import Outcome, Status
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class WorkerLine:
+    """One worker, for people. slots: 0 while it loads; inside: attempts that have not ended."""
+
+    worker_id: str
+    slots: int
+    inside: int
+    ended: int
+    steps_per_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
     """Where a run stands.
 
-    seconds_left: None before the first steps; last: what ended since the last one.
+    seconds_left: None before the first steps; give_or_take_s: two standard deviations of it, as far
+    as the steps of items differ, and None before the second item is done; last: what ended since
+    the last one; lines: the workers, at most a second old.
     """
 
     items: int
@@ -26,7 +40,9 @@ class Progress:
     steps: int
     items_per_minute: float
     seconds_left: float | None
+    give_or_take_s: float | None
     last: list[Outcome]
+    lines: list[WorkerLine] = dataclasses.field(default_factory=list)
 
     @property
     def left(self) -> int:
@@ -52,7 +68,7 @@ class Tally:
             for rounds, stage in stages(recipe)
         )
         self._steps_of = dict[str, int]()  # by worker, since it loaded
-        self._done = self._steps_of_done = 0
+        self._done = self._steps_of_done = self._squares_of_done = 0
         self._clock = clock
         self._started_at: float | None = None
 
@@ -77,8 +93,17 @@ class Tally:
         if outcome and outcome.status is Status.COMMITTED:
             self._done += 1
             self._steps_of_done += outcome.steps
+            self._squares_of_done += outcome.steps**2
 
-    def progress(self, *, workers: int, ready: int, inside: int, last: list[Outcome]) -> Progress:
+    def progress(
+        self,
+        *,
+        workers: int,
+        ready: int,
+        inside: int,
+        last: list[Outcome],
+        lines: list[WorkerLine] | None = None,
+    ) -> Progress:
         """Where the run stands."""
         elapsed_s = 0.0 if self._started_at is None else self._clock() - self._started_at
         steps = sum(self._steps_of.values())
@@ -92,7 +117,9 @@ class Tally:
             steps=steps,
             items_per_minute=60 * self._done / elapsed_s if elapsed_s else 0.0,
             seconds_left=self._seconds_left(elapsed_s, steps, inside),
+            give_or_take_s=self._give_or_take_s(elapsed_s, steps),
             last=last,
+            lines=lines or [],
         )
 
     def _seconds_left(self, elapsed_s: float, steps: int, inside: int) -> float | None:
@@ -106,3 +133,16 @@ class Tally:
         mean = (self._steps_of_done + inside * self._steps_at_most) / known if known else 0.0
         to_do = mean * self.left - (steps - self._steps_of_done)
         return max(0.0, to_do) * elapsed_s / steps
+
+    def _give_or_take_s(self, elapsed_s: float, steps: int) -> float | None:
+        """Each item that is left differs from the mean, and the mean itself is of few items.
+
+        With the variance v of the steps of n items that are done, the sum over m others has the
+        variance m v + m^2 v / n around m times the mean.
+        """
+        n, m = self._done, self.left
+        if n < 2 or not steps:
+            return None
+        mean = self._steps_of_done / n
+        variance = max(0.0, self._squares_of_done - n * mean**2) / (n - 1)
+        return 2 * math.sqrt(variance * (m + m**2 / n)) * elapsed_s / steps

@@ -307,3 +307,22 @@ def test_an_observer_is_told_of_machines_and_of_the_store() -> None:
     assert diary.losses == ["preempted"]
     assert diary.failures == ["outage", "outage"]
     assert turn.store.quarantined().keys() == {"i3"}
+
+
+def test_every_try_leaves_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger=shift.__name__):
+        Turn(items(6), failing(["i3"])).work()
+    named = [vars(record) for record in caplog.records if "item" in vars(record)]
+    assert sorted(record["item"] for record in named) == [f"i{n}" for n in range(6)]
+    (bad,) = [record for record in named if record["reason"]]
+    assert (bad["item"], bad["reason"]) == ("i3", "no_face")
+    assert all(record["attempt"] for record in named)
+
+
+def test_progress_has_a_line_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shift, "_LOOK_EVERY_S", 0.0)
+    told: list[Progress] = []
+    Turn(items(40), on_progress=told.append).work()
+    last = told[-1].lines
+    assert len(last) == 2
+    assert sum(line.ended for line in last) == 40

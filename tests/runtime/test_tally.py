@@ -62,3 +62,29 @@ def test_items_inside_count_as_the_longest_of_all_stages() -> None:
     # 6 rounds of 20 + 20 steps, then 2 of 40 + 40: 300 of 400 steps are left.
     left_s = tally.progress(workers=1, ready=1, inside=1, last=[]).seconds_left
     assert left_s == pytest.approx(30)
+
+
+def test_how_sure_the_time_left_is_comes_from_how_much_items_differ() -> None:
+    clock = Clock()
+    tally = Tally(6, 0, 0, Recipe(), clock)
+    tally.start_clock()
+    clock.now_s += 10
+    tally.see_steps("a", 200)
+    tally.count_commit(done(90))
+    assert tally.progress(workers=1, ready=1, inside=0, last=[]).give_or_take_s is None
+    tally.count_commit(done(110))
+    # Of 90 and 110 steps the variance is 200; of 4 others' sum 4 * 200 + 16 * 200 / 2 = 2400.
+    told = tally.progress(workers=1, ready=1, inside=0, last=[])
+    assert told.seconds_left == pytest.approx(20)
+    assert told.give_or_take_s == pytest.approx(2 * 2400**0.5 / 20)
+
+
+def test_items_that_are_all_alike_leave_no_doubt() -> None:
+    clock = Clock()
+    tally = Tally(5, 0, 0, Recipe(), clock)
+    tally.start_clock()
+    clock.now_s += 10
+    tally.see_steps("a", 300)
+    for _ in range(3):
+        tally.count_commit(done(100))
+    assert tally.progress(workers=1, ready=1, inside=0, last=[]).give_or_take_s == 0

@@ -1,0 +1,76 @@
+"""What is logged: for people, and for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from insetgan_batch import logs
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    logs.name_run("")
+
+
+def test_json_lines_name_run_item_and_attempt(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    logs.name_run("mine")
+    names = {"item": "a", "attempt": "1-2", "reason": "no_face"}
+    logging.getLogger("insetgan_batch.x").info("item %s\nfailed", "a", extra=names)
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert told.pop("time").endswith("+00:00")
+    assert (
+        told
+        == {
+            "level": "info",
+            "logger": "insetgan_batch.x",
+            "message": "item a\nfailed",
+            "run": "mine",
+        }
+        | names
+    )
+
+
+def test_what_is_not_known_is_not_named(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("warning", "json")
+    logging.getLogger("x").warning("so")
+    assert json.loads(capsys.readouterr().err).keys() == {"time", "level", "logger", "message"}
+
+
+def test_a_trace_stays_on_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("warning", "json")
+    try:
+        raise ValueError("no")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ValueError: no" in json.loads(line)["trace"]
+
+
+@pytest.mark.parametrize(("level", "lines"), [("debug", 4), ("info", 3), ("error", 1)])
+def test_the_level_says_what_is_left_out(
+    level: logs.Level, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(level, "text")
+    log = logging.getLogger("x")
+    for say in (log.debug, log.info, log.warning, log.error):
+        say("so")
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == lines
+    assert told[-1] == "ERROR x: so"
+
+
+def test_configured_again_nothing_is_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "text")
+    logs.configure("info", "text")
+    logging.getLogger("x").info("so")
+    assert capsys.readouterr().err == "INFO x: so\n"

@@ -26,6 +26,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 
+from insetgan_batch import logs
 from insetgan_batch.config import RunConfig
 from insetgan_batch.records import Lease, Order, Report
 from insetgan_batch.runtime.cluster import Room
@@ -54,6 +55,9 @@ class WorkerActor:
     """`Worker` behind Ray; every call answers with plain records, images go straight to storage."""
 
     def __init__(self, config: RunConfig, out_uri: str, run_id: str) -> None:
+        # Into Ray's file of this process; what becomes of an item, the driver logs.
+        logs.configure("info", "json")
+        logs.name_run(run_id)
         self._arguments = config, out_uri, run_id
         self._mailbox = Mailbox()
 

@@ -198,12 +198,12 @@ class Worker:
     def _enter(self, lease: Lease, start: Start) -> None:
         """Into the batch; from where another machine left it, if there is something of it."""
         if lease.is_resumed:
+            item_id = lease.item.item_id
             try:
-                item_id = lease.item.item_id
                 data = self._meter.watched(lambda: self._store.read_checkpoint(item_id))
                 state = saved.from_bytes(data, self._device)
             except (NotFoundError, CheckpointError) as err:
-                _log.warning("item %s starts anew: %s", lease.item.item_id, err)
+                _log.warning("item %s starts anew: %s", item_id, err, extra=_names(lease))
             else:
                 self._optimizer.load(start, state)
                 self._states[lease.attempt] = state
@@ -273,13 +273,13 @@ class Worker:
 
     def _save(self, lease: Lease) -> None:
         """Keep an item's state, if it has one yet, and return it."""
-        state = self._states.get(lease.attempt)
+        state, item_id = self._states.get(lease.attempt), lease.item.item_id
         try:
             if state is not None:
-                item_id, data = lease.item.item_id, saved.to_bytes(state)
+                data = saved.to_bytes(state)
                 self._meter.watched(lambda: self._store.save_checkpoint(item_id, data))
         except StorageError as err:
-            _log.warning("the state of item %s is lost: %s", lease.item.item_id, err)
+            _log.warning("the state of item %s is lost: %s", item_id, err, extra=_names(lease))
             state = None
         returned = _outcome(lease, Status.RETURNED)
         is_saved = state is not None or lease.is_resumed
@@ -294,6 +294,11 @@ class Worker:
         self._leases.pop(outcome.attempt, None)
         self._uploading.discard(outcome.attempt)
         self._on_end(outcome)
+
+
+def _names(lease: Lease) -> dict[str, str]:
+    """What a line of the log is about."""
+    return {"item": lease.item.item_id, "attempt": lease.attempt}
 
 
 def _outcome(lease: Lease, status: Status, error: Exception | None = None) -> Outcome:

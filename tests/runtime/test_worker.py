@@ -128,7 +128,9 @@ def test_an_item_goes_on_elsewhere_where_it_was_and_ends_the_same(bench: MakeBen
     assert store.checkpoints() == set()
 
 
-def test_a_damaged_state_only_costs_its_steps(bench: MakeBench) -> None:
+def test_a_damaged_state_only_costs_its_steps(
+    bench: MakeBench, caplog: pytest.LogCaptureFixture
+) -> None:
     place = bench(bodies=1, faces=1)
     (item,) = first_items(place, 1)
     RunStore(open_storage(place.out)).save_checkpoint(item.item_id, b"no state")
@@ -136,6 +138,8 @@ def test_a_damaged_state_only_costs_its_steps(bench: MakeBench) -> None:
     outcome = worker.serve_all([dataclasses.replace(lease(item), is_resumed=True)])[item.item_id]
     assert outcome.status is Status.COMMITTED
     assert worker.steps == outcome.steps
+    (told,) = [vars(record) for record in caplog.records if "starts anew" in record.getMessage()]
+    assert (told["item"], told["attempt"]) == (item.item_id, outcome.attempt)
 
 
 class Outage(MemoryStorage):

@@ -6,12 +6,13 @@
 The demo's montage, driver and worker in this one process, so that `time.thread_time` sees all of
 it: the driver's loop, the mailbox and the worker are the real ones, only Ray between them is left
 out. Timed are all calls that do nothing but tell: the driver's metrics, the worker's meter, every
-scrape, and every log record from its making to its writing (level INFO). Loading is not counted.
+scrape, and every log record from its making to its writing (level info, JSON). Loading is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
@@ -28,7 +29,7 @@ from typing import Any
 
 import surroundings
 
-from insetgan_batch import telemetry
+from insetgan_batch import logs, telemetry
 from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
@@ -166,10 +167,12 @@ def main() -> None:
     parser.add_argument("--scrape-every", type=float, default=15.0, metavar="SECONDS")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/telemetry_cost.json"))
     arguments = parser.parse_args()
-    with open(os.devnull, "w") as nowhere, tempfile.TemporaryDirectory() as directory:
-        logging.basicConfig(
-            level=logging.INFO, stream=nowhere, format="%(levelname)s %(name)s: %(message)s"
-        )
+    logs.configure("info", "json")
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stderr(nowhere),
+        tempfile.TemporaryDirectory() as directory,
+    ):
         found = measure(arguments.items, arguments.scrape_every, directory)
     facts = surroundings.describe() | {"scrape_every_s": arguments.scrape_every}
     arguments.out.write_text(json.dumps(facts | found, indent=1) + "\n")

@@ -6,7 +6,8 @@
 The demo's montage, driver and worker in this one process, so that `time.thread_time` sees all of
 it: the driver's loop, the mailbox and the worker are the real ones, only Ray between them is left
 out. Timed are all calls that do nothing but tell: the driver's metrics, the worker's meter, every
-scrape, and every log record from its making to its writing (level info, JSON). Loading is not counted.
+scrape, and every log record from its making to its writing (level info, JSON). Loading is not
+counted.
 """
 
 from __future__ import annotations

@@ -101,6 +101,7 @@ def launch(*recipes: str) -> None:
     parser.add_argument("--seeds", help="instead of a manifest, like 0-999")
     parser.add_argument("--out", help="where the run lives: directory or s3://bucket/prefix")
     parser.add_argument("--run-id", help="a name for the run")
+    parser.add_argument("--max-actors", help="so that several runs can share a cluster")
     parser.add_argument("--film", help="keep every so many steps of each item as film.webp")
     parser.add_argument("--recipe", choices=recipes, default=recipes[0], help=_OF_A_JOB)
     parser.add_argument("--foreground", action="store_true", help="right here, not as a job of Ray")
@@ -232,6 +233,10 @@ def run(
         bool,
         typer.Option("--sample", help="With --limit: N rows drawn at random."),
     ] = False,
+    max_actors: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="So that several runs can share a cluster."),
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Show the plan first, and start without asking.")
     ] = False,
@@ -245,6 +250,8 @@ def run(
         raise ConfigError("--sample draws as many rows as --limit says: give --limit N too")
     rows = _manifest(manifest, seeds)
     chosen = _with_film(load(config, recipe), film)
+    if max_actors is not None:
+        chosen = dataclasses.replace(chosen, max_actors=max_actors)
     if yes:
         _show_plan(chosen, rows, out, None, as_json=False)
     some = None if limit is None else (limit, sample)

@@ -118,7 +118,11 @@ class RunConfig:
     perceptual: str | None = None
     # Items side by side in one actor.
     slots: Annotated[int, Field(ge=1, le=_MOST_SLOTS)] = 4
-    # Actors at most; None for one per GPU, or one per `cores_per_actor` where there is none.
+    # The share of a GPU that an actor takes: 0.5 puts two on each, for small generators. Ray counts
+    # the shares, and nobody divides the memory: `slots` has to fit as often as actors share one.
+    gpus_per_actor: Annotated[float, Field(gt=0, le=1)] = 1.0
+    # Actors at most, so that several runs can share a cluster; None for all there is room for: by
+    # `gpus_per_actor`, or by `cores_per_actor` where there is no GPU.
     max_actors: Annotated[int, Field(ge=1, le=_MOST_ACTORS)] | None = None
     cores_per_actor: Annotated[int, Field(ge=1, le=_MOST_CORES)] = 1
     # Of the highest resolutions of every generator; the rest, and all losses, are float32.

@@ -825,6 +825,8 @@ CONFIGURATIONS: dict[str, tuple[str | bytes, str]] = {
     "slots within keys": ("slots: {a: {b: 4}}", "`slots` is {'a'"),
     "many actors": ("max_actors: 99999999999999999999", "less than or equal to 100000"),
     "negative actors": ("max_actors: -3", "`max_actors` is -3"),
+    "no GPU": ("gpus_per_actor: 0", "greater than 0"),
+    "two GPUs": ("gpus_per_actor: 2", "less than or equal to 1"),
     "many cores": ("cores_per_actor: 1000000", "less than or equal to"),
     "negative film": ("film_every: -1", "`film_every` is -1"),
     "precision of another house": ("precision: int8", "`precision` is 'int8'"),

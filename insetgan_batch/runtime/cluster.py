@@ -72,7 +72,8 @@ def capacity(config: RunConfig, items: int) -> Iterator[None]:
     useful = min(-(-items // config.slots), config.max_actors or _MOST_BUNDLES, _MOST_BUNDLES)
     # A head alone, that does not work, waits for machines: those are taken to have GPUs.
     asks_for_gpus = room(config, items).num_gpus > 0
-    bundle = {"GPU": 1, "CPU": 1} if asks_for_gpus else {"CPU": config.cores_per_actor}
+    share = {"GPU": config.gpus_per_actor, "CPU": 1}
+    bundle = share if asks_for_gpus else {"CPU": config.cores_per_actor}
     request_resources(bundles=[bundle] * useful)
     try:
         yield
@@ -106,7 +107,7 @@ def check_output(out_uri: str, is_shared: bool) -> None:
 
 
 def room(config: RunConfig, items: int) -> Room:
-    """One actor per GPU, or per `cores_per_actor` without any; no more than the items can use.
+    """One actor per share of a GPU, or per `cores_per_actor` without any; no more than have work.
 
     None on a cluster whose machines that work are still to come.
     """
@@ -115,8 +116,10 @@ def room(config: RunConfig, items: int) -> Room:
     useful = max(1, -(-items // config.slots))
     most = min(useful, config.max_actors or useful)
     if gpus:
-        return Room(num_gpus=1, num_cpus=1, actors=min(gpus, most))
+        # A share that does not divide a GPU leaves the rest of it empty: Ray gives none across two.
+        places = gpus * int(1 / config.gpus_per_actor)
+        return Room(num_gpus=config.gpus_per_actor, num_cpus=1, actors=min(places, most))
     if not cores:
-        return Room(num_gpus=1, num_cpus=1, actors=0)
+        return Room(num_gpus=config.gpus_per_actor, num_cpus=1, actors=0)
     places = max(1, cores // config.cores_per_actor)
     return Room(num_gpus=0, num_cpus=min(config.cores_per_actor, cores), actors=min(places, most))

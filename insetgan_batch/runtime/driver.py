@@ -51,6 +51,7 @@ _SAMPLE = 8  # items whose images are opened before anything starts
 _MACHINE_SETTINGS = (
     "slots",
     "max_actors",
+    "gpus_per_actor",
     "cores_per_actor",
     "channels_last",
     "film_every",

@@ -54,13 +54,16 @@ from insetgan_batch.runtime import cluster
 
 for resources in RESOURCES:
     ray.cluster_resources = lambda: resources
-    room = cluster.room(RunConfig(slots=4, max_actors=MOST), 100)
+    room = cluster.room(RunConfig(slots=4, max_actors=MOST, gpus_per_actor=SHARE), 100)
     print(room.num_gpus, room.num_cpus, room.actors)
 """
 
 
-def rooms(resources: list[dict[str, float]], most: int | None = None) -> list[str]:
+def rooms(
+    resources: list[dict[str, float]], most: int | None = None, share: float = 1.0
+) -> list[str]:
     code = _ROOMS.replace("RESOURCES", repr(resources)).replace("MOST", repr(most))
+    code = code.replace("SHARE", repr(share))
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
     ).stdout.splitlines()
@@ -68,5 +71,43 @@ def rooms(resources: list[dict[str, float]], most: int | None = None) -> list[st
 
 def test_one_actor_takes_a_gpu_or_a_core_and_none_a_head_that_does_not_work() -> None:
     found = rooms([{"GPU": 8, "CPU": 64}, {"CPU": 6}, {"CPU": 0}, {"GPU": 80, "CPU": 64}])
-    assert found == ["1 1 8", "0 1 6", "1 1 0", "1 1 25"]  # 100 items fill 25 times 4 slots
-    assert rooms([{"GPU": 8, "CPU": 64}], most=3) == ["1 1 3"]
+    assert found == ["1.0 1 8", "0 1 6", "1.0 1 0", "1.0 1 25"]  # 100 items fill 25 times 4 slots
+    assert rooms([{"GPU": 8, "CPU": 64}], most=3) == ["1.0 1 3"]
+
+
+def test_actors_share_a_gpu_and_none_is_split_over_two() -> None:
+    assert rooms([{"GPU": 2, "CPU": 64}], share=0.25) == ["0.25 1 8"]
+    assert rooms([{"GPU": 2, "CPU": 64}], share=0.4) == ["0.4 1 4"]
+    assert rooms([{"CPU": 6}], share=0.25) == ["0 1 6"]
+
+
+_SHARED = """
+import ray
+from insetgan_batch.config import RunConfig
+from insetgan_batch.runtime import cluster
+
+ray.init(num_cpus=4, num_gpus=2, include_dashboard=False)
+room = cluster.room(RunConfig(slots=1, gpus_per_actor=0.5), 100)
+
+@ray.remote
+class Actor:
+    def gpus(self):
+        return ray.get_gpu_ids()
+
+options = {"num_gpus": room.num_gpus, "num_cpus": room.num_cpus}
+actors = [Actor.options(**options).remote() for _ in range(room.actors)]
+print(sorted(str(gpu) for ids in ray.get([a.gpus.remote() for a in actors]) for gpu in ids))
+"""
+
+
+@pytest.mark.ray
+def test_ray_places_two_halves_on_each_gpu() -> None:
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run(
+        [sys.executable, "-c", _SHARED],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.splitlines() == ["['0', '0', '1', '1']"], done.stderr

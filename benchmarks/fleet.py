@@ -56,7 +56,8 @@ def _speeds(given: argparse.Namespace) -> str:
     calls = _read("driver_calls")["sizes"][-1]
     driver = min(size["items_per_s"] for size in _read("driver_scale")["sizes"])
     lines = [
-        f"| GPUs | seconds of an item | {given.items:,} items take | items/s | objects/s | driver, of a core"
+        f"| GPUs | seconds of an item | {given.items:,} items take | items/s | objects/s"
+        " | driver, of a core"
         " | beyond a limit |",
         "|---:|---:|---:|---:|---:|---:|---|",
     ]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.ray
 _ROOT = Path(__file__).parents[2]
 _APART = "unshare --net --pid --mount --fork --mount-proc --kill-child".split()
 _CABLE = "ip link set lo up && ip link add one type veth peer name two"
-_LONGEST_S = 280.0
+_LONGEST_S = 480.0
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def directory() -> Iterator[Path]:
     shutil.rmtree(place, ignore_errors=True)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 def test_a_cut_link_loses_nothing_and_doubles_nothing(
     namespaces: list[str], directory: Path
 ) -> None:
@@ -53,9 +53,9 @@ def test_a_cut_link_loses_nothing_and_doubles_nothing(
     assert played.returncode == 0, played.stderr[-2000:]
     result = json.loads(played.stdout.splitlines()[-1])
     verdict = result["verdict"]
+    assert [life["code"] for life in result["lives"]][-1] == 0, f"the run did not end: {result}"
     assert verdict["committed"] == verdict["items"], result
     for fault in ("lost", "double", "mismatched", "overwritten", "strangers"):
         assert verdict[fault] == [], result
-    assert [life["code"] for life in result["lives"]][-1] == 0, result
     # The far host was given up and came back: it was a long cut that was tried, not two short ones.
     assert result["far_starts"] > 1

@@ -41,6 +41,13 @@ STAGE_ALEXNET = (
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
+def _slots(value: object) -> object:
+    """A number of slots or `auto`, in one line where a union of types would have two."""
+    if value == "auto" or (type(value) is int and 1 <= value <= _MOST_SLOTS):
+        return value
+    raise ValueError(f"`slots` is {value!r}: expected a number from 1 to {_MOST_SLOTS}, or auto")
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class StorageSettings:
     """Where S3 is, for this run; what is left out comes from the usual AWS places."""
@@ -116,8 +123,9 @@ class RunConfig:
     # demo's generators, and an error for real ones: random features would spoil results that cost
     # real money.
     perceptual: str | None = None
-    # Items side by side in one actor.
-    slots: Annotated[int, Field(ge=1, le=_MOST_SLOTS)] = 4
+    # Items side by side in one actor; auto: as many as each GPU's memory holds, measured by its
+    # actor.
+    slots: Annotated[int | Literal["auto"], pydantic.PlainValidator(_slots)] = 4
     # The share of a GPU that an actor takes: 0.5 puts two on each, for small generators. Ray counts
     # the shares, and nobody divides the memory: `slots` has to fit as often as actors share one.
     gpus_per_actor: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -197,6 +205,11 @@ class RunConfig:
                 f" weights with `{STAGE_ALEXNET}` and set `perceptual: alexnet.pth`, or accept"
                 " `perceptual: random`"
             )
+
+    @property
+    def least_slots(self) -> int:
+        """What every actor has at least, before any has measured."""
+        return 1 if self.slots == "auto" else self.slots
 
     @property
     def perceptual_trunk(self) -> str | None:

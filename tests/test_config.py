@@ -207,8 +207,8 @@ def test_a_model_may_say_which_file_it_is(where: str) -> None:
             {"recipe": {"insets": {"face": {"border": {"L1": 1}}}}},
             "`recipe.insets.face.border.L1` is not a known key; did you mean `l1`?",
         ),
-        ({"slots": 0}, "`slots` is 0: input should be greater than or equal to 1"),
-        ({"slots": "many"}, "`slots` is 'many': input should be a valid integer"),
+        ({"slots": 0}, "`slots` is 0: expected a number from 1 to 4096, or auto"),
+        ({"slots": "many"}, "`slots` is 'many': expected a number from 1 to 4096, or auto"),
         ({"canvas": 3}, "`canvas` is 3: input should be a valid string"),
         ({"recipe": {"psi": 1.5}}, "`recipe.psi` is 1.5: input should be less than or equal to 1"),
         (

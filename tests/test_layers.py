@@ -55,6 +55,7 @@ DOORS = {
         "inset/",
         "demo/",
         "runtime/worker.py",
+        "runtime/fitting.py",
         "runtime/loading.py",
         "runtime/outputs.py",
         "runtime/starts.py",

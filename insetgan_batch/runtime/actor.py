@@ -20,7 +20,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.actor import ActorHandle
@@ -81,13 +81,15 @@ class _Place:
 
     crashes: in a row, with no answer in between. asked_at_s: when the oldest call without an answer
     was made; again_at_s: not to be asked before. drain_at_s: when its machine will be gone.
+    slots: as ordered; held: as the worker has them, 0 until it has said how many fit.
     """
 
     number: int
     actor: ActorHandle[WorkerActor]
     worker_id: str
-    slots: int
+    slots: int | Literal["auto"]
     crashes: int = 0
+    held: int = 0
     node_id: str = ""
     acknowledged: int = 0
     asked_at_s: float = math.inf
@@ -209,13 +211,14 @@ class Crew:
                 "worker %s crashed %d times in a row; its place is given up", worker_id, crashes
             )
             return
-        slots = max(1, place.slots // 2) if out_of_memory else place.slots
+        slots = place.slots
         if out_of_memory:
+            slots = max(1, place.held // 2)
             _log.warning(
-                "worker %s ran out of memory; its place goes on with %d slots instead of %d",
+                "worker %s ran out of memory; its place goes on with %d slots instead of %s",
                 worker_id,
                 slots,
-                place.slots,
+                place.held or place.slots,
             )
         self._start(place.number, crashes=crashes, slots=slots)
 
@@ -231,7 +234,7 @@ class Crew:
         for place in self._places.values():
             ray.kill(place.actor)
 
-    def _start(self, number: int, *, crashes: int, slots: int) -> None:
+    def _start(self, number: int, *, crashes: int, slots: int | Literal["auto"]) -> None:
         worker_id = f"{number}-{next(self._numbers)}"
         # Ray's decorator adds `options`, which type checkers do not see.
         factory: Any = WorkerActor
@@ -239,7 +242,9 @@ class Crew:
         actor = factory.options(
             num_gpus=room.num_gpus, num_cpus=room.num_cpus, max_concurrency=_CALLS_AT_ONCE
         ).remote(dataclasses.replace(self._config, slots=slots), self._out_uri, self._run_id)
-        place = _Place(number, actor, worker_id, slots, crashes)
+        place = _Place(
+            number, actor, worker_id, slots, crashes, held=0 if slots == "auto" else slots
+        )
         self._places[worker_id] = place
         self._waiting[actor.load.remote()] = place
 
@@ -265,7 +270,7 @@ class Crew:
         if isinstance(result, Loaded):
             place.node_id = result.node_id
             return Answer(place.worker_id, None)
-        place.crashes = 0
+        place.crashes, place.held = 0, result.figures.slots
         if result.events:
             place.acknowledged = result.events[-1].number
         return Answer(place.worker_id, result)

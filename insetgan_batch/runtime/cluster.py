@@ -69,7 +69,7 @@ def capacity(config: RunConfig, items: int) -> Iterator[None]:
         return
     from ray.autoscaler.sdk import request_resources
 
-    useful = min(-(-items // config.slots), config.max_actors or _MOST_BUNDLES, _MOST_BUNDLES)
+    useful = min(-(-items // config.least_slots), config.max_actors or _MOST_BUNDLES, _MOST_BUNDLES)
     # A head alone, that does not work, waits for machines: those are taken to have GPUs.
     asks_for_gpus = room(config, items).num_gpus > 0
     share = {"GPU": config.gpus_per_actor, "CPU": 1}
@@ -113,7 +113,7 @@ def room(config: RunConfig, items: int) -> Room:
     """
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
-    useful = max(1, -(-items // config.slots))
+    useful = max(1, -(-items // config.least_slots))
     most = min(useful, config.max_actors or useful)
     if gpus:
         # A share that does not divide a GPU leaves the rest of it empty: Ray gives none across two.

@@ -28,7 +28,7 @@ class Meter:
     """Thread-safe: uploads end in other threads than rounds, and reports are made in a third."""
 
     def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._slots, self._clock = slots, clock
+        self.slots, self._clock = slots, clock
         self._lock = threading.Lock()
         self._since_s = clock()
         self._seconds: dict[str, float] = defaultdict(float)
@@ -80,7 +80,7 @@ class Meter:
             if self._rests:
                 self._spend(WAIT, 0)
             return Figures(
-                slots=self._slots,
+                slots=self.slots,
                 busy=0 if self._rests and not in_batch else self._busy,
                 seconds=dict(self._seconds),
                 busy_slot_s=self._busy_slot_s,
@@ -98,4 +98,4 @@ class Meter:
         self._seconds[phase] += seconds
         if phase != LOAD:
             self._busy_slot_s += busy * seconds
-            self._idle_slot_s += (self._slots - busy) * seconds
+            self._idle_slot_s += (self.slots - busy) * seconds

@@ -9,6 +9,7 @@ import dataclasses
 import time
 import uuid
 from collections.abc import Callable
+from typing import Literal
 
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data import manifest, models
@@ -25,6 +26,7 @@ from insetgan_batch.runtime.shift import Shift
 from insetgan_batch.runtime.tally import Progress, Tally
 
 _SHOWN = 5
+_TRIED = 8  # items, where nobody knows yet how many fit
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Plan:
     weights: list[tuple[str, str, int]]
     actors: int
     gpus: bool
-    slots: int
+    slots: int | Literal["auto"]
     tried: int
     item_s: float
     item_bytes: float
@@ -114,7 +116,7 @@ def _read(config: RunConfig, manifest_uri: str) -> tuple[int, list[BadRow], list
         count += 1
         if isinstance(row, BadRow):
             bad.append(row)
-        elif len(sample) < config.slots:
+        elif len(sample) < (_TRIED if config.slots == "auto" else config.slots):
             sample.append(row)
     return count, bad, sample
 

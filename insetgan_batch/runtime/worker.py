@@ -37,10 +37,11 @@ from insetgan_batch.inset import saved
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, Start
 from insetgan_batch.nets.generator import best_device
-from insetgan_batch.recipe import CANVAS
+from insetgan_batch.recipe import CANVAS, Recipe
 from insetgan_batch.records import Figures, Lease, Outcome, Status
 from insetgan_batch.runtime import outputs
 from insetgan_batch.runtime.failures import PREEMPTED, reason_code
+from insetgan_batch.runtime.fitting import fitting_slots
 from insetgan_batch.runtime.loading import load
 from insetgan_batch.runtime.mailbox import Ending
 from insetgan_batch.runtime.meter import ENTER, LEAVE, LOAD, Meter
@@ -68,7 +69,7 @@ class Worker:
         patience_s: float = PATIENCE_S,
     ) -> None:
         """Load everything; raises `CheckpointError` or `StorageError`."""
-        self._meter = Meter(config.slots)
+        self._meter = Meter(config.least_slots)
         configure(**dataclasses.asdict(config.storage))
         self._store = RunStore(open_storage(out_uri))
         self._on_end, self._patience_s = on_end, patience_s
@@ -76,17 +77,28 @@ class Worker:
         if self._device.type == "cpu":
             torch.set_num_threads(config.cores_per_actor)
         loaded = load(config, self._device)
-        self._optimizer = SlotOptimizer(
-            canvas=loaded.generators[CANVAS],
-            insets={name: loaded.generators[name] for name in config.insets},
-            detectors=loaded.detectors,
-            canvas_detectors=loaded.canvas_detectors,
-            segmenters=loaded.segmenters,
-            perceptual=loaded.perceptual,
-            recipe=config.recipe,
-            capacity=config.slots,
-            film_every=config.film_every,
-        )
+
+        def batch(recipe: Recipe, capacity: int) -> SlotOptimizer:
+            return SlotOptimizer(
+                canvas=loaded.generators[CANVAS],
+                insets={name: loaded.generators[name] for name in config.insets},
+                detectors=loaded.detectors,
+                canvas_detectors=loaded.canvas_detectors,
+                segmenters=loaded.segmenters,
+                perceptual=loaded.perceptual,
+                recipe=recipe,
+                capacity=capacity,
+                film_every=config.film_every,
+            )
+
+        slots = config.slots
+        if slots == "auto":
+            slots = fitting_slots(
+                self._device, config.gpus_per_actor, loaded.generators, config.recipe, batch
+            )
+            _log.info("%d slots fit here", slots)
+        self._meter.slots = slots
+        self._optimizer = batch(config.recipe, slots)
         found_in = {CANVAS: list(loaded.canvas_detectors.values())}
         found_in |= {name: [detector] for name, detector in loaded.detectors.items()}
         self._starts = Starts(

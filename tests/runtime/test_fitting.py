@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from insetgan_batch.boxes import Box
+from insetgan_batch.inset.slots import SlotOptimizer
+from insetgan_batch.inset.states import Slot
+from insetgan_batch.nets.detector import FixedBox
+from insetgan_batch.nets.generator import Generator
+from insetgan_batch.nets.perceptual import Perceptual
+from insetgan_batch.recipe import Recipe, preset
+from insetgan_batch.runtime import fitting
+from tests.bench import Bench
+from tests.runtime.hired import Hired
+
+MB = 1 << 20
+
+
+@given(st.integers(0, 10_000), st.integers(1, 1_000), st.integers(1, 100_000))
+def test_what_is_measured_fits_and_one_more_would_not(base: int, per_item: int, room: int) -> None:
+    slots = fitting.measured(lambda items: base + per_item * items, room)
+    assert 1 <= slots <= fitting.MOST
+    assert slots == 1 or base + per_item * slots <= room
+    assert slots == fitting.MOST or base + per_item * (slots + 1) > room
+
+
+def test_where_two_do_not_fit_there_is_one_slot() -> None:
+    def peak(items: int) -> int:
+        if items > 1:
+            raise torch.OutOfMemoryError
+        return 10 * MB
+
+    assert fitting.measured(peak, 1 << 40) == 1
+
+
+def test_what_does_not_even_hold_one_says_so() -> None:
+    def peak(items: int) -> int:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        fitting.measured(peak, MB)
+
+
+def test_a_trial_moves_every_generator_by_one_step_for_each_item(
+    tiny_canvas: Generator, tiny_face: Generator, perceptual: Perceptual
+) -> None:
+    steps: list[tuple[str, int]] = []
+    generators = {"canvas": tiny_canvas, "face": tiny_face}
+
+    class Counting(SlotOptimizer):
+        def _move(
+            self, name: str, slots: list[Slot], count: int, on_step: Callable[[], None]
+        ) -> None:
+            steps.extend([(name, len(slots))] * count)
+            super()._move(name, slots, count, on_step)
+
+    def batch(recipe: Recipe, capacity: int) -> SlotOptimizer:
+        box = FixedBox(Box(8, 4, 24, 20))
+        return Counting(
+            canvas=tiny_canvas,
+            insets={"face": tiny_face},
+            detectors={"face": box},
+            canvas_detectors={"face": box},
+            perceptual=perceptual,
+            recipe=recipe,
+            capacity=capacity,
+        )
+
+    small = dataclasses.replace(preset("montage"), resolution=32, coarse_size=32)
+    fitting.trial(3, generators, small, batch)
+    assert steps == [("canvas", 3), ("face", 3)]
+
+
+def test_on_a_cpu_auto_means_four(bench: Callable[..., Bench]) -> None:
+    place = bench(slots="auto")
+    worker = Hired(place.config, place.out)
+    assert worker.free == fitting.ON_CPU

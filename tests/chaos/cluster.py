@@ -38,7 +38,8 @@ _MEMORY_BYTES = 1024**3
 class Machines:
     """The cluster, and what may happen to its machines."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = WORKERS) -> None:
+        self._count = workers
         self._cluster: Any = None
         self.start()
 
@@ -64,7 +65,7 @@ class Machines:
                 "_system_config": SYSTEM_CONFIG,
             },
         )
-        for _ in range(WORKERS):
+        for _ in range(self._count):
             self.add_worker()
 
     def add_worker(self) -> None:

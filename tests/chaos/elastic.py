@@ -1,0 +1,105 @@
+"""A run on one machine that a second one joins, and then the first becomes slow.
+
+    python -m tests.chaos.elastic DIRECTORY            prints what came of it as one JSON line
+
+Slow means that its actor is stopped for four fifths of every half second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.chaos.cluster import Machines, adopt_orphans, end_everything_below
+from tests.chaos.driving import write_inputs
+
+_STOPPED_S, _GOING_S = 0.4, 0.1
+
+
+def play(directory: Path) -> dict[str, Any]:
+    """joined_s: from the new machine's start to its first item; fast, slow: items that each ended
+    from then on; waited_s: from the last item of the fast one to the end of the run.
+    """
+    inputs = write_inputs(directory, bodies=5, faces=8)
+    machines = Machines(workers=1)
+    command = [sys.executable, "-m", "insetgan_batch", "run", str(inputs.config), "--json"]
+    command += ["--manifest", str(inputs.manifest), "--out", str(directory / "out")]
+    driver = subprocess.Popen(
+        command,
+        env=os.environ | {"RAY_ADDRESS": machines.address},
+        stdout=subprocess.PIPE,
+        stderr=(directory / "driver.log").open("wb"),
+        text=True,
+    )
+    assert driver.stdout is not None
+    at = {"asked": 0.0, "joined": 0.0, "fast": 0.0}
+    before: dict[str, int] = {}
+    ended: dict[str, int] = {}
+    with contextlib.ExitStack() as slowness:
+        for line in map(json.loads, driver.stdout):
+            if line.get("event") != "progress" or not line["lines"]:
+                continue
+            lines = {worker["worker_id"]: worker for worker in line["lines"]}
+            first, *others = sorted(lines)
+            if line["committed"] >= 2 and not at["asked"]:
+                old = machines.actors()
+                machines.add_worker()
+                at["asked"] = time.monotonic()
+            if others and lines[others[0]]["inside"] and not at["joined"]:
+                at["joined"] = time.monotonic()
+                before = {first: lines[first]["ended"], others[0]: 0}
+                slowness.enter_context(_slowed(old[0]))
+            if others and lines[others[0]]["ended"] > ended.get(others[0], 0):
+                at["fast"] = time.monotonic()
+            ended = {name: worker["ended"] for name, worker in lines.items()}
+    code = driver.wait()
+    end_s = time.monotonic()
+    slow, fast = (ended[name] - before[name] for name in before)
+    return {
+        "code": code,
+        "joined_s": round(at["joined"] - at["asked"], 1),
+        "slow": slow,
+        "fast": fast,
+        "waited_s": round(end_s - at["fast"], 1),
+        "workers": len(ended),
+    }
+
+
+@contextlib.contextmanager
+def _slowed(process: psutil.Process) -> Iterator[None]:
+    is_over = threading.Event()
+
+    def stop_and_go() -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while not is_over.is_set():
+                process.suspend()
+                time.sleep(_STOPPED_S)
+                process.resume()
+                time.sleep(_GOING_S)
+
+    thread = threading.Thread(target=stop_and_go)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+if __name__ == "__main__":
+    adopt_orphans()
+    try:
+        found = play(Path(sys.argv[1]))
+    finally:
+        end_everything_below()
+    sys.stdout.write(json.dumps(found) + "\n")

@@ -5,6 +5,7 @@
     python jobs/train_demo.py train face
     python jobs/train_demo.py train shoes
     python jobs/train_demo.py train parts
+    python jobs/train_demo.py train encoder             (needs the face generator)
     python jobs/train_demo.py check
 
 Each command can be stopped and called again; it goes on where it was.
@@ -47,17 +48,22 @@ def render(
 @app.command()
 def train(
     model: Annotated[
-        str, typer.Argument(help="canvas, face, shoes, or parts: what says where those are.")
+        str,
+        typer.Argument(
+            help="canvas, face, shoes; parts: what says where those are; encoder: of faces."
+        ),
     ],
     work: Work = Path("out/train"),
 ) -> None:
     """Train one network to the end, then replace its bundled weights."""
     if model == "parts":
         _train_parts(work)
+    elif model == "encoder":
+        _train_encoder(work)
     elif model in MODELS:
         _train_generator(model, work)
     else:
-        raise typer.BadParameter(f"{model!r} is none of {', '.join(MODELS)}, parts")
+        raise typer.BadParameter(f"{model!r} is none of {', '.join(MODELS)}, parts, encoder")
 
 
 def _train_generator(model: str, work: Path) -> None:
@@ -79,6 +85,22 @@ def _train_parts(work: Path) -> None:
     done = training.train(examples, work)
     path = demo_path("parts")
     parts.save(path, done.network, _about("parts", len(examples["body"].rgb), done.step))
+    typer.echo(f"{path}: {path.stat().st_size} bytes")
+
+
+def _train_encoder(work: Path) -> None:
+    import torch
+
+    from insetgan_batch.demo import pictures
+    from insetgan_batch.demo import train_encoder as training
+    from insetgan_batch.nets import encoder
+    from insetgan_batch.nets.generator import Generator
+
+    data = pictures.load(work / "pictures", MODELS["face"].view)
+    generator = Generator.load(demo_path("face"), torch.device("cpu"), channels_last=True)
+    done = training.train(generator, data, work)
+    path = demo_path("encoder")
+    encoder.save(path, done.network, _about("encoder", len(data.z), done.step))
     typer.echo(f"{path}: {path.stat().st_size} bytes")
 
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor
 
+from insetgan_batch.demo.augment import blur, uniform
 from insetgan_batch.demo.paint import Part
 from insetgan_batch.errors import ConfigError
 from insetgan_batch.nets import parts
@@ -213,38 +214,22 @@ def augment(rgb: Tensor, shares: Tensor, random: torch.Generator) -> tuple[Tenso
     )
     moved = F.grid_sample(shares.float() / 255, grid, padding_mode="border", align_corners=False)
     n = len(rgb)
-    contrast = _uniform(random, 0.7, 1.3, n, 1) * _uniform(random, 0.9, 1.1, n, 3)
-    brightness = _uniform(random, -0.2, 0.2, n, 1) + _uniform(random, -0.08, 0.08, n, 3)
-    images = _blur(images * contrast + brightness, _uniform(random, 0, 1.6, n, 1))
+    contrast = uniform(random, 0.7, 1.3, n, 1) * uniform(random, 0.9, 1.1, n, 3)
+    brightness = uniform(random, -0.2, 0.2, n, 1) + uniform(random, -0.08, 0.08, n, 3)
+    images = blur(images * contrast + brightness, uniform(random, 0, 1.6, n, 1))
     noise = torch.randn(images.shape, generator=random)
-    images = (images + noise * _uniform(random, 0, 0.06, n, 1)).clamp(-1, 1)
+    images = (images + noise * uniform(random, 0, 0.06, n, 1)).clamp(-1, 1)
     return images, moved
 
 
 def _frames(n: int, size: tuple[int, int], random: torch.Generator) -> Tensor:
     """Where the pixels of moved and scaled pictures come from, as `grid_sample` takes it."""
-    scale = torch.exp(_uniform(random, -0.22, 0.22, n, 1)[..., 0, 0])
+    scale = torch.exp(uniform(random, -0.22, 0.22, n, 1)[..., 0, 0])
     mirror = torch.where(torch.rand(n, generator=random) < 0.5, -1.0, 1.0)[:, None]
-    shift = _uniform(random, -0.15, 0.15, n, 2)[..., 0, 0]
+    shift = uniform(random, -0.15, 0.15, n, 2)[..., 0, 0]
     zero = torch.zeros(n, 1)
     rows = [
         torch.cat([scale * mirror, zero, shift[:, :1]], dim=1),
         torch.cat([zero, scale, shift[:, 1:]], dim=1),
     ]
     return F.affine_grid(torch.stack(rows, dim=1), [n, 1, *size], align_corners=False)
-
-
-def _blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Each image `[n c h w]` blurred by its own sigma `[n 1 1 1]`, in pixels."""
-    n, c, h, w = images.shape
-    at = torch.arange(-4, 5)
-    kernels = torch.exp(-(at**2) / (2 * sigma.clamp(min=0.1)[:, 0, 0] ** 2))
-    kernels = (kernels / kernels.sum(dim=1, keepdim=True)).repeat_interleave(c, dim=0)
-    rows = F.pad(images.reshape(1, n * c, h, w), (4, 4, 4, 4), mode="replicate")
-    rows = F.conv2d(rows, kernels[:, None, :, None], groups=n * c)
-    return F.conv2d(rows, kernels[:, None, None, :], groups=n * c).reshape(n, c, h, w)
-
-
-def _uniform(random: torch.Generator, low: float, high: float, n: int, channels: int) -> Tensor:
-    """`[n channels 1 1]`, evenly between low and high."""
-    return low + (high - low) * torch.rand(n, channels, 1, 1, generator=random)

@@ -95,11 +95,15 @@ class Generator:
         is missing or out of place.
         """
         z = np.concatenate([np.random.RandomState(seed).randn(1, self.z_dim) for seed in seeds])
+        w = self.z_to_w(torch.from_numpy(z).float(), label)
+        return self.w_avg + psi * (w - self.w_avg)
+
+    def z_to_w(self, z: Tensor, label: int | None = None) -> Tensor:
+        """w `[n c]` of z `[n z]`, without gradients; label as in `seeds_to_w`."""
         c = None if label is None else self._one_hot(label).expand(len(z), -1)
         with torch.no_grad():
-            w = self._network.mapping(torch.from_numpy(z).float().to(self.device), c)
-        truncated: Tensor = self.w_avg + psi * (w - self.w_avg)
-        return truncated
+            w: Tensor = self._network.mapping(z.to(self.device), c)
+        return w
 
     def seeds_to_ws(
         self, seeds: Iterable[int], psi: float | Sequence[float], label: int | None = None

@@ -14,20 +14,16 @@ what aligning two boxes needs.
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from insetgan_batch.boxes import Box
-from insetgan_batch.errors import CheckpointError
-from insetgan_batch.nets import checkpoint
+from insetgan_batch.nets import bundled
 
 HEIGHT_OF_CANVAS = 128
 HEIGHT_OF_INSET = 64
@@ -41,12 +37,10 @@ MASKED: dict[PartName, tuple[str, ...]] = {"head": ("skin", "hair"), "shoes": ("
 BOXED: dict[PartName, tuple[str, ...]] = {"head": ("skin",), "shoes": ("shoes",)}
 
 CHANNELS = (16, 24, 32, 48)
-_FORMAT = 1
 _KIND = "parts"
 _TAIL = 0.02  # of the part's pixels, left out on each side when its box is measured
 _HAZE = 0.1  # a share of less is none; all over the picture it would weigh as much as a shoe
 LEAST_SHARE = 0.002  # of the picture: a part that covers less is not there
-_EXPECTED = "expected a network saved by `insetgan_batch.nets.parts`"
 
 
 class PartsNetwork(nn.Module):
@@ -154,52 +148,21 @@ def fill_holes(mask: Tensor) -> Tensor:
 
 def load(path: Path, device: torch.device) -> PartsNetwork:
     """Read a network that `save` wrote, frozen; raises `CheckpointError` for anything else."""
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            channels = _channels(file.metadata() or {}, str(path))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except OSError as err:
-        raise CheckpointError(f"{path}: cannot be read: {err.strerror or err}") from err
-    except (safetensors.SafetensorError, LookupError, RuntimeError, OverflowError) as err:
-        raise CheckpointError(
-            f"{path}: not a safetensors file ({checkpoint.printable(str(err))}); {_EXPECTED}"
-        ) from err
-    try:
-        with torch.device("meta"):  # shapes without memory: a header may ask for terabytes
-            network = PartsNetwork(channels)
-        network.load_state_dict({key: t.float() for key, t in tensors.items()}, assign=True)
-    except RuntimeError as err:
-        raise CheckpointError(
-            f"{path}: the tensors do not fit the header: {checkpoint.printable(str(err))}"
-        ) from err
-    return network.requires_grad_(False).eval().to(device)
+    return bundled.load(path, _KIND, _build, device)
 
 
 def save(path: Path, network: PartsNetwork, about: dict[str, Any]) -> None:
-    """Write a network, its weights in float16, with where it comes from; never half a file."""
-    header = {"format": _FORMAT, "kind": _KIND, "channels": network.channels, "about": about}
-    tensors = {name: t.detach().half().contiguous() for name, t in network.state_dict().items()}
-    metadata = {checkpoint.HEADER_KEY: json.dumps(header)}
-    checkpoint.write_whole(path, safetensors.torch.save(tensors, metadata))
+    """Write a network with where it comes from; never half a file."""
+    bundled.save(path, _KIND, network, {"channels": network.channels}, about)
 
 
-def _channels(metadata: dict[str, str], name: str) -> tuple[int, ...]:
-    """What the header says of the network."""
-    try:
-        header = json.loads(metadata[checkpoint.HEADER_KEY])
-        kind, version, channels = header["kind"], header["format"], header["channels"]
-    except (KeyError, TypeError, ValueError, RecursionError) as err:
-        raise CheckpointError(f"{name}: no header of a network of parts; {_EXPECTED}") from err
-    if (kind, version) != (_KIND, _FORMAT):
-        raise CheckpointError(
-            f"{name}: found kind {kind!r:.60} in format {version!r:.60},"
-            f" expected {_KIND!r} in format {_FORMAT}"
-        )
+def _build(header: dict[str, Any]) -> PartsNetwork:
+    channels = header["channels"]
     if not (isinstance(channels, list) and 1 < len(channels) < 8):
-        raise CheckpointError(f"{name}: channels {channels!r:.60}, expected 2 to 7 numbers")
+        raise ValueError(f"channels {channels!r:.60}, expected 2 to 7 numbers")
     if not all(type(c) is int and 0 < c < 4096 for c in channels):
-        raise CheckpointError(f"{name}: channels {channels!r:.60}, expected numbers in 1..4095")
-    return tuple(channels)
+        raise ValueError(f"channels {channels!r:.60}, expected numbers in 1..4095")
+    return PartsNetwork(tuple(channels))
 
 
 def _conv(inside: int, outside: int) -> nn.Sequential:

@@ -42,7 +42,10 @@ if TYPE_CHECKING:
     from insetgan_batch.data.commits import RunStore
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+manifests = typer.Typer(no_args_is_help=True, help="Make manifests.")
+app.add_typer(manifests, name="manifest")
 _NEWS_EVERY_S = 2.0
+_SHOWN_REASONS = 5
 _LOOK_EVERY_S = 5.0
 _LOOKS_FOR_A_RATE = 13  # a minute
 _METRICS_ADDRESS = "127.0.0.1:9464"  # as telemetry.DEFAULT_ADDRESS, which is heavier to import
@@ -395,6 +398,53 @@ def verify(
     print("all as it was" if not differences else f"{differences} differences")
     if differences:
         raise typer.Exit(1)
+
+
+@manifests.command("faces")
+@_explained
+def manifest_faces(
+    folder: Annotated[str, typer.Argument(help="A folder or s3://bucket/prefix of photographs.")],
+    out: Annotated[str, typer.Option(help="The manifest to write: a path or URI, NAME.parquet.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The generator that will paint them: cut out as its own faces, at its size.",
+            show_default="as FFHQ, 1024 px",
+        ),
+    ] = None,
+    which: Annotated[
+        Literal["all", "largest"], typer.Option("--faces", help="Of each photograph.")
+    ] = "all",
+    bodies: Annotated[int, typer.Option(min=1, metavar="K", help="Rows for each face.")] = 1,
+    landmarks: Annotated[
+        str | None,
+        typer.Option(help="Your own: Parquet with `image` and `landmarks`, 10 numbers each."),
+    ] = None,
+    consent_note: Annotated[
+        str | None,
+        typer.Option(help="Who agreed to what; kept with every result, see docs/faces.md."),
+    ] = None,
+) -> None:
+    """Make a manifest of the faces in photographs: found, cut out as a generator's own, shown."""
+    with open_screen() as screen:
+        screen.say("loading")
+        from insetgan_batch.data import landmarks as given
+        from insetgan_batch.runtime import faces
+
+        order = faces.Order(
+            which=which,
+            bodies=bodies,
+            landmarks={} if landmarks is None else given.read(landmarks),
+            consent_note=consent_note,
+        )
+        cut = faces.Cut() if model is None else faces.cut_for(model)
+        made = faces.make_manifest(folder, out, cut, order, _now_and_then(screen.say))
+    print(f"{made.faces} faces in {made.pictures} pictures, {made.rows} rows: {made.manifest}")
+    if made.skipped:
+        print(f"{len(made.skipped)} pictures skipped, for example:")
+        for reason in list(made.skipped.values())[:_SHOWN_REASONS]:
+            print(f"  {reason}")
+    print(f"look: {made.preview}")
 
 
 @app.command("spot-watch")

@@ -1,4 +1,4 @@
-"""A picture that a row names → upright RGB with 8 bits per channel; or one line that says why not.
+"""A picture that a row names → upright sRGB with 8 bits per channel; or one line that says why not.
 
 Pictures come from outside: their size is looked at before their pixels are decoded, and only plain
 formats are opened, since Pillow would start other programs for some (EPS).
@@ -11,7 +11,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from insetgan_batch.errors import BadInputError, one_line
 
@@ -21,6 +21,8 @@ _MOST_PIXELS = 80_000_000  # below the 89 million from which Pillow warns
 _LEAST_SIDE = 16
 _MODES_16 = ("I;16", "I;16L", "I;16B", "I;16N")
 _MODES_32 = ("I", "F")
+
+_SRGB = ImageCms.createProfile("sRGB")
 
 # What a damaged file makes Pillow raise: its own errors, and plain ones from far below.
 _BROKEN = (
@@ -40,7 +42,7 @@ _BROKEN = (
 
 def read(data: bytes, where: str) -> Image.Image:
     """The picture in `data`: of an animation its first frame, turned as its EXIF says, 16 bits
-    scaled to 8, transparent parts white.
+    scaled to 8, in sRGB where it has a colour profile, transparent parts white.
 
     where: what the picture is called in a `BadInputError`.
     """
@@ -50,7 +52,7 @@ def read(data: bytes, where: str) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_size(image, where)
             image.load()
-            return _rgb(_upright(image), where)
+            return _rgb(_in_srgb(_upright(image)), where)
     except Image.DecompressionBombError as err:
         raise BadInputError(
             f"{where}: not an image that can be read: {one_line(err)}; expected at most"
@@ -82,6 +84,18 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except _BROKEN:
         return image  # broken EXIF: as it lies, which is what every viewer shows
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """The same colours in sRGB, which is what generators were trained on."""
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "CMYK", "L"):
+        return image  # transparent or indexed colours: as they stand
+    try:
+        converted = ImageCms.profileToProfile(image, io.BytesIO(profile), _SRGB, outputMode="RGB")
+    except (ImageCms.PyCMSError, *_BROKEN):
+        return image  # a broken profile: as it stands, which is what every viewer shows
+    return converted or image
 
 
 def _rgb(image: Image.Image, where: str) -> Image.Image:

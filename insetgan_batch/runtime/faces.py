@@ -1,0 +1,223 @@
+"""Photographs → a manifest of their faces: found, cut out as a generator's own, one row each.
+
+Beside the manifest `faces.parquet` lie `faces/<item>.png` (what its rows name), `faces-preview.jpg`
+(the first faces, before and after) and `faces-skipped.csv` (each picture without a face that can be
+used, and why). The manifest is written last: where there is one, all that it names is there.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from insetgan_batch.data import alignment, manifest, models, pictures
+from insetgan_batch.data.alignment import FFHQ, Frame, Points
+from insetgan_batch.data.storage import Storage, locate, open_storage
+from insetgan_batch.errors import BadInputError, ConfigError
+from insetgan_batch.inset.images import to_pixels
+from insetgan_batch.nets.detector import PhotographFaces
+from insetgan_batch.nets.generator import Generator, best_device
+from insetgan_batch.records import Item, Source
+from insetgan_batch.report import found_faces
+
+FFHQ_SIZE_PX = 1024
+_LEAST_PROBABILITY = 0.9
+_MEASURED_SEEDS = 32
+_LEAST_MEASURED = 8  # of them, with a face
+_MOST_IN_PREVIEW = 40
+_ENDING = ".parquet"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cut:
+    """How faces are cut out: the generator's frame, and the side of its pictures in pixels."""
+
+    frame: Frame = FFHQ
+    size: int = FFHQ_SIZE_PX
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Which faces become rows. bodies: rows of each face, with the seeds 0, 1, ... landmarks: of
+    each picture by name, instead of looking for them. consent_note: kept with each row's results.
+    """
+
+    which: Literal["all", "largest"] = "all"
+    bodies: int = 1
+    inset: str = "face"
+    landmarks: Mapping[str, list[Points]] = dataclasses.field(default_factory=dict)
+    consent_note: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Made:
+    """What came of it. skipped: why, by picture."""
+
+    pictures: int
+    faces: int
+    rows: int
+    skipped: dict[str, str]
+    manifest: str
+    preview: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Found:
+    """A face of a picture; probability: the detector's, None for given landmarks."""
+
+    landmarks: Points
+    probability: float | None
+
+
+def cut_for(model: str) -> Cut:
+    """How the faces of a generator are cut out, measured in those that it paints.
+
+    Raises `CheckpointError`, `StorageError`, and `ConfigError` where it paints no faces.
+    """
+    generator = Generator.load(models.fetch(model).path, best_device())
+    finder = PhotographFaces(best_device())
+    painted = to_pixels(generator.images_of_seeds(range(_MEASURED_SEEDS), 0.7)).cpu().numpy()
+    faces = [found[0].landmarks for image in painted if (found := finder.find(image))]
+    if len(faces) < _LEAST_MEASURED or generator.height != generator.width:
+        raise ConfigError(
+            f"{model}: found a face in {len(faces)} of {_MEASURED_SEEDS} pictures of"
+            f" {generator.height}x{generator.width} that it paints; expected a generator of faces"
+        )
+    return Cut(alignment.frame_of(faces, generator.height), generator.height)
+
+
+def make_manifest(
+    folder: str, out: str, cut: Cut, order: Order, say: Callable[[str], None] = lambda text: None
+) -> Made:
+    """Find, cut out and write; `out` is the manifest's URI and ends with .parquet.
+
+    Raises `ConfigError` where there is nothing to write, and `StorageError`.
+    """
+    if not out.endswith(_ENDING):
+        raise ConfigError(f"--out {out}: expected the name of a manifest: NAME{_ENDING}")
+    storage, key = locate(out)
+    stem = key.removesuffix(_ENDING)
+    source = open_storage(folder)
+    names = [name for name in source.list("") if not _is_hidden(name)]
+    if not names:
+        raise ConfigError(f"{folder}: no files; expected a folder or a prefix of pictures")
+    items: list[Item] = []
+    pairs: list[found_faces.Pair] = []
+    skipped: dict[str, str] = {}
+    hashes: dict[str, str] = {}
+    ids: set[str] = set()
+    finder = PhotographFaces(best_device())
+    for number, name in enumerate(names):
+        say(f"picture {number + 1} of {len(names)}: {len(items) // order.bodies} faces so far")
+        try:
+            data = source.get(name)
+            _refuse_repeated(name, data, hashes)
+            picture = pictures.read(data, name)
+            found = _faces(picture, name, finder, order)
+            for index, face in enumerate(found):
+                square = alignment.square_of(face.landmarks, cut.frame)
+                aligned = alignment.cut_out(picture, square, cut.size)
+                face_id = _new_id(name, index, len(found), ids)
+                uri = _write(storage, f"{stem}/{face_id}.png", aligned)
+                items += _rows(face_id, uri, face, f"{folder.rstrip('/')}/{name}", order)
+                if len(pairs) < _MOST_IN_PREVIEW:
+                    pairs.append(found_faces.pair(picture, face.landmarks, square, aligned))
+        except BadInputError as err:
+            skipped[name] = str(err)
+    storage.put(f"{stem}-skipped.csv", _csv(skipped))
+    if not items:
+        first = next(iter(skipped.values()))
+        raise ConfigError(
+            f"{folder}: no face in any of {len(names)} files, see {stem}-skipped.csv; the first"
+            f" one: {first}"
+        )
+    storage.put(f"{stem}-preview.jpg", found_faces.sheet(pairs))
+    rows = manifest.write(out, items, [order.inset])
+    preview = f"{out.removesuffix(_ENDING)}-preview.jpg"
+    return Made(len(names), rows // order.bodies, rows, skipped, out, preview)
+
+
+def _is_hidden(name: str) -> bool:
+    """What systems leave in folders (.DS_Store, Thumbs.db) is no picture that fails."""
+    last = name.rpartition("/")[2]
+    return last.startswith(".") or last in ("Thumbs.db", "desktop.ini")
+
+
+def _refuse_repeated(name: str, data: bytes, hashes: dict[str, str]) -> None:
+    first = hashes.setdefault(hashlib.sha256(data).hexdigest(), name)
+    if first != name:
+        raise BadInputError(f"{name}: the same file as {first}")
+
+
+def _faces(picture: Image.Image, name: str, finder: PhotographFaces, order: Order) -> list[_Found]:
+    """The faces that become rows, the largest first; `BadInputError` where there is none."""
+    if name in order.landmarks:
+        return [_Found(points, None) for points in order.landmarks[name]]
+    found = finder.find(np.array(picture))
+    sure = [
+        _Found(face.landmarks, face.probability)
+        for face in found
+        if face.probability >= _LEAST_PROBABILITY
+    ]
+    if not sure:
+        doubt = f", only something with probability {found[0].probability:.2f}" if found else ""
+        raise BadInputError(
+            f"{name}: no face found{doubt}; expected one of at least a thirtieth of the picture's"
+            " longer side, or its landmarks"
+        )
+    return sure[:1] if order.which == "largest" else sure
+
+
+def _new_id(name: str, index: int, count: int, ids: set[str]) -> str:
+    """The picture's name in the letters of an id, with a number where it has several faces."""
+    base = re.sub(r"[^A-Za-z0-9_-]+", "_", name.rpartition(".")[0] or name)[:80]
+    wanted = f"{base}-face{index}" if count > 1 else base
+    face_id = wanted
+    number = 1
+    while face_id in ids:
+        number += 1
+        face_id = f"{wanted}-{number}"
+    ids.add(face_id)
+    return face_id
+
+
+def _write(storage: Storage, key: str, face: Image.Image) -> str:
+    """A PNG beside the manifest; returns its URI."""
+    buffer = io.BytesIO()
+    face.save(buffer, "PNG")
+    storage.put(key, buffer.getvalue())
+    return f"{storage.uri.rstrip('/')}/{key}"
+
+
+def _rows(face_id: str, uri: str, face: _Found, picture: str, order: Order) -> Iterator[Item]:
+    """One row for each body."""
+    meta = {
+        "picture": picture,
+        "landmarks": [round(v, 2) for v in face.landmarks.ravel().tolist()],
+        "face_probability": face.probability,
+        "consent_note": order.consent_note,
+    }
+    for seed in range(order.bodies):
+        yield Item(
+            item_id=f"{face_id}-body{seed}" if order.bodies > 1 else face_id,
+            canvas=Source(),
+            insets={order.inset: Source("image", uri)},
+            seed=seed,
+            meta={name: value for name, value in meta.items() if value is not None},
+        )
+
+
+def _csv(skipped: Mapping[str, str]) -> bytes:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(["picture", "reason"])
+    writer.writerows(skipped.items())
+    return buffer.getvalue().encode()

@@ -50,7 +50,7 @@ class Camera:
         self._renderer = PeopleRenderer()
         self._last: tuple[int, Image.Image, tuple[float, float, float]] | None = None
 
-    def photograph(self, seed: int, move: Move = Move()) -> Image.Image:  # noqa: B008 - frozen
+    def photograph(self, seed: int, move: Move = Move()) -> Image.Image:
         """An RGB picture of SIZE pixels."""
         drawn, (x, y, side) = self._drawn(seed)
         corners = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]) * SIZE

@@ -33,7 +33,9 @@ _MOST_RESOLUTION_PX = 8_192
 _SHOWN = 500
 
 DEMO_PREFIX = "demo:"
-DEMO_MODELS = ("canvas", "face", "shoes")
+DEMO_MODELS = ("canvas", "face", "shoes", "encoder")
+# The encoder that the package has for one of its generators.
+_OWN_ENCODERS = {"demo:face": "demo:encoder"}
 STAGE_ALEXNET = (
     'python -c "import torch, torchvision;'
     " torch.save(torchvision.models.alexnet(weights='DEFAULT').state_dict(), 'alexnet.pth')\""
@@ -110,6 +112,13 @@ class RunConfig:
     insets: dict[str, str] = dataclasses.field(default_factory=lambda: {"face": "demo:face"})
     # The name of a recipe of this package, or its changed fields: `{preset: refine, psi: 0.5}`.
     recipe: Recipe = dataclasses.field(default_factory=lambda: recipes.preset("montage"))
+    # What finds latents for the pictures that a manifest names, by generator: an encoder of this
+    # package, or one of e4e or pSp, trained for that generator. A generator without one starts at
+    # the seed whose picture is nearest. Left out, the demo's face has the demo's.
+    encoders: dict[str, str] | None = None
+    # What says whether two faces are one person's, by inset: the weights of facenet-pytorch's
+    # InceptionResnetV1. Without it no identity is measured.
+    identity: dict[str, str] = dataclasses.field(default_factory=dict)
     # "mtcnn" finds faces, "demo:head" and "demo:shoes" those parts of the demo's people. Without a
     # detector: "manifest" takes the columns `<generator>_box`, and `{fixed: {canvas: [...], face:
     # [...]}}` one box for all; regions then stay where they are. Or one of these for each inset:
@@ -172,6 +181,16 @@ class RunConfig:
         generators = {"canvas", *self.insets}
         if unknown := sorted(self.classes.keys() - generators):
             raise ValueError(f"classes has {unknown}, expected some of {sorted(generators)}")
+        if unknown := sorted((self.encoders or {}).keys() - generators):
+            raise ValueError(f"encoders has {unknown}, expected some of {sorted(generators)}")
+        if unknown := sorted(self.identity.keys() - self.insets.keys()):
+            raise ValueError(f"identity has {unknown}, expected some of {sorted(self.insets)}")
+        known = self.recipe.insets.items()
+        if lacking := [n for n, p in known if p.identity and n not in self.identity]:
+            raise ValueError(
+                f"recipe.insets.{lacking[0]}.identity has a weight, but `identity` names no weights"
+                f" of FaceNet for it; set `identity: {{{lacking[0]}: FILE}}`, or the weight to 0"
+            )
         for inset, detector in self.detectors.items():
             expected = generators if detector is self.detector else {"canvas", inset}
             if isinstance(detector, FixedBoxes) and set(detector.fixed) != expected:
@@ -227,8 +246,18 @@ class RunConfig:
     def models(self) -> dict[str, str]:
         """Every file of weights, by the names that `run.json` gives them."""
         trunk = self.perceptual_trunk
-        perceptual = {} if trunk is None else {"perceptual": trunk}
-        return {"canvas": self.canvas} | self.insets | perceptual
+        others = {} if trunk is None else {"perceptual": trunk}
+        others |= {f"encoder.{name}": model for name, model in self.encoder_models.items()}
+        others |= {f"identity.{name}": model for name, model in self.identity.items()}
+        return {"canvas": self.canvas} | self.insets | others
+
+    @property
+    def encoder_models(self) -> dict[str, str]:
+        """The encoder of each generator that has one."""
+        if self.encoders is not None:
+            return self.encoders
+        roles = {"canvas": self.canvas} | self.insets
+        return {n: _OWN_ENCODERS[model] for n, model in roles.items() if model in _OWN_ENCODERS}
 
     @property
     def _uses_only_demo_generators(self) -> bool:

@@ -14,6 +14,7 @@ InsetGanError
     ├── NoFaceFoundError    `no_face`
     ├── LostFaceError       `lost_face`: found at first, then missed too often
     ├── BadInputError       `bad_input`: an image or a latent of the row cannot be used
+    ├── FarInversionError   `far_inversion`: the generator cannot paint the picture of the row
     └── DivergedError       `diverged`: a loss is no longer a number
 """
 
@@ -88,6 +89,12 @@ class BadInputError(ItemError):
     """An image or a latent that the row names cannot be used."""
 
     reason = "bad_input"
+
+
+class FarInversionError(ItemError):
+    """What was inverted is further from its picture than the recipe's `inversion.max_error`."""
+
+    reason = "far_inversion"
 
 
 class DivergedError(ItemError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -88,10 +89,49 @@ class Player:
     body: ImageWeights = ImageWeights()
     # Insets only: inside the inset's box, against the inset's reference.
     face: ImageWeights = ImageWeights()
+    # The whole picture, against the generator's reference, at `inversion.resolution`.
+    picture: ImageWeights = ImageWeights()
+    # Insets only: 1 - the cosine of what FaceNet says of the faces in it and in its reference.
+    # Needs the run's `identity`.
+    identity: Weight = 0.0
     # Mean square of w - w_avg.
     latent: Weight = 0.0
     # Mean square of the per-layer offsets.
     delta: Weight = 0.0
+    # Noise added to w in every step, in spreads of the generator's w; it falls to 0 as a square
+    # over the first three quarters of a stage (StyleGAN2's projector: 0.05).
+    w_noise: Annotated[float, Field(ge=0)] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Inversion:
+    """What comes before an item's first round where a row gives pictures: their generators' latents
+    move until they paint these pictures, all else stands still.
+
+    It concerns generators that start from what is `given`. Steps are `rounds` x `steps`, in rounds
+    so that it shares the batch's clock. The weights found on the demo's faces: docs/faces.md.
+    """
+
+    # Where the latents begin: by the run's encoder of the generator, where it has one, else at the
+    # seed whose picture is nearest, of `tries`; at that seed; or at w_avg.
+    start: Literal["encoder", "nearest", "average"] = "encoder"
+    tries: Annotated[int, Field(ge=1, le=1024)] = 64
+    rounds: Annotated[int, Field(ge=0)] = 10
+    steps: Count = 20
+    learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    # What is free, as in a player.
+    latents: Literal["w", "w+delta", "w+"] = "w+delta"
+    picture: ImageWeights = ImageWeights(l1=1.0, lpips=1.0)
+    latent: Weight = 0.0
+    delta: Weight = 0.0
+    w_noise: Annotated[float, Field(ge=0)] = 0.0
+    warm_up: Share = 0.25
+    cool_down: Share = 0.5
+    final_rate: Share = 0.0
+    # Pictures are compared at so many pixels of height at most.
+    resolution: Annotated[int, Field(ge=32)] = 256
+    # An item whose picture is then further away by LPIPS is quarantined; None for no limit.
+    max_error: Annotated[float, Field(gt=0)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -148,6 +188,8 @@ class Recipe:
     psi: Psi = 0.7
     # Instead of `psi`, where a row has none of its own: found for each seed.
     adaptive_psi: AdaptivePsi | None = None
+    # How pictures of the manifest become latents.
+    inversion: Inversion = Inversion()
     canvas: Player = Player(
         learning_rate=0.03,
         coarse=ImageWeights(l1=0.3, lpips=0.03),
@@ -224,6 +266,8 @@ class Recipe:
             )
         absent = {"canvas.face": self.canvas.face}
         absent |= {f"insets.{name}.body": player.body for name, player in self.insets.items()}
+        if self.canvas.identity:
+            raise ValueError("recipe.canvas.identity has a weight, but only insets have one")
         for name, weights in absent.items():
             if weights != ImageWeights():
                 raise ValueError(f"recipe.{name} has a weight, but there is no such term; leave it")
@@ -268,7 +312,7 @@ _ADAPTER = pydantic.TypeAdapter(Recipe)
 # For hints: what an unknown key may have been meant to be.
 FIELD_NAMES = [
     field.name
-    for kind in (Recipe, Player, ImageWeights, AdaptivePsi, Guards, Stage)
+    for kind in (Recipe, Player, ImageWeights, Inversion, AdaptivePsi, Guards, Stage)
     for field in dataclasses.fields(kind)
 ]
 
@@ -326,6 +370,34 @@ def stages(recipe: Recipe) -> list[tuple[int, Recipe]]:
     ]
 
 
+def inverting(recipe: Recipe, names: Collection[str]) -> Recipe:
+    """The recipe as it is while these generators become what their pictures show."""
+    how = recipe.inversion
+    still = Player(steps=0)
+    moving = Player(
+        steps=how.steps,
+        learning_rate=how.learning_rate,
+        latents=how.latents,
+        picture=how.picture,
+        latent=how.latent,
+        delta=how.delta,
+        w_noise=how.w_noise,
+    )
+    return dataclasses.replace(
+        recipe,
+        canvas=moving if CANVAS in names else still,
+        insets={name: moving if name in names else still for name in recipe.insets},
+        stages=(),
+        min_rounds=0,
+        max_rounds=how.rounds,
+        warm_up=how.warm_up,
+        cool_down=how.cool_down,
+        final_rate=how.final_rate,
+        border_ramp_rounds=0.0,
+        region_step=0.0,
+    )
+
+
 def for_item(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
     """The recipe of one row. Raises `BadInputError`: a row's mistake is a row's failure.
 
@@ -346,8 +418,8 @@ def for_item(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
         )
     if not is_same:
         raise BadInputError(
-            "overrides: `steps`, `region`, `order`, `stages`, `resolution`, `coarse_size` and the"
-            " set of insets belong to the whole run"
+            "overrides: `steps`, `region`, `order`, `stages`, `resolution`, `coarse_size`, what an"
+            " inversion takes and the set of insets belong to the whole run"
         )
     return changed
 
@@ -363,7 +435,10 @@ def merged(defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def _shared(recipe: Recipe) -> tuple[object, ...]:
     players = {name: (player.steps, player.region) for name, player in recipe.players.items()}
-    return players, recipe.order, recipe.stages, recipe.resolution, recipe.coarse_size
+    how = recipe.inversion
+    inversion = how.rounds, how.steps, how.resolution
+    sizes = recipe.resolution, recipe.coarse_size
+    return players, recipe.order, recipe.stages, sizes, inversion
 
 
 def _folder() -> Any:

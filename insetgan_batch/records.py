@@ -9,6 +9,9 @@ import dataclasses
 import enum
 from typing import Any, Literal
 
+# The entry of a row's meta that says who agreed to the use of its picture; it goes into provenance.
+CONSENT_NOTE = "consent_note"
+
 SourceKind = Literal["average", "seed", "image", "latent"]
 
 

@@ -176,7 +176,11 @@ def test_a_trunk_without_a_name_is_not_a_random_one() -> None:
 
 
 def test_models_are_all_files_of_weights() -> None:
-    assert RunConfig().models == {"canvas": "demo:canvas", "face": "demo:face"}
+    assert RunConfig().models == {
+        "canvas": "demo:canvas",
+        "face": "demo:face",
+        "encoder.face": "demo:encoder",
+    }
     assert parse({**REAL, "perceptual": "alexnet.pth"}, "run.yaml").models == {
         "canvas": "s3://weights/body.safetensors",
         "face": "face.safetensors",

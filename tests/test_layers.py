@@ -62,7 +62,7 @@ DOORS = {
     },
     "torchvision": {"nets/"},
     "lpips": {"nets/perceptual.py"},
-    "facenet_pytorch": {"nets/detector.py"},
+    "facenet_pytorch": {"nets/detector.py", "nets/identity.py"},
     "anny": {"demo/body.py"},
     "prometheus_client": {"telemetry.py"},
     "typer": {"cli.py"},

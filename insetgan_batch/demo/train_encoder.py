@@ -3,9 +3,10 @@ again.
 
 Half of a batch are pictures that the generator paints, whose latents are known exactly, half
 rendered faces, which stand for photographs: moved, turned, tinted, blurred and noisy, as a detector
-and a camera leave them. Of a rendered face the latents are known too, since its z is; but what
-counts is the picture that is painted again. The generator stands still. A batch depends on the step
-alone, and everything that a resumed training needs is in one file.
+and a camera leave them. Of a rendered face w is known too, since its z is. So it learns w first,
+which costs no step back through the generator; then what counts is the picture that is painted
+again. The generator stands still. A batch depends on the step alone, and everything that a resumed
+training needs is in one file.
 """
 
 from __future__ import annotations
@@ -29,12 +30,24 @@ from insetgan_batch.nets.encoder import EncoderNetwork
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 
-STEPS = 4000
-_HALF = 6  # of a batch
-_LEARNING_RATE = 1e-3
 _CHECKPOINT_INTERVAL_S = 120.0
-_LPIPS, _LATENT, _OFFSETS = 1.0, 0.1, 0.02  # weights, beside L1
+_LPIPS, _LATENT, _OFFSETS = 1.0, 0.2, 0.1  # weights, beside L1
 _SCALES = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Course:
+    """Steps whose size falls from `learning_rate` along a cosine to 0. half: of a batch; paints:
+    whether the loss is of pictures, or of w alone.
+    """
+
+    steps: int
+    learning_rate: float
+    half: int
+    paints: bool
+
+
+COURSES = (Course(1600, 1.5e-3, 12, paints=False), Course(1500, 1e-3, 6, paints=True))
 
 
 @dataclasses.dataclass(slots=True)
@@ -78,13 +91,19 @@ class Training:
 
 
 def train(
-    generator: Generator, pictures: Pictures, directory: Path, steps: int = STEPS
+    generator: Generator,
+    pictures: Pictures,
+    directory: Path,
+    courses: tuple[Course, ...] = COURSES,
 ) -> Training:
-    """Train to the last step, with a progress bar, checkpoints and sample sheets in `directory`."""
+    """Train to the end of the last course, with a progress bar, checkpoints and sample sheets in
+    `directory`.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "encoder.training.pt"
     training = Training.resume(generator, path)
     perceptual = Perceptual(None)
+    steps = sum(course.steps for course in courses)
     saved_at = time.monotonic()
     columns = (
         TextColumn("encoder"),
@@ -96,7 +115,7 @@ def train(
     with Progress(*columns) as progress:
         task = progress.add_task("", total=steps, completed=training.step, loss=math.nan)
         while training.step < steps:
-            loss = train_step(training, generator, perceptual, pictures, steps)
+            loss = train_step(training, generator, perceptual, pictures, courses)
             progress.update(task, advance=1, loss=loss)
             if time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S or training.step == steps:
                 training.save(path)
@@ -115,31 +134,50 @@ def train_step(
     generator: Generator,
     perceptual: Perceptual,
     pictures: Pictures,
-    steps: int = STEPS,
+    courses: tuple[Course, ...] = COURSES,
 ) -> float:
     """One optimiser step; returns the loss."""
     network = training.network
-    fall = (1 + math.cos(math.pi * training.step / steps)) / 2
+    course, learning_rate = _plan(training.step, courses)
     for group in training.optimizer.param_groups:
-        group["lr"] = _LEARNING_RATE * fall
-    target, w = _batch(training.step, generator, pictures)
+        group["lr"] = learning_rate
+    target, w = _batch(training.step, generator, pictures, course.half)
     latents = network(target)
-    again = generator.synthesise(latents[:, :1] + latents[:, 1:])
-    features = perceptual.features(torch.cat([again, target]))
-    distance = perceptual.distance(
-        [f[: len(again)] for f in features], [f[len(again) :] for f in features]
-    )
-    loss = (
-        _multiscale_l1(again, target)
-        + _LPIPS * distance.mean()
-        + _LATENT * ((latents[:, 0] - w) / network.w_std).square().mean()
-        + _OFFSETS * (latents[:, 1:] / network.w_std).square().mean()
-    )
+    loss = ((latents[:, 0] - w) / network.w_std).square().mean()
+    if course.paints:
+        offsets = (latents[:, 1:] / network.w_std).square().mean()
+        loss = (
+            _LATENT * loss
+            + _OFFSETS * offsets
+            + _picture_loss(latents, target, generator, perceptual)
+        )
     training.optimizer.zero_grad()
     torch.autograd.backward(loss)
     training.optimizer.step()
     training.step += 1
     return float(loss.detach())
+
+
+def _plan(step: int, courses: tuple[Course, ...]) -> tuple[Course, float]:
+    """Course and step size of a step."""
+    for course in courses:
+        if step < course.steps:
+            fall = (1 + math.cos(math.pi * step / course.steps)) / 2
+            return course, course.learning_rate * fall
+        step -= course.steps
+    raise ValueError(f"step {step} is beyond the last course")
+
+
+def _picture_loss(
+    latents: Tensor, target: Tensor, generator: Generator, perceptual: Perceptual
+) -> Tensor:
+    """L1 and LPIPS of what the generator paints of latents `[n 1+l c]` to images `[n 3 h w]`."""
+    again = generator.synthesise(latents[:, :1] + latents[:, 1:])
+    features = perceptual.features(torch.cat([again, target]))
+    distance = perceptual.distance(
+        [f[: len(again)] for f in features], [f[len(again) :] for f in features]
+    )
+    return _multiscale_l1(again, target) + _LPIPS * distance.mean()
 
 
 def write_samples(
@@ -155,15 +193,15 @@ def write_samples(
     Image.fromarray(sheet.numpy()).save(path)
 
 
-def _batch(step: int, generator: Generator, pictures: Pictures) -> tuple[Tensor, Tensor]:
+def _batch(step: int, generator: Generator, pictures: Pictures, half: int) -> tuple[Tensor, Tensor]:
     """Images `[n 3 h w]` in -1..1 and the w `[n c]` that they are near."""
     random = torch.Generator().manual_seed(step)
-    seeds = torch.randint(1 << 31, (_HALF,), generator=random).tolist()
-    psi = uniform(random, 0.5, 1.0, _HALF, 1)[..., 0, 0]
+    seeds = torch.randint(1 << 31, (half,), generator=random).tolist()
+    psi = uniform(random, 0.5, 1.0, half, 1)[..., 0, 0]
     painted_w = generator.w_avg + psi * (generator.seeds_to_w(seeds, 1.0) - generator.w_avg)
     with torch.no_grad():
         painted = generator.synthesise(painted_w[:, None].expand(-1, generator.num_ws, -1))
-    chosen = np.sort(np.random.default_rng(step).choice(len(pictures.z), _HALF, replace=False))
+    chosen = np.sort(np.random.default_rng(step).choice(len(pictures.z), half, replace=False))
     rendered = pixels.from_pixels(torch.from_numpy(pictures.rgb[chosen]))
     z = torch.from_numpy(pictures.z[chosen]).float()
     images = torch.cat([painted.clamp(-1, 1), _as_photographed(rendered, random)])

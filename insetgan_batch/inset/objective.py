@@ -8,19 +8,23 @@ distance with weight 0 in every item is not computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from insetgan_batch.boxes import Box
 from insetgan_batch.inset import images, losses
+from insetgan_batch.nets import identity
+from insetgan_batch.nets.identity import Identity
 from insetgan_batch.nets.perceptual import Features, Perceptual
 from insetgan_batch.recipe import CANVAS, ImageWeights, Player
 
 Terms = dict[str, Tensor]
 DISTANCES = ("l1", "l2", "lpips")
 _NO_MASKS: Mapping[str, Tensor] = {}
+_LPIPS_SIDE_PX = 32  # its features need so many
 _MARGIN_PX = 2  # beyond a mask's edge, in pixels of the region: there the canvas gives way too
 
 
@@ -111,6 +115,23 @@ class RegionTerm:
         return self._coarse(images.downsample(moving, self._coarse_size)) | self._full(moving)
 
 
+class PictureTerm:
+    """A generator's whole picture against its reference, at a height of `size` pixels at most."""
+
+    def __init__(
+        self, name: str, wanted: set[str], perceptual: Perceptual, reference: Tensor, size: int
+    ) -> None:
+        target = shrunk(reference, size)
+        everywhere = {f"{name}.picture": torch.ones_like(target[:1, :1])}
+        self._size = size
+        self._terms = ImageTerms(everywhere, wanted, perceptual, target)
+        self._is_wanted = any(term.startswith(f"{name}.picture.") for term in wanted)
+
+    def __call__(self, image: Tensor) -> Terms:
+        """Terms of pictures `[n 3 H W]`."""
+        return self._terms(shrunk(image, self._size)) if self._is_wanted else {}
+
+
 class CanvasObjective:
     """The canvas moves: coarse and border towards every inset, body outside of the regions."""
 
@@ -125,10 +146,12 @@ class CanvasObjective:
         w_avg: Tensor,
         resolution: int,
         coarse_size: int,
+        picture_size: int,
         masks: Mapping[str, Tensor] = _NO_MASKS,
     ) -> None:
         """reference `[n 3 H W]`; insets: their images as they stand; regions `[n 4]` in canvas
-        pixels; masks: `[n 1 h w]` of the insets whose part alone will be pasted.
+        pixels; picture_size: of `PictureTerm`; masks: `[n 1 h w]` of the insets whose part alone
+        will be pasted.
         """
         size = (reference.shape[2], reference.shape[3])
         self._regions, self._w_avg, self._resolution = regions, w_avg, resolution
@@ -152,10 +175,12 @@ class CanvasObjective:
                 part,
             )
         self._body = ImageTerms({f"{CANVAS}.body": outside}, wanted, perceptual, reference)
+        self._picture = PictureTerm(CANVAS, wanted, perceptual, reference, picture_size)
 
     def terms(self, image: Tensor, latents: Tensor) -> Terms:
         """Raw losses `[n]` of canvases `[n 3 H W]` painted from latents `[n 1+l c]`."""
         terms = self._body(image) | latent_terms(CANVAS, latents, self._w_avg)
+        terms |= self._picture(image)
         for name, term in self._region_terms.items():
             terms |= term(crop(image, self._regions[name], self._resolution))
         return terms
@@ -177,10 +202,13 @@ class InsetObjective:
         w_avg: Tensor,
         resolution: int,
         coarse_size: int,
+        picture_size: int,
         mask: Tensor | None = None,
+        faces: Identity | None = None,
     ) -> None:
         """reference `[n 3 h w]` and box `[n 4]` of the inset; canvas as it stands, region `[n 4]`
-        on it; mask `[n 1 h w]` where the part alone will be pasted.
+        on it; picture_size: of `PictureTerm`; mask `[n 1 h w]` where the part alone will be pasted;
+        faces: what compares them, if anything does.
         """
         self._name, self._w_avg, self._resolution = name, w_avg, resolution
         size = (canvas.shape[2], canvas.shape[3])
@@ -197,14 +225,24 @@ class InsetObjective:
         if mask is not None:
             inside = images.dilate(mask, -images.border_width(mask.shape[2]))
         self._face = ImageTerms({f"{name}.face": inside}, wanted, perceptual, reference)
+        self._picture = PictureTerm(name, wanted, perceptual, reference, picture_size)
+        self._identity = faces if f"{name}.identity" in wanted else None
+        if self._identity is not None:
+            self._box = box
+            self._known = self._identity.embed(face_of(reference, box))
 
     def terms(self, image: Tensor, latents: Tensor) -> Terms:
         """Raw losses `[n]` of insets `[n 3 h w]` painted from latents `[n 1+l c]`."""
-        return (
+        terms = (
             self._region(images.downsample(image, self._resolution))
             | self._face(image)
+            | self._picture(image)
             | latent_terms(self._name, latents, self._w_avg)
         )
+        if self._identity is not None:
+            embedded = self._identity.embed(face_of(image, self._box))
+            terms[f"{self._name}.identity"] = 1 - (embedded * self._known).sum(dim=1)
+        return terms
 
 
 def term_weights(
@@ -217,6 +255,9 @@ def term_weights(
     own = ("body", player.body) if name == CANVAS else ("face", player.face)
     weights = {f"{name}.latent": player.latent, f"{name}.delta": player.delta}
     weights |= _image_weights(f"{name}.{own[0]}", own[1], 1.0)
+    weights |= _image_weights(f"{name}.picture", player.picture, 1.0)
+    if name != CANVAS:
+        weights[f"{name}.identity"] = player.identity
     for region in regions:
         weights |= _image_weights(f"{region}.coarse", player.coarse, 1.0)
         weights |= _image_weights(f"{region}.whole", player.whole, 1.0)
@@ -234,6 +275,35 @@ def latent_terms(name: str, latents: Tensor, w_avg: Tensor) -> Terms:
         f"{name}.latent": losses.distance_to_average(latents[:, 0], w_avg),
         f"{name}.delta": losses.size_of_deltas(latents[:, 1:]),
     }
+
+
+def likeness(faces: Identity, image: Tensor, reference: Tensor, box: Box) -> float:
+    """The cosine of FaceNet's vectors of the faces in two images `[3 h w]`; box: in both."""
+    place = boxes_as_tensor([box], image)
+    with torch.no_grad():
+        first, second = faces.embed(
+            torch.cat([face_of(x[None], place) for x in (image, reference)])
+        )
+    return float(first @ second)
+
+
+def boxes_as_tensor(items: Sequence[Box], like: Tensor) -> Tensor:
+    """Boxes as `[n 5]`, with their angles; on the device and in the type of the images."""
+    rows = [(box.x0, box.y0, box.x1, box.y1, box.angle) for box in items]
+    return torch.tensor(rows, dtype=like.dtype, device=like.device)
+
+
+def shrunk(image: Tensor, size: int) -> Tensor:
+    """Pictures `[n 3 H W]` at a height of `size` pixels at most, as far as LPIPS sees anything."""
+    height, width = image.shape[2:]
+    return images.downsample(image, max(size, -(-_LPIPS_SIDE_PX * height // min(height, width))))
+
+
+def face_of(image: Tensor, box: Tensor) -> Tensor:
+    """The faces in images `[n 3 h w]` as FaceNet wants them; box `[n 5]` in their pixels."""
+    margins = identity.MARGIN * torch.stack([box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]], dim=1)
+    larger = torch.cat([box[:, :2] - margins, box[:, 2:4] + margins, box[:, 4:]], dim=1)
+    return images.resample(image, larger, (identity.SIZE, identity.SIZE))
 
 
 def crop(canvas: Tensor, region: Tensor, resolution: int) -> Tensor:

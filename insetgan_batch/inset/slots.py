@@ -8,6 +8,7 @@ Adam moments and step counts, regions and trace.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -22,6 +23,7 @@ from insetgan_batch.errors import (
     BadInputError,
     ConfigError,
     DivergedError,
+    FarInversionError,
     LostFaceError,
     NoFaceFoundError,
 )
@@ -32,16 +34,23 @@ from insetgan_batch.inset.objective import (
     InsetObjective,
     Objective,
     Terms,
+    boxes_as_tensor,
+    likeness,
+    shrunk,
     term_weights,
 )
 from insetgan_batch.inset.states import Finished, Slot, Start, State, TraceRow
 from insetgan_batch.nets.detector import Detector, Segmenter
 from insetgan_batch.nets.generator import Generator
+from insetgan_batch.nets.identity import Identity
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, Guards, Player, Recipe
 
 _MOST_CANVASES = 4  # of a region's height: a larger one fills the memory with nothing to see
 _NO_SEGMENTERS: Mapping[str, Segmenter] = {}
+_NO_IDENTITIES: Mapping[str, Identity] = {}
+_SPREAD_SEEDS = range(1000)  # of whose w the generator's spread is measured
+_NOISE_ENDS = 0.75  # of a stage (StyleGAN2, appendix D)
 
 
 class SlotOptimizer:
@@ -49,8 +58,9 @@ class SlotOptimizer:
 
     By inset: detectors, asked once where the part is in the inset; canvas_detectors, asked where it
     is on the canvas, at the start and after each phase of the canvas; segmenters, for insets of
-    which the part alone is pasted. Boxes of what has no detector come with the items, and regions
-    then stay. film_every: keep the composite of every so many steps, 0 for none.
+    which the part alone is pasted; identities, for insets that are faces. Boxes of what has no
+    detector come with the items, and regions then stay. film_every: keep the composite of every so
+    many steps, 0 for none.
     """
 
     def __init__(
@@ -64,6 +74,7 @@ class SlotOptimizer:
         recipe: Recipe,
         capacity: int,
         segmenters: Mapping[str, Segmenter] = _NO_SEGMENTERS,
+        identities: Mapping[str, Identity] = _NO_IDENTITIES,
         film_every: int = 0,
     ) -> None:
         """Raises `ConfigError` when the generators do not fit the recipe."""
@@ -76,10 +87,11 @@ class SlotOptimizer:
         self._generators = {CANVAS: canvas, **insets}
         self._insets = list(insets)
         self._detectors, self._canvas_detectors = detectors, canvas_detectors
-        self._segmenters = segmenters
+        self._segmenters, self._identities = segmenters, identities
         self._perceptual = perceptual
         self._recipe = recipe
         self._slots: list[Slot] = []
+        self._spreads: dict[str, float] = {}
         self._film_every = film_every
         self.capacity = capacity
 
@@ -116,8 +128,12 @@ class SlotOptimizer:
             on_phase(name)
         moving = [slot for slot in self._slots if slot.moves]
         for slot, state in zip(moving, self._assess(moving), strict=True):
+            was_inverting = slot.is_inverting
             slot.scores.append(state.score)
-            _judge(slot, state)
+            if not was_inverting:
+                _judge(slot, state)
+            elif not slot.is_inverting:
+                self._end_inversion(slot, state)
 
     def release(self) -> list[Finished]:
         """Let those go that have converged, used up their rounds or diverged."""
@@ -137,17 +153,23 @@ class SlotOptimizer:
         slot.load_state_dict(state)
         self._paint_all(slot)
         slot.references = slot.given | self._paint_from(slot.anchors)
-        if best := state["best"]:
-            slot.best = State(
-                round=best["round"],
-                score=best["score"],
-                terms=best["terms"],
-                latents=best["latents"],
-                images=self._paint_from(best["latents"]),
-                regions={name: Box.of(corners) for name, corners in best["regions"].items()},
-                masks=slot.masks,
-            )
+        slot.best = self._restored(slot, state["best"])
+        slot.start = self._restored(slot, state["start"]) or slot.start
         self._slots.append(slot)
+
+    def _restored(self, slot: Slot, saved: dict[str, Any] | None) -> State | None:
+        """A state that was saved, with its images."""
+        if not saved:
+            return None
+        return State(
+            round=saved["round"],
+            score=saved["score"],
+            terms=saved["terms"],
+            latents=saved["latents"],
+            images=self._paint_from(saved["latents"]),
+            regions={name: Box.of(corners) for name, corners in saved["regions"].items()},
+            masks=slot.masks,
+        )
 
     # ---- entering ------------------------------------------------------------------------------
 
@@ -166,6 +188,8 @@ class SlotOptimizer:
             },
             masks={},
             moments={name: MovingLatents.at_rest(start.latents[name]) for name in self._generators},
+            pictures=start.pictures,
+            seed=start.seed,
         )
         self._paint_all(slot)
         for name, player in slot.recipe.insets.items():
@@ -173,7 +197,40 @@ class SlotOptimizer:
                 pixels = images.to_pixels(start.references[name][None])
                 slot.masks[name] = self._segmenters[name].mask(pixels)[0]
         slot.start = self._assess([slot])[0]
+        if slot.pictures and not slot.inversion_rounds:
+            self._end_inversion(slot, slot.start)
         return slot
+
+    def _end_inversion(self, slot: Slot, state: State) -> None:
+        """Keep how far what was inverted is from its pictures; what follows begins here."""
+        slot.inversion = {name: self._inversion_error(slot, name) for name in slot.pictures}
+        slot.start = dataclasses.replace(state, round=0)
+        limit = slot.recipe.inversion.max_error
+        for name, errors in slot.inversion.items():
+            if limit is not None and not errors["lpips"] <= limit:
+                slot.error = FarInversionError(
+                    f"the {name} is {errors['lpips']:.3g} from its picture by LPIPS"
+                    f" ({self._perceptual.name}), expected at most recipe.inversion.max_error"
+                    f" ({limit:g}): its generator cannot paint that"
+                )
+
+    def _inversion_error(self, slot: Slot, name: str) -> dict[str, float]:
+        """L1 in -1..1 and LPIPS of the whole picture; of faces also 1 - the cosine of FaceNet's
+        vectors.
+        """
+        painted, given = slot.images[name][None], slot.given[name][None]
+        size = slot.recipe.inversion.resolution
+        small, target = (shrunk(x, size) for x in (painted.clamp(-1, 1), given))
+        with torch.no_grad():
+            features = [self._perceptual.features(x) for x in (small, target)]
+            errors = {
+                "l1": float((small - target).abs().mean()),
+                "lpips": float(self._perceptual.distance(*features)),
+            }
+        if name in self._identities:
+            alike = likeness(self._identities[name], painted[0], given[0], slot.inset_boxes[name])
+            errors["identity"] = 1 - alike
+        return errors
 
     def _first_box(self, where: str, inset: str, start: Start) -> Box:
         """Where an inset's part is: on the canvas, or in the inset itself."""
@@ -221,13 +278,14 @@ class SlotOptimizer:
     def _run_phase(self, name: str, on_step: Callable[[], None]) -> list[Slot]:
         """Move one generator of every item whose stage moves it; returns these items.
 
-        Those with the same number of steps go together: shapes stay fixed, nobody waits.
+        Those with the same number of steps go together: shapes stay fixed, nobody waits. Those that
+        are inverted go by themselves, since they are compared with something else.
         """
-        groups: dict[int, list[Slot]] = {}
+        groups: dict[tuple[int, bool], list[Slot]] = {}
         for slot in self._slots:
             if slot.moves and (steps := _player(slot.now, name).steps):
-                groups.setdefault(steps, []).append(slot)
-        for steps, slots in groups.items():
+                groups.setdefault((steps, slot.is_inverting), []).append(slot)
+        for (steps, _), slots in groups.items():
             self._move(name, slots, steps, on_step)
         return [slot for slots in groups.values() for slot in slots]
 
@@ -265,7 +323,7 @@ class SlotOptimizer:
         """One optimiser step of one generator; returns the raw terms before it, `[n]` each."""
         moments = [slot.moments[name] for slot in slots]
         latents = torch.stack([m.latents for m in moments]).requires_grad_(True)
-        image = self._synthesise(name, latents)
+        image = self._synthesise(name, self._with_noise(name, slots, latents))
         terms = objective.terms(image, latents)
         loss = _weighted(terms, weights)
         # The sum keeps items apart: the gradient of each is that of its own loss.
@@ -278,6 +336,32 @@ class SlotOptimizer:
             if self._film_every and before % self._film_every == 0:
                 self._keep_frame(slot, name, image[i].detach())
         return {term: value.detach() for term, value in terms.items()}
+
+    def _with_noise(self, name: str, slots: list[Slot], latents: Tensor) -> Tensor:
+        """Latents `[n 1+l c]` with the recipe's noise on w; the same latents where there is none.
+
+        The numbers follow from the item's seed and the step, so that they are the same anywhere.
+        """
+        noises = []
+        for slot, own in zip(slots, latents, strict=True):
+            player, step = _player(slot.now, name), slot.stage_steps[name]
+            left = 1 - step / (slot.now.max_rounds * player.steps) / _NOISE_ENDS
+            noise = torch.zeros_like(own, requires_grad=False)
+            if player.w_noise and left > 0:
+                source = torch.Generator().manual_seed((slot.seed << 20) + step)
+                spread = player.w_noise * left**2 * self._spread(name)
+                drawn = torch.randn(len(own[0]), generator=source, dtype=own.dtype)
+                noise[0] = spread * drawn.to(own.device)
+            noises.append(noise)
+        return latents + torch.stack(noises) if any(n.any() for n in noises) else latents
+
+    def _spread(self, name: str) -> float:
+        """The root of the mean squared distance of a generator's w from its average."""
+        if name not in self._spreads:
+            generator = self._generators[name]
+            offsets = generator.seeds_to_w(_SPREAD_SEEDS, 1.0) - generator.w_avg
+            self._spreads[name] = float(offsets.square().sum(dim=1).mean().sqrt())
+        return self._spreads[name]
 
     def _keep_frame(self, slot: Slot, name: str, image: Tensor) -> None:
         """The composite as it stands, for the film."""
@@ -313,11 +397,13 @@ class SlotOptimizer:
                 reference=reference,
                 insets={n: torch.stack([s.images[n] for s in slots]) for n in self._insets},
                 regions={
-                    n: _tensor([s.regions[n] for s in slots], reference) for n in self._insets
+                    n: boxes_as_tensor([s.regions[n] for s in slots], reference)
+                    for n in self._insets
                 },
                 w_avg=w_avg,
                 resolution=self._recipe.resolution,
                 coarse_size=self._recipe.coarse_size,
+                picture_size=self._recipe.inversion.resolution,
                 masks=masks,
             )
         return InsetObjective(
@@ -325,13 +411,15 @@ class SlotOptimizer:
             wanted=wanted,
             perceptual=self._perceptual,
             reference=reference,
-            box=_tensor([slot.inset_boxes[name] for slot in slots], reference),
+            box=boxes_as_tensor([slot.inset_boxes[name] for slot in slots], reference),
             canvas=torch.stack([slot.images[CANVAS] for slot in slots]),
-            region=_tensor([slot.regions[name] for slot in slots], reference),
+            region=boxes_as_tensor([slot.regions[name] for slot in slots], reference),
             w_avg=w_avg,
             resolution=self._recipe.resolution,
             coarse_size=self._recipe.coarse_size,
+            picture_size=self._recipe.inversion.resolution,
             mask=masks.get(name),
+            faces=self._identities.get(name),
         )
 
     def _weights(self, name: str, player: Player, border_ramp: float = 1.0) -> dict[str, float]:
@@ -430,7 +518,8 @@ def _judge(slot: Slot, state: State) -> None:
         )
     else:
         best = None if slot.best is None else slot.best.score
-        if schedule.is_better(slot.recipe, state.round, state.score, best):
+        own_round = state.round - slot.inversion_rounds
+        if schedule.is_better(slot.recipe, own_round, state.score, best):
             slot.best = state
 
 
@@ -494,9 +583,3 @@ def _record(
         if not np.isfinite(values[:, columns, i]).all():
             number = slot.round + 1
             slot.error = DivergedError(f"a loss of the {name} is not finite in round {number}")
-
-
-def _tensor(items: list[Box], like: Tensor) -> Tensor:
-    """Boxes as `[n 5]`, with their angles; on the device and in the type of the images."""
-    rows = [(box.x0, box.y0, box.x1, box.y1, box.angle) for box in items]
-    return torch.tensor(rows, dtype=like.dtype, device=like.device)

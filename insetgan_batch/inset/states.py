@@ -12,7 +12,7 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.errors import ItemError
 from insetgan_batch.inset import schedule
 from insetgan_batch.inset.adam import MovingLatents
-from insetgan_batch.recipe import Recipe, stages
+from insetgan_batch.recipe import Recipe, inverting, stages
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,7 +21,9 @@ class Start:
 
     By generator: latents `[1+l c]` (w, then the offset of each layer: ws = w + delta) and the
     reference image `[3 H W]`. boxes: where the part is, for those that a manifest names; the
-    detector finds the others. psi: the truncations that the latents were made with.
+    detector finds the others. psi: the truncations that the latents were made with. pictures: the
+    generators whose latents are to be found first, by their references. seed: of the item's random
+    numbers.
     """
 
     key: str
@@ -30,6 +32,8 @@ class Start:
     references: dict[str, Tensor]
     boxes: dict[str, Box] = dataclasses.field(default_factory=dict)
     psi: dict[str, Any] = dataclasses.field(default_factory=dict)
+    pictures: tuple[str, ...] = ()
+    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,9 +71,11 @@ class TraceRow:
 class Finished:
     """An item as it leaves.
 
-    start: round 0, before anything moved. best: the round that the recipe keeps. stop: "converged",
+    start: round 0, when nothing has moved but what inverts pictures. best: the round that the
+    recipe keeps. references: what generators were held to, `[3 H W]`. stop: "converged",
     "max_rounds" or "diverged" (then `error` is set, and best is what stood before it). film: bytes
-    `[H W 3]` of the composite, every few steps.
+    `[H W 3]` of the composite, every few steps. inversion: how far what was inverted is from its
+    picture, by generator and measure.
     """
 
     key: str
@@ -81,8 +87,10 @@ class Finished:
     missed_detections: int
     trace: list[TraceRow]
     stop: str
+    references: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     film: list[np.ndarray] = dataclasses.field(default_factory=list)
     error: ItemError | None = None
+    inversion: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(slots=True)
@@ -91,7 +99,8 @@ class Slot:
 
     given: the references that it came with; references: those of this stage. anchors: latents
     `[1+l c]` of the references that were painted when the stage began. stage_steps: of each
-    generator since then.
+    generator since then. pictures: the generators that are inverted first; inversion: what came of
+    it, once it is over.
     """
 
     key: str
@@ -113,10 +122,16 @@ class Slot:
     start: State | None = None
     best: State | None = None
     error: ItemError | None = None
+    pictures: tuple[str, ...] = ()
+    seed: int = 0
+    inversion: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     _stages: list[tuple[int, Recipe]] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._stages = stages(self.recipe)
+        if self.inversion_rounds:
+            first = inverting(self.recipe, self.pictures)
+            self._stages.insert(0, (self.inversion_rounds, first))
         self.begin_stage()
 
     @property
@@ -130,9 +145,19 @@ class Slot:
         return len(self.scores)
 
     @property
+    def inversion_rounds(self) -> int:
+        """Rounds before the recipe's first one."""
+        return self.recipe.inversion.rounds if self.pictures else 0
+
+    @property
+    def is_inverting(self) -> bool:
+        """Whether this round is one of them."""
+        return self.round < self.inversion_rounds
+
+    @property
     def moves(self) -> bool:
         """Whether there is anything left to do for it."""
-        return self.error is None and self.round < self.recipe.rounds
+        return self.error is None and self.round < self.inversion_rounds + self.recipe.rounds
 
     @property
     def now(self) -> Recipe:
@@ -160,9 +185,10 @@ class Slot:
         if self.error is not None:
             return "diverged"
         last_stage_begins = sum(rounds for rounds, _ in self._stages[:-1])
-        if self.round > last_stage_begins and schedule.has_converged(self.recipe, self.scores):
+        scores = self.scores[self.inversion_rounds :]
+        if self.round > last_stage_begins and schedule.has_converged(self.recipe, scores):
             return "converged"
-        return "max_rounds" if self.round >= self.recipe.rounds else ""
+        return "" if self.moves else "max_rounds"
 
     def finished(self) -> Finished:
         """What leaves."""
@@ -177,8 +203,10 @@ class Slot:
             missed_detections=self.missed_detections,
             trace=self.trace,
             stop=self.stop,
+            references=self.given,
             film=self.film,
             error=self.error,
+            inversion=self.inversion,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -187,7 +215,6 @@ class Slot:
 
         Tensors, numbers, texts, lists and dictionaries only.
         """
-        best = self.best
         return {
             "scores": list(self.scores),
             # A trace row never changes, so it needs no copy.
@@ -204,14 +231,11 @@ class Slot:
                 | {"step": m.step}
                 for name, m in self.moments.items()
             },
-            "best": best
-            and {
-                "round": best.round,
-                "score": best.score,
-                "terms": dict(best.terms),
-                "latents": _copies(best.latents),
-                "regions": _plain(best.regions),
-            },
+            "best": self.best and _saved(self.best),
+            # What it was before anything moved follows from its `Start`; after an inversion it does
+            # not.
+            "start": _saved(self.start) if self.start and self.inversion else {},
+            "inversion": {name: dict(errors) for name, errors in self.inversion.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -224,6 +248,18 @@ class Slot:
         self.regions = _boxes(state["regions"])
         self.anchors = dict(state["anchors"])
         self.moments = {name: MovingLatents(**m) for name, m in state["moments"].items()}
+        self.inversion = {name: dict(errors) for name, errors in state["inversion"].items()}
+
+
+def _saved(state: State) -> dict[str, Any]:
+    """A state without its images, which follow from its latents."""
+    return {
+        "round": state.round,
+        "score": state.score,
+        "terms": dict(state.terms),
+        "latents": _copies(state.latents),
+        "regions": _plain(state.regions),
+    }
 
 
 def _copies(tensors: dict[str, Tensor]) -> dict[str, Any]:

@@ -15,12 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from insetgan_batch.nets import bundled
+from insetgan_batch.nets.foreign import psp
 
 KIND = "encoder"
 CHANNELS = (24, 48, 96, 128, 192)
 _GROUPS = 8
 _FEATURES = 384
 _LAST_SIDE = 4
+
+_SAFETENSORS_ENDING = ".safetensors"
 
 
 class Encoder(Protocol):
@@ -80,9 +83,14 @@ class EncoderNetwork(nn.Module):
         return latents
 
 
-def load(path: Path, device: torch.device) -> EncoderNetwork:
-    """Read an encoder that `save` wrote, frozen; raises `CheckpointError` for anything else."""
-    return bundled.load(path, KIND, _build, device)
+def load(path: Path, device: torch.device) -> Encoder:
+    """Read an encoder that `save` wrote, or, from any file but safetensors, one of e4e or pSp.
+
+    Frozen. Raises `CheckpointError` for anything else.
+    """
+    if path.suffix == _SAFETENSORS_ENDING:
+        return bundled.load(path, KIND, _build, device)
+    return psp.load(path, device)
 
 
 def save(path: Path, network: EncoderNetwork, about: dict[str, Any]) -> None:

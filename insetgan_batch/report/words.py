@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 _REASONS = {
+    "far_inversion": "picture cannot be painted",
     "no_face": "no face found",
     "lost_face": "the part was lost on the canvas",
     "bad_input": "its input cannot be used",

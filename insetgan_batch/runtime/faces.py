@@ -25,7 +25,7 @@ from insetgan_batch.errors import BadInputError, ConfigError
 from insetgan_batch.inset.images import to_pixels
 from insetgan_batch.nets.detector import PhotographFaces
 from insetgan_batch.nets.generator import Generator, best_device
-from insetgan_batch.records import Item, Source
+from insetgan_batch.records import CONSENT_NOTE, Item, Source
 from insetgan_batch.report import found_faces
 
 FFHQ_SIZE_PX = 1024
@@ -203,7 +203,7 @@ def _rows(face_id: str, uri: str, face: _Found, picture: str, order: Order) -> I
         "picture": picture,
         "landmarks": [round(v, 2) for v in face.landmarks.ravel().tolist()],
         "face_probability": face.probability,
-        "consent_note": order.consent_note,
+        CONSENT_NOTE: order.consent_note,
     }
     for seed in range(order.bodies):
         yield Item(

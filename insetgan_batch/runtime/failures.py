@@ -42,6 +42,7 @@ BAD_ROW = "bad_row"
 # Every reason there is: a closed set, since it becomes a metric's label and a report's column.
 REASONS = frozenset(
     {
+        "far_inversion",
         "no_face",
         "lost_face",
         "bad_input",

@@ -10,7 +10,7 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.config import FixedBoxes, RunConfig
 from insetgan_batch.data import models
 from insetgan_batch.errors import CheckpointError
-from insetgan_batch.nets import parts
+from insetgan_batch.nets import encoder, parts
 from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_CANVAS,
     SMALLEST_FACE_OF_INSET,
@@ -19,7 +19,9 @@ from insetgan_batch.nets.detector import (
     FixedBox,
     Segmenter,
 )
+from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
+from insetgan_batch.nets.identity import Identity
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS
 
@@ -28,8 +30,8 @@ _PARTS: dict[str, parts.PartName] = {"demo:head": "head", "demo:shoes": "shoes"}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Loaded:
-    """By name: generators, and by inset what finds its part in the inset, on the canvas, and cuts
-    it out.
+    """By name: generators and their encoders; by inset what finds its part in the inset, on the
+    canvas, cuts it out, and says who it is.
     """
 
     generators: dict[str, Generator]
@@ -37,18 +39,29 @@ class Loaded:
     detectors: dict[str, Detector]
     canvas_detectors: dict[str, Detector]
     segmenters: dict[str, Segmenter]
+    encoders: dict[str, Encoder]
+    identities: dict[str, Identity]
 
 
 def load(config: RunConfig, device: torch.device) -> Loaded:
     """Everything that the configuration names; raises `CheckpointError` or `StorageError`."""
     roles = {CANVAS: config.canvas} | config.insets
+    generators = {name: _load_generator(config, name, roles[name], device) for name in roles}
     detectors, canvas_detectors = _detectors(config, device)
     return Loaded(
-        generators={name: _load_generator(config, name, roles[name], device) for name in roles},
+        generators=generators,
         perceptual=_load_perceptual(config, device),
         detectors=detectors,
         canvas_detectors=canvas_detectors,
         segmenters=_segmenters(config, device),
+        encoders={
+            name: _load_encoder(config, name, generators[name], device)
+            for name in config.encoder_models
+        },
+        identities={
+            name: Identity(models.fetch(model).path, device)
+            for name, model in config.identity.items()
+        },
     )
 
 
@@ -109,6 +122,21 @@ def _load_generator(config: RunConfig, name: str, model: str, device: torch.devi
     except ValueError as err:
         raise CheckpointError(f"{path}: `classes` for `{name}`: {err}") from err
     return generator
+
+
+def _load_encoder(
+    config: RunConfig, name: str, generator: Generator, device: torch.device
+) -> Encoder:
+    """An encoder whose latents are the generator's; raises `CheckpointError`."""
+    path = models.fetch(config.encoder_models[name]).path
+    found = encoder.load(path, device)
+    shapes = (found.num_ws, found.w_dim), (generator.num_ws, len(generator.w_avg))
+    if shapes[0] != shapes[1]:
+        raise CheckpointError(
+            f"{path}: an encoder for {shapes[0][0]} layers of {shapes[0][1]}, but the generator of"
+            f" `{name}` has {shapes[1][0]} of {shapes[1][1]}; expected the one trained for it"
+        )
+    return found
 
 
 def _load_perceptual(config: RunConfig, device: torch.device) -> Perceptual:

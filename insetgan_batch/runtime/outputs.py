@@ -14,19 +14,24 @@ from torch import Tensor
 from insetgan_batch import __version__
 from insetgan_batch.data import results
 from insetgan_batch.inset import compose, images
+from insetgan_batch.inset.objective import likeness
 from insetgan_batch.inset.states import Finished, State
+from insetgan_batch.nets.identity import Identity
 from insetgan_batch.recipe import CANVAS
-from insetgan_batch.records import Lease
+from insetgan_batch.records import CONSENT_NOTE, Lease
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Origin:
-    """What all results of a worker have in common; weights: sha256 by generator."""
+    """What all results of a worker have in common; weights: sha256 by generator; identities: what
+    tells faces apart, by inset.
+    """
 
     run_id: str
     recipe: str
     weights: Mapping[str, str]
     perceptual: str
+    identities: Mapping[str, Identity] = dataclasses.field(default_factory=dict)
 
 
 def result(
@@ -36,6 +41,7 @@ def result(
     sources = {CANVAS: lease.item.canvas, **lease.item.insets}
     summary = summarize(finished, seconds) | {
         "perceptual": origin.perceptual,
+        "identity": _identity(finished, origin.identities),
         "psi": dict(psi),
         "machine": platform.node(),
     }
@@ -47,7 +53,8 @@ def result(
         losses=_loss_table(finished),
         summary=summary,
         film=finished.film,
-        provenance={
+        provenance=_consent(lease)
+        | {
             "run_id": origin.run_id,
             "item_id": lease.item.item_id,
             "attempt": lease.attempt,
@@ -79,6 +86,7 @@ def summarize(finished: Finished, seconds: float) -> dict[str, Any]:
         "seam_before": _mean_seam(start, insets),
         "seam_after": _mean_seam(best, insets),
         "losses": best.terms,
+        "inversion": finished.inversion,
         "boxes": {
             name: {
                 "inset": finished.inset_boxes[name].as_tuple(),
@@ -100,8 +108,30 @@ def result_images(finished: Finished) -> dict[str, np.ndarray]:
     pictures = {"image": _composed(best)}
     if best.regions:
         pictures |= {"copy_paste": _composed(start)} | best.images
-        pictures |= {f"{name}_reference": image for name, image in start.images.items()}
+        pictures |= {f"{name}_reference": image for name, image in finished.references.items()}
     return {name: images.to_pixels(p[None])[0].cpu().numpy() for name, p in pictures.items()}
+
+
+def _identity(finished: Finished, identities: Mapping[str, Identity]) -> dict[str, Any] | None:
+    """By inset: which FaceNet, and the cosine of what it says of the result's face and of what that
+    was held to. None where the run has none.
+    """
+    best = finished.best.images
+    return {
+        name: {
+            "by": faces.name,
+            "cosine": likeness(
+                faces, best[name], finished.references[name], finished.inset_boxes[name]
+            ),
+        }
+        for name, faces in identities.items()
+    } or None
+
+
+def _consent(lease: Lease) -> dict[str, Any]:
+    """What the manifest says of who agreed to what, if it says anything."""
+    note = lease.item.meta.get(CONSENT_NOTE)
+    return {} if note is None else {CONSENT_NOTE: note}
 
 
 def _composed(state: State) -> Tensor:

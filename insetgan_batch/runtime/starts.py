@@ -21,12 +21,16 @@ from insetgan_batch.data import pictures
 from insetgan_batch.data.storage import local_path, locate, within
 from insetgan_batch.errors import BadInputError, NotFoundError, RefusedError
 from insetgan_batch.inset import images
+from insetgan_batch.inset.nearest import Nearest
 from insetgan_batch.inset.states import Start
 from insetgan_batch.nets.detector import Detector
+from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
+from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, AdaptivePsi, Player, Recipe, for_item
 from insetgan_batch.records import Item, Lease, Source
 
+_NO_ENCODERS: Mapping[str, Encoder] = {}
 _TRIED = 8  # truncations, between the highest and the lowest
 _MOST_BYTES = 512 * 1024 * 1024  # of a picture or a file of latents: it is held in memory
 _LARGEST_BOX = 4  # times the picture's side
@@ -47,8 +51,8 @@ class _Given:
 
 
 class Starts:
-    """Makes items of rows. By name: generators, and what finds their part in an image, if anything
-    does: a list for the canvas, one detector per kind of inset.
+    """Makes items of rows. By name: generators, what finds their part in an image, if anything does
+    (a list for the canvas, one detector per kind of inset), and what finds latents for pictures.
     """
 
     def __init__(
@@ -58,12 +62,17 @@ class Starts:
         detectors: Mapping[str, list[Detector]],
         classes: Mapping[str, int],
         roots: Sequence[str] = (),
+        *,
+        encoders: Mapping[str, Encoder] = _NO_ENCODERS,
+        perceptual: Perceptual | None = None,
     ) -> None:
         """classes: by generator. roots: what rows may read from (`storage.within`); empty for
-        anything.
+        anything. perceptual: tells which seed's picture is nearest; None: by L1 alone.
         """
         self._recipe, self._generators = recipe, generators
         self._detectors, self._classes, self._roots = detectors, classes, roots
+        self._encoders, self._perceptual = encoders, perceptual
+        self._nearest: dict[str, Nearest] = {}
 
     def start(self, lease: Lease) -> Start:
         """The item of a row; raises `BadInputError` where the row cannot be one, and
@@ -92,7 +101,12 @@ class Starts:
                     boxes[name] = _checked_box(source.box, given.size, self._generators[name])
                 except BadInputError as err:
                     raise BadInputError(f"column {name}_box: {err}") from err
-        return Start(lease.attempt, recipe, latents, references, boxes, psi)
+        pictures = tuple(
+            name
+            for name, source in sources.items()
+            if source.kind == "image" and recipe.players[name].start == "given"
+        )
+        return Start(lease.attempt, recipe, latents, references, boxes, psi, pictures, item.seed)
 
     def _confined(self, source: Source) -> Source:
         """The same with the file that its URI leads to; `BadInputError` outside the roots."""
@@ -110,15 +124,13 @@ class Starts:
             raise BadInputError(_cut(err)) from err
 
     def _given(self, name: str, source: Source, player: Player, recipe: Recipe) -> _Given:
-        """What a row gives.
-
-        An image is only held to: its latents start at the average, since nothing inverts images
-        yet.
-        """
+        """What a row gives."""
         generator = self._generators[name]
         if source.kind == "image":
             reference, size = _read_reference(str(source.value), generator)
-            return _Given(self._average(name), reference, size)
+            is_inverted = player.start == "given"
+            latents = self._encoded(name, reference, recipe) if is_inverted else self._average(name)
+            return _Given(latents, reference, size)
         latents, psi = self._average(name), None
         if source.kind == "seed":
             latents, psi = self._of_seed(name, source, player, recipe)
@@ -126,6 +138,20 @@ class Starts:
             latents = _read_latents(str(source.value), latents)
         size = (generator.width, generator.height)
         return _Given(latents, self._painted(name, latents), size, psi)
+
+    def _encoded(self, name: str, reference: Tensor, recipe: Recipe) -> Tensor:
+        """Latents `[1+l c]` to begin the inversion of a picture `[3 H W]` with."""
+        how = recipe.inversion
+        if how.start == "encoder" and name in self._encoders:
+            return self._encoders[name].encode(reference[None])[0]
+        if how.start == "average":
+            return self._average(name)
+        if name not in self._nearest:
+            self._nearest[name] = Nearest(
+                self._generators[name], self._perceptual, how.tries, self._classes.get(name)
+            )
+        w = self._nearest[name].w_of(reference)
+        return torch.cat([w[None], w.new_zeros(self._generators[name].num_ws, len(w))])
 
     def _painted(self, name: str, latents: Tensor) -> Tensor:
         """The image `[3 H W]` of latents `[1+l c]`."""

@@ -85,6 +85,7 @@ class Worker:
                 detectors=loaded.detectors,
                 canvas_detectors=loaded.canvas_detectors,
                 segmenters=loaded.segmenters,
+                identities=loaded.identities,
                 perceptual=loaded.perceptual,
                 recipe=recipe,
                 capacity=capacity,
@@ -102,13 +103,20 @@ class Worker:
         found_in = {CANVAS: list(loaded.canvas_detectors.values())}
         found_in |= {name: [detector] for name, detector in loaded.detectors.items()}
         self._starts = Starts(
-            config.recipe, loaded.generators, found_in, config.classes, config.input_roots
+            config.recipe,
+            loaded.generators,
+            found_in,
+            config.classes,
+            config.input_roots,
+            encoders=loaded.encoders,
+            perceptual=loaded.perceptual,
         )
         self._origin = outputs.Origin(
             run_id=run_id,
             recipe=config.recipe.name,
             weights={name: g.sha256 for name, g in loaded.generators.items()},
             perceptual=loaded.perceptual.name,
+            identities=loaded.identities,
         )
         self._leases: dict[str, Lease] = {}
         self._psi: dict[str, dict[str, Any]] = {}

@@ -79,6 +79,7 @@ def canvas_terms(
         w_avg=W_AVG,
         resolution=SIDE,
         coarse_size=coarse_size,
+        picture_size=64,
     )
     return objective.terms(canvas, LATENTS)
 
@@ -102,6 +103,7 @@ def inset_terms(
         w_avg=W_AVG,
         resolution=SIDE,
         coarse_size=SIDE,
+        picture_size=64,
     )
     return objective.terms(face, LATENTS)
 
@@ -125,10 +127,10 @@ def test_a_generator_meets_only_its_own_terms() -> None:
     regions = [
         f"{inset}.{term}" for inset in ("face", "shoes") for term in ("coarse", "whole", "border")
     ]
-    assert set(canvas) == free | named("canvas.body", *regions)
+    assert set(canvas) == free | named("canvas.body", "canvas.picture", *regions)
     face = term_weights("face", Player(), ["face"], 1.0)
-    own = named("face.face", "face.coarse", "face.whole", "face.border")
-    assert set(face) == {"face.latent", "face.delta"} | own
+    own = named("face.face", "face.picture", "face.coarse", "face.whole", "face.border")
+    assert set(face) == {"face.latent", "face.delta", "face.identity"} | own
 
 
 def test_the_ramp_scales_border_weights_and_no_others() -> None:
@@ -176,6 +178,7 @@ def test_what_stands_still_is_looked_at_once(counting: CountingPerceptual) -> No
         w_avg=W_AVG,
         resolution=SIDE,
         coarse_size=SIDE,
+        picture_size=64,
     )
     assert counting.count == 2  # coarse and border in one pass, and body, of the standing side
     for _ in range(4):
@@ -245,6 +248,7 @@ def test_coarse_is_blind_to_detail_and_border_is_not(perceptual: Perceptual) -> 
             w_avg=W_AVG,
             resolution=64,
             coarse_size=coarse_size,
+            picture_size=64,
         )
         found[coarse_size] = objective.terms(torch.zeros(1, 3, 64, 64), LATENTS)
     assert float(found[32]["face.coarse.l1"]) == pytest.approx(0, abs=1e-6)

@@ -294,5 +294,7 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no weights")
     with pytest.raises(CheckpointError, match="not a safetensors file"):
         parts.load(tmp_path / "text", CPU)
-    with pytest.raises(CheckpointError, match="no header of a network of parts"):
+    with pytest.raises(
+        CheckpointError, match="no header of such a network; expected a network of kind 'parts'"
+    ):
         parts.load(BUNDLED.with_name("face.safetensors"), CPU)

@@ -329,8 +329,10 @@ def test_an_image_as_canvas_is_what_the_body_is_held_to(bench: MakeBench, tmp_pa
     latents = results.read_latents(store, record)
     assert latents["canvas.w"].shape == (16,)
     losses = results.read_losses(store, record)
-    body = [r for r, t in zip(losses.raw, losses.term, strict=True) if t == "canvas.body.l1"]
-    assert body[-1] < body[0]
+    errors = [r for r, t in zip(losses.raw, losses.term, strict=True) if t == "canvas.picture.l1"]
+    assert errors[-1] < errors[0]
+    reference = results.read_image(store, record, "canvas_reference")
+    assert (reference[10, 10] == (10, 200, 30)).all()
 
 
 def test_latents_that_an_item_left_are_a_start_for_another(

@@ -94,14 +94,65 @@ def read(path: Path) -> Contents:
     return Contents(path, layout, sha256, networks, others)
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a torch file or of safetensors, by name; of nested dictionaries with a dot
+    between the names. For networks that are no generators.
+
+    Raises `CheckpointError` that names the file. Nothing is executed.
+    """
+    return read_tensors_and_options(path)[0]
+
+
+def read_tensors_and_options(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The same, and the dictionary `opts` that trainings keep beside their weights, if there is
+    one.
+    """
+    try:
+        with path.open("rb") as file:
+            if _starts_like_safetensors(file):
+                return safetensors.torch.load_file(path), {}
+            data = _load_pickled(file)
+        if not isinstance(data, dict):
+            raise CheckpointError(f"found {type(data).__name__}, expected a state dict")
+        options = data.get("opts")
+        return dict(_tensors_in(data)), options if isinstance(options, dict) else {}
+    except OSError as err:
+        raise CheckpointError(f"{path}: cannot be read: {err.strerror or err}") from err
+    except safetensors.SafetensorError as err:
+        message = checkpoint.printable(str(err))
+        raise CheckpointError(f"{path}: not a safetensors file ({message})") from err
+    except CheckpointError as err:
+        raise CheckpointError(f"{path}: {checkpoint.printable(str(err))}") from err
+
+
+def _tensors_in(data: dict[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[Any]:
+    """(name, tensor) of what is in nested dictionaries."""
+    for key, value in data.items():
+        if isinstance(value, Tensor):
+            yield f"{prefix}{key}", value
+        elif isinstance(value, dict) and depth < _DEEPEST:
+            yield from _tensors_in(value, f"{prefix}{key}.", depth + 1)
+
+
 def _read(path: Path, file: BinaryIO) -> tuple[str, dict[str, Found], tuple[str, ...]]:
     """(layout, generators, what else)."""
+    if _starts_like_safetensors(file):
+        return _of_safetensors(path)
+    return _of_data(_load_pickled(file))
+
+
+def _starts_like_safetensors(file: BinaryIO) -> bool:
+    start = file.read(9)
+    file.seek(0)
+    return start[8:9] == b"{" and not start.startswith(torchfile.ZIP_START)
+
+
+def _load_pickled(file: BinaryIO) -> Any:
+    """The data of a torch file or a pickle."""
     start = file.read(len(torchfile.LEGACY_START))
     file.seek(0)
     if start.startswith(torchfile.ZIP_START):
-        return _of_data(torchfile.load_zip(file, find_class))
-    if start[8:9] == b"{":
-        return _of_safetensors(path)
+        return torchfile.load_zip(file, find_class)
     if not start.startswith(_PICKLE_START):
         raise CheckpointError(
             f"it starts with {start[:8]!r}; expected a pickle (.pkl), a torch file (.pt) or"
@@ -109,8 +160,7 @@ def _read(path: Path, file: BinaryIO) -> tuple[str, dict[str, Found], tuple[str,
         )
     load = torchfile.load_rows if start == torchfile.LEGACY_START else unpickle.load
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
-        data = load(stream, find_class)
-    return _of_data(data)
+        return load(stream, find_class)
 
 
 def _of_data(data: Any) -> tuple[str, dict[str, Found], tuple[str, ...]]:

@@ -1,0 +1,170 @@
+"""Photographs become rows of a manifest: faces found by MTCNN and cut out; reasons for others."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from insetgan_batch.data import alignment, manifest, pictures
+from insetgan_batch.data.alignment import Frame
+from insetgan_batch.data.storage import read_uri
+from insetgan_batch.errors import ConfigError
+from insetgan_batch.nets.detector import PhotographFaces
+from insetgan_batch.records import Item
+from insetgan_batch.runtime import faces
+from insetgan_batch.runtime.faces import Cut, Made, Order
+
+PEOPLE = Path(__file__).parents[1] / "data" / "people"
+# As the demo's faces are cut out; nearly, since it is measured.
+CUT = Cut(Frame(1.44, 0.23), 128)
+
+
+def photograph(*placed: tuple[str, int, int, int]) -> Image.Image:
+    """Rendered faces on gray: (file, left, top, size)."""
+    picture = Image.new("RGB", (500, 300), (150, 150, 150))
+    for name, left, top, size in placed:
+        picture.paste(Image.open(PEOPLE / name).resize((size, size)), (left, top))
+    return picture
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two photographs with one and two faces, a copy, a meadow, a text, and a hidden file."""
+    folder = tmp_path_factory.mktemp("photographs")
+    (folder / "trip").mkdir()
+    photograph(("face_3.png", 40, 60, 180)).save(folder / "alone.jpg", quality=95)
+    photograph(("face_11.png", 10, 80, 120), ("face_19.png", 250, 40, 220)).save(
+        folder / "trip" / "two of us.png"
+    )
+    (folder / "copy.jpg").write_bytes((folder / "alone.jpg").read_bytes())
+    photograph().save(folder / "meadow.png")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".DS_Store").write_bytes(b"\0")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    out = tmp_path_factory.mktemp("manifest") / "faces.parquet"
+    order = Order(bodies=2, consent_note="all of them agreed, 2026-01-01")
+    return faces.make_manifest(str(folder), str(out), CUT, order)
+
+
+def items_of(made: Made) -> list[Item]:
+    return [item for item in manifest.read(made.manifest, ["face"]) if isinstance(item, Item)]
+
+
+def test_every_face_of_every_photograph_becomes_rows(made: Made) -> None:
+    assert (made.pictures, made.faces, made.rows) == (5, 3, 6)
+    assert [item.item_id for item in items_of(made)] == [
+        "alone-body0",
+        "alone-body1",
+        "trip_two_of_us-face0-body0",
+        "trip_two_of_us-face0-body1",
+        "trip_two_of_us-face1-body0",
+        "trip_two_of_us-face1-body1",
+    ]
+    assert [item.seed for item in items_of(made)] == [0, 1, 0, 1, 0, 1]
+
+
+def test_each_face_fills_its_picture_as_the_generators_own_do(made: Made) -> None:
+    finder = PhotographFaces(torch.device("cpu"))
+    for item in items_of(made)[::2]:
+        cut = pictures.read(read_uri(str(item.insets["face"].value)), "cut")
+        assert cut.size == (128, 128)
+        (face,) = finder.find(np.array(cut))
+        square = alignment.square_of(face.landmarks, CUT.frame)
+        assert square.centre == pytest.approx((64, 64), abs=4)
+        assert square.half == pytest.approx((64, 0), abs=4)
+
+
+def test_what_is_skipped_has_a_reason(made: Made, folder: Path) -> None:
+    assert set(made.skipped) == {"copy.jpg", "meadow.png", "notes.txt"}
+    assert "the same file as alone.jpg" in made.skipped["copy.jpg"]
+    assert "no face found" in made.skipped["meadow.png"]
+    assert "not an image that can be read" in made.skipped["notes.txt"]
+    table = read_uri(made.manifest.replace(".parquet", "-skipped.csv")).decode()
+    assert dict(list(csv.reader(io.StringIO(table)))[1:]) == made.skipped
+
+
+def test_a_row_says_where_its_face_is_from_and_who_agreed(made: Made, folder: Path) -> None:
+    meta = items_of(made)[2].meta
+    assert meta["picture"] == f"{folder}/trip/two of us.png"
+    assert meta["consent_note"] == "all of them agreed, 2026-01-01"
+    assert meta["face_probability"] > 0.9
+    left_eye, right_eye = np.array(meta["landmarks"]).reshape(5, 2)[:2]
+    assert 250 < left_eye[0] < right_eye[0] < 470
+
+
+def test_the_preview_shows_each_face_before_and_after(made: Made) -> None:
+    with Image.open(made.preview) as sheet:
+        assert sheet.size == (3 * 392 - 8, 192)
+
+
+def test_only_the_largest_face_is_taken_where_asked(folder: Path) -> None:
+    order = Order(which="largest")
+    made = faces.make_manifest(str(folder), "memory://largest/m.parquet", CUT, order)
+    assert [item.item_id for item in items_of(made)] == ["alone", "trip_two_of_us"]
+    uri = str(items_of(made)[1].insets["face"].value)
+    assert uri == "memory://largest/m/trip_two_of_us.png"
+    assert pictures.read(read_uri(uri), uri).size == (128, 128)
+
+
+def test_given_landmarks_replace_the_detector(folder: Path) -> None:
+    points = np.array([(120, 100), (180, 100), (150, 140), (130, 170), (170, 170)], float)
+    order = Order(landmarks={"meadow.png": [points]})
+    made = faces.make_manifest(str(folder), "memory://given/m.parquet", CUT, order)
+    meadow = next(item for item in items_of(made) if item.item_id == "meadow")
+    assert meadow.meta["landmarks"] == points.ravel().tolist()
+    assert "face_probability" not in meadow.meta
+
+
+def test_a_folder_without_faces_leaves_no_manifest(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    photograph().save(source / "meadow.png")
+    with pytest.raises(ConfigError, match=r"no face in any of 1 files.*meadow\.png: no face"):
+        faces.make_manifest(str(source), f"{out}/m.parquet", CUT, Order())
+    assert [path.name for path in out.iterdir()] == ["m-skipped.csv"]
+
+
+@pytest.mark.parametrize(
+    ("folder_of", "out", "says"),
+    [
+        (lambda path: path, "m.csv", r"--out .*m\.csv: expected the name of a manifest"),
+        (lambda path: path / "nothing", "m.parquet", "no files; expected a folder"),
+    ],
+)
+def test_a_wrong_call_is_told_in_one_line(
+    tmp_path: Path, folder_of: Callable[[Path], Path], out: str, says: str
+) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(ConfigError, match=says):
+        faces.make_manifest(str(folder_of(tmp_path)), f"{tmp_path}/{out}", CUT, Order())
+
+
+def test_names_of_files_that_become_one_id_stay_apart(tmp_path: Path) -> None:
+    for name, size in (("a b.png", 180), ("a_b.png", 200)):
+        photograph(("face_3.png", 40, 60, size)).save(tmp_path / name)
+    made = faces.make_manifest(str(tmp_path), "memory://apart/m.parquet", CUT, Order())
+    assert [item.item_id for item in items_of(made)] == ["a_b", "a_b-2"]
+
+
+def test_the_frame_of_a_generator_is_measured_in_what_it_paints() -> None:
+    cut = faces.cut_for("demo:face")
+    assert cut.size == 128
+    # What the renderer's window of 1.75 face heights comes to.
+    assert cut.frame.zoom == pytest.approx(1.44, abs=0.05)
+    assert cut.frame.down == pytest.approx(0.23, abs=0.05)
+
+
+def test_a_generator_of_something_else_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"demo:shoes: found a face in \d+ of 32 pictures"):
+        faces.cut_for("demo:shoes")

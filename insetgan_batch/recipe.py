@@ -118,9 +118,9 @@ class Inversion:
     tries: Annotated[int, Field(ge=1, le=1024)] = 64
     rounds: Annotated[int, Field(ge=0)] = 10
     steps: Count = 20
-    learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
     # What is free, as in a player.
-    latents: Literal["w", "w+delta", "w+"] = "w+delta"
+    latents: Literal["w", "w+delta", "w+"] = "w+"
     picture: ImageWeights = ImageWeights(l1=1.0, lpips=1.0)
     latent: Weight = 0.0
     delta: Weight = 0.0

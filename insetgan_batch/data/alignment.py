@@ -78,6 +78,13 @@ class Square:
         shares: Points = 0.5 + np.stack([offsets @ x, offsets @ y], axis=1) / (2 * (x @ x))
         return shares
 
+    def outside(self, shares: Points) -> Points:
+        """The inverse of `within`."""
+        x = np.array(self.half)
+        y = np.array([-x[1], x[0]])
+        points: Points = np.array(self.centre) + 2 * (shares - 0.5) @ np.stack([x, y])
+        return points
+
     def scaled(self, factor: float) -> Square:
         """The same in a picture whose pixels are so many times as many along each side."""
         (x, y), (dx, dy) = self.centre, self.half

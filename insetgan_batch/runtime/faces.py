@@ -11,6 +11,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
@@ -23,7 +24,7 @@ from insetgan_batch.data.alignment import FFHQ, Frame, Points
 from insetgan_batch.data.storage import Storage, locate, open_storage
 from insetgan_batch.errors import BadInputError, ConfigError
 from insetgan_batch.inset.images import to_pixels
-from insetgan_batch.nets.detector import PhotographFaces
+from insetgan_batch.nets.detector import Face, PhotographFaces
 from insetgan_batch.nets.generator import Generator, best_device
 from insetgan_batch.records import CONSENT_NOTE, Item, Source
 from insetgan_batch.report import found_faces
@@ -34,6 +35,8 @@ _MEASURED_SEEDS = 32
 _LEAST_MEASURED = 8  # of them, with a face
 _MOST_IN_PREVIEW = 40
 _ENDING = ".parquet"
+_SECOND_LOOK = Frame(zoom=1.5, down=0.2)
+_SECOND_LOOK_PX = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +88,8 @@ def cut_for(model: str) -> Cut:
     generator = Generator.load(models.fetch(model).path, best_device())
     finder = PhotographFaces(best_device())
     painted = to_pixels(generator.images_of_seeds(range(_MEASURED_SEEDS), 0.7)).cpu().numpy()
-    faces = [found[0].landmarks for image in painted if (found := finder.find(image))]
+    found = [find_faces(Image.fromarray(image), finder) for image in painted]
+    faces = [of_one[0].landmarks for of_one in found if of_one]
     if len(faces) < _LEAST_MEASURED or generator.height != generator.width:
         raise ConfigError(
             f"{model}: found a face in {len(faces)} of {_MEASURED_SEEDS} pictures of"
@@ -145,6 +149,30 @@ def make_manifest(
     return Made(len(names), rows // order.bodies, rows, skipped, out, preview)
 
 
+def find_faces(picture: Image.Image, finder: PhotographFaces) -> list[Face]:
+    """The faces of an RGB picture, the largest first.
+
+    Each is looked at twice: as it is, and cut out by what was seen first. MTCNN's landmarks depend
+    on how large a face is and how it is turned; in the second look all are upright and of one size.
+    """
+    return [_seen_again(picture, face, finder) for face in finder.find(np.array(picture))]
+
+
+def _seen_again(picture: Image.Image, face: Face, finder: PhotographFaces) -> Face:
+    """The face with the landmarks of the second look; as it was where that sees nothing."""
+    try:
+        square = alignment.square_of(face.landmarks, _SECOND_LOOK)
+        again = finder.find(np.array(alignment.cut_out(picture, square, _SECOND_LOOK_PX)))
+    except BadInputError:
+        return face
+    middle = np.array([_SECOND_LOOK_PX / 2, _SECOND_LOOK_PX / 2])
+    near = [a for a in again if math.dist(a.landmarks.mean(axis=0), middle) < _SECOND_LOOK_PX / 5]
+    if not near:
+        return face
+    landmarks = square.outside(near[0].landmarks / _SECOND_LOOK_PX)
+    return dataclasses.replace(face, landmarks=landmarks)
+
+
 def _is_hidden(name: str) -> bool:
     """What systems leave in folders (.DS_Store, Thumbs.db) is no picture that fails."""
     last = name.rpartition("/")[2]
@@ -161,7 +189,7 @@ def _faces(picture: Image.Image, name: str, finder: PhotographFaces, order: Orde
     """The faces that become rows, the largest first; `BadInputError` where there is none."""
     if name in order.landmarks:
         return [_Found(points, None) for points in order.landmarks[name]]
-    found = finder.find(np.array(picture))
+    found = find_faces(picture, finder)
     sure = [
         _Found(face.landmarks, face.probability)
         for face in found

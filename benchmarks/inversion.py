@@ -1,0 +1,213 @@
+"""How near pictures of held-out faces are painted again: several starts, several numbers of steps.
+
+    python benchmarks/inversion.py [--faces 40] [--ways stylegan2,average,nearest,encoder]
+                                   [--out benchmarks/results/inversion.json]
+
+Rendered people that nothing was trained on (`photographs.py`; needs insetgan-batch[people]) are
+photographed, found, and cut out as the demo's face generator paints its own, all as `manifest
+faces` does it. Then their pictures are inverted in the batch, as a run does it:
+
+    stylegan2  the projector of StyleGAN2 (Karras et al. 2020, appendix D): w alone, from the
+               average, LPIPS alone, noise on w; 1,000 steps of 0.1. Its noise maps stay as they are
+    average    ours, from the average, 1,000 steps
+    nearest    ours, from the nearest of 64 seeds, 200 steps
+    encoder    ours, from the encoder's latents, 200 steps
+
+The error is L1 (range -1..1) plus LPIPS of the whole picture (random features: the demo has no
+others), as it stands before each step. Prints a table: the error at the start, after 200 steps and
+at the end (medians), and in how many pictures 200 steps from a start reach what 1,000 steps from
+the average reach. A way that is not asked for keeps what the file has of it. Writes a sheet of
+pictures beside the JSON file with --sheet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import surroundings
+import torch
+from photographs import FIRST_SEED, Camera
+from PIL import Image
+from rich.progress import Progress
+
+from insetgan_batch import recipe as recipes
+from insetgan_batch.data import alignment, models
+from insetgan_batch.inset import images
+from insetgan_batch.inset.slots import SlotOptimizer
+from insetgan_batch.inset.states import Finished
+from insetgan_batch.nets import encoder
+from insetgan_batch.nets.detector import PhotographFaces
+from insetgan_batch.nets.generator import Generator
+from insetgan_batch.nets.perceptual import Perceptual
+from insetgan_batch.recipe import CANVAS, ImageWeights, Inversion, Recipe
+from insetgan_batch.records import Item, Lease, Source
+from insetgan_batch.runtime.faces import Cut, cut_for, find_faces
+from insetgan_batch.runtime.starts import Starts
+
+_CPU = torch.device("cpu")
+_HELD_OUT = FIRST_SEED + 100_000  # the alignment's benchmark has the others
+_SLOTS = 4
+_FEW, _MANY = 200, 1000
+_MODEL = "demo:face"
+
+OURS = Inversion()
+WAYS = {
+    "stylegan2": Inversion(
+        start="average",
+        rounds=10,
+        steps=100,
+        learning_rate=0.1,
+        latents="w",
+        picture=ImageWeights(lpips=1.0),
+        w_noise=0.05,
+        warm_up=0.5,  # 5 % of all steps
+        cool_down=0.25,
+    ),
+    "average": dataclasses.replace(OURS, start="average", rounds=50, steps=20),
+    "nearest": dataclasses.replace(OURS, start="nearest"),
+    "encoder": OURS,
+}
+
+
+def main() -> None:
+    """Invert what is asked for, add it to the file, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--faces", type=int, default=40)
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/inversion.json"))
+    parser.add_argument("--sheet", type=Path, help="PNG of the first eight, by all ways asked for")
+    arguments = parser.parse_args()
+    known: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    curves: dict[str, list[list[float]]] = known.get("curves", {})
+    painted: dict[str, list[np.ndarray]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = photograph(arguments.faces, Path(folder))
+        bench = Bench()
+        for way in arguments.ways.split(","):
+            finished = bench.invert(pictures, WAYS[way], way)
+            curves[way] = [[round(e, 5) for e in curve(f)] for f in finished]
+            painted[way] = [_pixels(f) for f in finished]
+            facts = {"faces": arguments.faces, "features": bench.perceptual.name}
+            result = {"curves": curves} | facts | surroundings.describe()
+            arguments.out.write_text(json.dumps(result) + "\n")
+        if arguments.sheet:
+            given = [np.asarray(Image.open(path)) for path in pictures]
+            write_sheet(arguments.sheet, [given, *painted.values()])
+    show(curves)
+
+
+def photograph(count: int, folder: Path) -> list[Path]:
+    """Faces of held-out people, cut out as the generator's own."""
+    camera, finder, cut = Camera(), PhotographFaces(_CPU), cut_for(_MODEL)
+    paths: list[Path] = []
+    seed = _HELD_OUT
+    while len(paths) < count:
+        picture = camera.photograph(seed)
+        if found := find_faces(picture, finder):
+            paths.append(folder / f"{seed}.png")
+            _cut(picture, found[0].landmarks, cut).save(paths[-1])
+        seed += 1
+    return paths
+
+
+def _cut(picture: Image.Image, landmarks: alignment.Points, cut: Cut) -> Image.Image:
+    return alignment.cut_out(picture, alignment.square_of(landmarks, cut.frame), cut.size)
+
+
+class Bench:
+    """The demo's face generator as a canvas: its pictures are inverted, and that is all."""
+
+    def __init__(self) -> None:
+        self._generator = Generator.load(models.demo_path("face"), _CPU)
+        self._encoder = encoder.load(models.demo_path("encoder"), _CPU)
+        self.perceptual = Perceptual(None)
+
+    def invert(self, pictures: list[Path], how: Inversion, name: str = "") -> list[Finished]:
+        """One result for each picture, in their order."""
+        recipe = dataclasses.replace(recipes.preset("generate"), inversion=how)
+        starts = Starts(
+            recipe,
+            {CANVAS: self._generator},
+            {},
+            {},
+            encoders={CANVAS: self._encoder},
+            perceptual=self.perceptual,
+        )
+        optimizer = self._optimizer(recipe)
+        waiting = list(pictures)
+        finished: dict[str, Finished] = {}
+        with Progress() as progress:
+            task = progress.add_task(name, total=len(pictures) * how.rounds * how.steps)
+            while waiting or optimizer.keys:
+                while waiting and optimizer.free:
+                    path = waiting.pop(0)
+                    item = Item(path.name, Source("image", str(path)), {}, seed=len(waiting))
+                    optimizer.admit(starts.start(Lease(item, str(path), "bench", 0)))
+                busy = len(optimizer.keys)
+                optimizer.run_round(lambda n=busy: progress.advance(task, n))  # type: ignore[misc]
+                finished |= {f.key: f for f in optimizer.release()}
+        return [finished[str(path)] for path in pictures]
+
+    def _optimizer(self, recipe: Recipe) -> SlotOptimizer:
+        return SlotOptimizer(
+            canvas=self._generator,
+            insets={},
+            detectors={},
+            canvas_detectors={},
+            perceptual=self.perceptual,
+            recipe=recipe,
+            capacity=_SLOTS,
+        )
+
+
+def curve(finished: Finished) -> list[float]:
+    """L1 plus LPIPS before each step, and after the last one."""
+    steps = [_error({k.rpartition(".")[2]: v for k, v in t.raw.items()}) for t in finished.trace]
+    return [*steps, _error(finished.inversion[CANVAS])]
+
+
+def _error(measures: dict[str, float]) -> float:
+    return measures.get("l1", float("nan")) + measures["lpips"]
+
+
+def show(curves: dict[str, list[list[float]]]) -> None:
+    """The table, and what was asked."""
+    print("| from | steps | error at the start | after 200 steps | at the end |")
+    print("|---|---:|---:|---:|---:|")
+    for way, all_of_it in curves.items():
+        steps = len(all_of_it[0]) - 1
+        columns = [np.median([c[i] for c in all_of_it]) for i in (0, min(_FEW, steps), steps)]
+        print(f"| {way} | {steps} | " + " | ".join(f"{v:.4f}" for v in columns) + " |")
+    for slow in ("stylegan2", "average"):
+        for fast in ("nearest", "encoder"):
+            if slow in curves and fast in curves:
+                reached = [
+                    min(quick[: _FEW + 1]) <= long[_MANY]
+                    for quick, long in zip(curves[fast], curves[slow], strict=True)
+                ]
+                print(
+                    f"{fast}, {_FEW} steps, reaches {slow}'s {_MANY}-step error in"
+                    f" {sum(reached)} of {len(reached)}"
+                )
+
+
+def _pixels(finished: Finished) -> np.ndarray:
+    pixels: np.ndarray = images.to_pixels(finished.best.images[CANVAS][None])[0].numpy()
+    return pixels
+
+
+def write_sheet(path: Path, rows: list[list[np.ndarray]]) -> None:
+    """The first eight of each row below each other."""
+    Image.fromarray(np.concatenate([np.concatenate(row[:8], axis=1) for row in rows])).save(path)
+
+
+if __name__ == "__main__":
+    main()

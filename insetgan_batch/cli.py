@@ -70,6 +70,17 @@ Seeds = Annotated[
         help="Instead of a manifest: 0-999 bodies; or 'canvas=0-9 face=0-99' for all pairs."
     ),
 ]
+Faces = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER", help="Instead of a manifest: photographs, whose faces become rows."
+    ),
+]
+Bodies = Annotated[int, typer.Option(min=1, metavar="K", help="With --faces: rows for each face.")]
+ConsentNote = Annotated[
+    str | None,
+    typer.Option(help="Who agreed to what; kept with every result, see docs/faces.md."),
+]
 RecipeName = Annotated[str, typer.Option(help="The recipe of a configuration that names none.")]
 Film = Annotated[
     int | None,
@@ -226,6 +237,9 @@ def run(
     out: Out,
     manifest: Manifest = None,
     seeds: Seeds = None,
+    faces: Faces = None,
+    bodies: Bodies = 1,
+    consent_note: ConsentNote = None,
     run_id: Annotated[str | None, typer.Option(help="A name for the run.")] = None,
     recipe: RecipeName = "montage",
     film: Film = None,
@@ -251,8 +265,15 @@ def run(
 
     if sample and limit is None:
         raise ConfigError("--sample draws as many rows as --limit says: give --limit N too")
-    rows = _manifest(manifest, seeds)
     chosen = _with_film(load(config, recipe), film)
+    if faces is None:
+        if bodies > 1 or consent_note is not None:
+            raise ConfigError("--bodies and --consent-note are for --faces: give --faces FOLDER")
+        rows = _manifest(manifest, seeds)
+    elif manifest is not None or seeds is not None:
+        raise ConfigError("give one of --manifest, --seeds and --faces")
+    else:
+        rows = _faces_in(chosen, out, faces, bodies, consent_note)
     if max_actors is not None:
         chosen = dataclasses.replace(chosen, max_actors=max_actors)
     if yes:
@@ -420,10 +441,7 @@ def manifest_faces(
         str | None,
         typer.Option(help="Your own: Parquet with `image` and `landmarks`, 10 numbers each."),
     ] = None,
-    consent_note: Annotated[
-        str | None,
-        typer.Option(help="Who agreed to what; kept with every result, see docs/faces.md."),
-    ] = None,
+    consent_note: ConsentNote = None,
 ) -> None:
     """Make a manifest of the faces in photographs: found, cut out as a generator's own, shown."""
     with open_screen() as screen:
@@ -624,8 +642,24 @@ def _with_film(config: RunConfig, film: int | None) -> RunConfig:
 def _manifest(manifest: str | None, seeds: str | None) -> str:
     """The URI of the rows; raises `ConfigError`."""
     if (manifest is None) == (seeds is None):
-        raise ConfigError("give either --manifest, or --seeds")
+        raise ConfigError("give either --manifest, or --seeds, or to `run` --faces")
     return manifest if manifest is not None else f"seeds:{seeds}"
+
+
+def _faces_in(
+    config: RunConfig, out: str, folder: str, bodies: int, consent_note: str | None
+) -> str:
+    """The URI of the manifest of a folder's faces, beside the results."""
+    if "face" not in config.insets:
+        raise ConfigError(f"--faces: the recipe `{config.recipe.name}` has no inset `face`")
+    with open_screen() as screen:
+        screen.say("loading")
+        from insetgan_batch.runtime import faces
+
+        order = faces.Order(bodies=bodies, consent_note=consent_note)
+        return faces.manifest_in(
+            out, folder, config.insets["face"], order, _now_and_then(screen.say)
+        )
 
 
 def _store(uri: str) -> RunStore:

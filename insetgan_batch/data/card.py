@@ -31,7 +31,9 @@ Do not use it to infer anything about real people, and do not show it as photogr
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Facts:
-    """What the card says. run: run.json; splits: items of each; reasons: of the quarantined."""
+    """What the card says. run: run.json; splits: items of each; reasons: of the quarantined;
+    consent: items that began at pictures, by their rows' note, "" for none.
+    """
 
     name: str
     run: Mapping[str, Any]
@@ -44,12 +46,15 @@ class Facts:
     where: str | None
     losses_every: int
     licence: str
+    consent: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def write(facts: Facts) -> str:
     """The whole file."""
     front = yaml.safe_dump(_front(facts), sort_keys=False, allow_unicode=True)
     sections = [f"---\n{front}---\n\n# {_title(facts)}", _what(facts), _made(facts)]
+    if facts.consent:
+        sections.append(_people(facts))
     sections += [_files(facts), f"## Known biases and limits\n\n{_BIASES}", _licence(facts)]
     return "\n\n".join(sections) + "\n"
 
@@ -131,6 +136,22 @@ def _made(facts: Facts) -> str:
             " version.",
         ]
     )
+
+
+def _people(facts: Facts) -> str:
+    """Whose pictures went into it."""
+    rows = [
+        "## People in the pictures it began at",
+        "",
+        f"{sum(facts.consent.values()):,} images began at given pictures, and may resemble the"
+        " people in them. What the manifest says of their consent:",
+        "",
+        "| note | images |",
+        "|---|---|",
+    ]
+    notes = ((note or "**nothing**", count) for note, count in facts.consent.items())
+    rows += [f"| {' '.join(note.split()).replace('|', '/')} | {count:,} |" for note, count in notes]
+    return "\n".join(rows)
 
 
 def _files(facts: Facts) -> str:

@@ -31,6 +31,7 @@ from insetgan_batch.data.storage import Storage, disk_error, open_storage
 from insetgan_batch.data.tables import Columns
 from insetgan_batch.data.where import Where
 from insetgan_batch.errors import ConfigError
+from insetgan_batch.records import CONSENT_NOTE
 
 Format = Literal["parquet", "webdataset", "jsonl"]
 FORMATS: tuple[Format, ...] = ("parquet", "webdataset", "jsonl")
@@ -55,6 +56,8 @@ _TABLE_ITEMS = 2_000  # in one file of losses: some million rows
 _LOSSES_ROW_GROUP = 200_000
 _READERS = 8  # requests in flight in a job, and items in its memory
 _LEFT_OUT = 255
+_MOST_NOTES = 20  # of consent, in the card
+_OTHER_NOTES = "other notes, see the column meta"
 _SPLIT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}", re.ASCII)
 _T = TypeVar("_T")
 
@@ -140,6 +143,8 @@ class Plan:
         self._cuts: dict[tuple[Format, str], list[int]] = {}
         self.counts = dict.fromkeys(self._names, 0)
         self.image_bytes = 0
+        # Packed items that began at pictures, by what their rows say of consent; "" for nothing.
+        self.consent: collections.Counter[str] = collections.Counter()
         self.columns = self._read(store, tables.Collector(insets))
         if not self.items:
             why = "no item is committed yet"
@@ -184,9 +189,17 @@ class Plan:
                 if not self._order.where.holds(values, record["item_id"]):
                     continue
             self._take(index, record["files"]["image"]["bytes"], sizes)
+            self._count_pictures(record["item"])
         if self._order.where is not None and self._ids:
             self._order.where.check_known(known)
         return collector.columns
+
+    def _count_pictures(self, item: Mapping[str, Any]) -> None:
+        sources = [item["canvas"], *item["insets"].values()]
+        if any(source["kind"] == "image" for source in sources):
+            note = str(item.get("meta", {}).get(CONSENT_NOTE) or "")
+            is_new = note and note not in self.consent and len(self.consent) >= _MOST_NOTES
+            self.consent[_OTHER_NOTES if is_new else note] += 1
 
     def _take(self, index: int, image_bytes: int, sizes: dict[tuple[Format, str], int]) -> None:
         """An item into its split, and into a new shard of each format where the old one is full."""

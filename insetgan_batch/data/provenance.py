@@ -2,7 +2,9 @@
 
 The text `insetgan_batch` holds the whole provenance as JSON. The XMP packet says that the image was
 made by a trained model, in the vocabulary of the IPTC (DigitalSourceType), and names seeds, recipe,
-weights and version. Both are part of the file's bytes, so whoever copies the file copies them.
+weights and version. Both are part of the file's bytes, so whoever copies the file copies them. A
+picture that a row gave, and that is only kept beside its result, is not marked as synthetic: this
+program does not know what it is.
 """
 
 from __future__ import annotations
@@ -88,8 +90,9 @@ def _packet(item: Item, provenance: Mapping[str, Any]) -> str:
     """XMP as the PNG wants it: one packet, not compressed."""
     sources = {"canvas": item.canvas, **item.insets}
     seeds = {name: s.value for name, s in sources.items() if s.kind == "seed"} | {"row": item.seed}
-    facts = {
-        "Iptc4xmpExt:DigitalSourceType": DIGITAL_SOURCE_TYPE,
+    is_synthetic = provenance.get("synthetic", True)
+    kind = {"Iptc4xmpExt:DigitalSourceType": DIGITAL_SOURCE_TYPE} if is_synthetic else {}
+    facts = kind | {
         "xmp:CreatorTool": f"insetgan-batch {__version__}",
         "insetgan:ItemId": item.item_id,
         "insetgan:Recipe": provenance.get("recipe", ""),

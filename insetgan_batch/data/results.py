@@ -97,7 +97,8 @@ class Result:
     images: uint8 [H W 3] by name; `image` must be there, beside it may be `copy_paste`, `canvas`,
     an inset's name, `canvas_reference`, `<inset>_reference`. latents: arrays by name. summary and
     provenance: JSON; the summary's fields stand at the top of the commit record. film: earlier
-    states of `image`, none for no film.
+    states of `image`, none for no film. given: the images that are pictures of the row's own, which
+    are not marked as synthetic.
     """
 
     item: Item
@@ -108,6 +109,7 @@ class Result:
     summary: dict[str, Any]
     provenance: dict[str, Any]
     film: Sequence[np.ndarray[Any, np.dtype[np.uint8]]] = ()
+    given: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if "image" not in self.images or self.images.keys() & {_LATENTS, _LOSSES, _FILM}:
@@ -128,7 +130,10 @@ def save(store: RunStore, result: Result) -> dict[str, Any]:
     provenance = {**result.provenance, "synthetic": True}
     prefix = store.item_prefix(result.item.item_id, result.attempt)
     contents = {
-        name: (f"{name}.png", origin.to_png(image, result.item, provenance))
+        name: (
+            f"{name}.png",
+            origin.to_png(image, result.item, provenance | {"synthetic": name not in result.given}),
+        )
         for name, image in result.images.items()
     }
     # safetensors writes memory as it lies: a transposed view would come back scrambled.

@@ -71,11 +71,14 @@ _SOURCE = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Columns:
-    """What differs from run to run: the generators (the canvas first), the losses, the files."""
+    """What differs from run to run: the generators (the canvas first), the losses, the files, and
+    what was measured of pictures that were given.
+    """
 
     generators: tuple[str, ...]
     terms: tuple[str, ...]
     files: tuple[str, ...]
+    likeness: tuple[str, ...] = ()
 
 
 class Collector:
@@ -86,17 +89,20 @@ class Collector:
         self._generators = dict.fromkeys(["canvas", *insets])
         self._terms: set[str] = set()
         self._files: dict[str, None] = {"image": None}
+        self._likeness: set[str] = set()
 
     def see(self, record: Mapping[str, Any]) -> None:
         """A commit record."""
         self._generators |= dict.fromkeys(record["item"]["insets"])
         self._terms |= record.get("losses", {}).keys()
         self._files |= dict.fromkeys(record["files"])
+        self._likeness |= _likeness(record).keys()
 
     @property
     def columns(self) -> Columns:
         """Of all that were seen."""
-        return Columns(tuple(self._generators), tuple(sorted(self._terms)), tuple(self._files))
+        terms, likeness = tuple(sorted(self._terms)), tuple(sorted(self._likeness))
+        return Columns(tuple(self._generators), terms, tuple(self._files), likeness)
 
 
 def item_schema(columns: Columns) -> pa.Schema:
@@ -106,7 +112,8 @@ def item_schema(columns: Columns) -> pa.Schema:
     boxes = {f"{inset}_{name}": _LIST for inset in generators[1:] for name in _BOXES.values()}
     losses = {f"losses.{term}": pa.float64() for term in columns.terms}
     files = {f"sha256.{name}": pa.string() for name in columns.files}
-    all_of_them = _ITEM | sources | _INPUTS | boxes | _COURSE | losses | _ORIGIN | files
+    likeness = dict.fromkeys(columns.likeness, pa.float64())
+    all_of_them = _ITEM | sources | _INPUTS | boxes | _COURSE | losses | likeness | _ORIGIN | files
     return pa.schema(list((all_of_them | {"image_key": pa.string()}).items()))
 
 
@@ -128,7 +135,7 @@ def item_row(record: Mapping[str, Any], split: str | None) -> dict[str, Any]:
             row[f"{inset}_{name}"] = boxes.get(key)
     row |= {name: record.get(name) for name in _COURSE}
     row |= {f"losses.{term}": raw for term, raw in record.get("losses", {}).items()}
-    row |= {name: origin.get(name) for name in _ORIGIN}
+    row |= _likeness(record) | {name: origin.get(name) for name in _ORIGIN}
     row |= {f"sha256.{name}": file["sha256"] for name, file in record["files"].items()}
     return row | {"image_key": record["files"]["image"]["key"]}
 
@@ -173,6 +180,17 @@ def loss_rows(item_id: str, losses: LossTable, every: int) -> pa.Table:
         ],
         schema=LOSSES_SCHEMA,
     )
+
+
+def _likeness(record: Mapping[str, Any]) -> dict[str, float]:
+    """`inversion.<generator>.<measure>`, and `identity.<inset>` where there was a FaceNet."""
+    errors = {
+        f"inversion.{generator}.{measure}": error
+        for generator, measures in (record.get("inversion") or {}).items()
+        for measure, error in measures.items()
+    }
+    identity = (record.get("identity") or {}).items()
+    return errors | {f"identity.{inset}": found["cosine"] for inset, found in identity}
 
 
 def _inputs(item: Mapping[str, Any], psis: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ FFHQ_SIZE_PX = 1024
 _LEAST_PROBABILITY = 0.9
 _MEASURED_SEEDS = 32
 _LEAST_MEASURED = 8  # of them, with a face
+_NEARLY = 0.05  # a generator whose frame is so near to FFHQ's learned from FFHQ
 _MOST_IN_PREVIEW = 40
 _ENDING = ".parquet"
 _SECOND_LOOK = Frame(zoom=1.5, down=0.2)
@@ -95,7 +96,23 @@ def cut_for(model: str) -> Cut:
             f"{model}: found a face in {len(faces)} of {_MEASURED_SEEDS} pictures of"
             f" {generator.height}x{generator.width} that it paints; expected a generator of faces"
         )
-    return Cut(alignment.frame_of(faces, generator.height), generator.height)
+    frame = alignment.frame_of(faces, generator.height)
+    is_ffhq = max(abs(frame.zoom - FFHQ.zoom), abs(frame.down - FFHQ.down)) < _NEARLY
+    return Cut(FFHQ if is_ffhq else frame, generator.height)
+
+
+def manifest_in(out: str, folder: str, model: str, order: Order, say: Callable[[str], None]) -> str:
+    """The manifest of a folder's faces in a run's own prefix: made, or there already.
+
+    Raises what `cut_for` and `make_manifest` raise.
+    """
+    uri = f"{out.rstrip('/')}/faces{_ENDING}"
+    storage, key = locate(uri)
+    if not storage.exists(key):
+        say("looking how the generator's faces are cut out")
+        made = make_manifest(folder, uri, cut_for(model), order, say)
+        say(f"{made.faces} faces in {made.pictures} pictures; look: {made.preview}")
+    return uri
 
 
 def make_manifest(

@@ -53,6 +53,7 @@ def result(
         losses=_loss_table(finished),
         summary=summary,
         film=finished.film,
+        given=frozenset(f"{name}_reference" for name, s in sources.items() if s.kind == "image"),
         provenance=_consent(lease)
         | {
             "run_id": origin.run_id,

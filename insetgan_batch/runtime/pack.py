@@ -170,6 +170,7 @@ def _facts(
         where=None if order.where is None else order.where.text,
         losses_every=order.losses_every,
         licence=licence,
+        consent=plan.consent,
     )
 
 

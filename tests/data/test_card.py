@@ -71,3 +71,12 @@ def test_the_size_has_the_words_of_hugging_face(items: int, category: str) -> No
 def test_a_card_of_another_format_has_one_configuration() -> None:
     configs = front(dataclasses.replace(FACTS, formats=("webdataset", "jsonl")))["configs"]
     assert [c["data_files"][0]["path"] for c in configs] == ["webdataset/train-*.tar"]
+
+
+def test_whose_pictures_went_into_it_stands_there_with_what_they_agreed_to() -> None:
+    consent = {"form 12 | Ana": 7, "": 3}
+    text = card.write(dataclasses.replace(FACTS, consent=consent))
+    assert "10 images began at given pictures" in text
+    assert "| form 12 / Ana | 7 |" in text
+    assert "| **nothing** | 3 |" in text
+    assert "given pictures" not in card.write(FACTS)

@@ -17,6 +17,7 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.dataset import Job, Order, Plan, Shard, Written
 from insetgan_batch.data.where import Where
 from insetgan_batch.errors import ConfigError, NotFoundError, StorageError
+from insetgan_batch.records import Item, Source
 from tests.report.runs import commit, fail, montage, new_run
 
 PREFIX = "dataset/d"
@@ -298,3 +299,14 @@ def test_an_image_that_was_damaged_is_not_packed(store: RunStore) -> None:
     with pytest.raises(NotFoundError, match=key):
         one(store, "parquet")
     assert list(store.storage.list(PREFIX)) == []
+
+
+def test_packed_items_that_began_at_pictures_are_counted_by_their_note() -> None:
+    store = new_run()
+    for number in range(30):
+        face = Source("image", "f.png") if number else Source("seed", 1)
+        note = {"consent_note": f"form {min(number, 25)}"} if number % 2 else {}
+        commit(store, Item(f"i{number}", Source("seed", 1), {"face": face}, meta=note))
+    consent = plan(store).consent
+    assert consent.total() == 29
+    assert (consent[""], consent["form 3"]) == (14, 1)

@@ -102,3 +102,22 @@ def test_file_that_is_no_image_has_no_provenance(data: bytes) -> None:
         provenance.read(data)
     with pytest.raises(StorageError, match="not a PNG"):
         provenance.read_xmp(data)
+
+
+def test_a_picture_of_the_rows_own_is_not_marked_as_synthetic(store: RunStore) -> None:
+    saved = Result(
+        item=ITEM,
+        attempt="1-1",
+        images={"image": PICTURE, "face_reference": PICTURE},
+        latents={},
+        losses=LossTable(NONE, [], NONE, [], NONE, NONE),
+        summary={},
+        provenance={"recipe": "montage"},
+        given=frozenset({"face_reference"}),
+    )
+    record = results.save(store, saved)
+    kept = store.storage.get(record["files"]["face_reference"]["key"])
+    made = store.storage.get(record["files"]["image"]["key"])
+    assert provenance.read(kept)["synthetic"] is False
+    assert "DigitalSourceType" not in provenance.read_xmp(kept)
+    assert provenance.read(made)["synthetic"] is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -144,3 +145,17 @@ def test_the_losses_of_a_commit_are_those_that_are_kept() -> None:
     record = store.read_commit("body1-face2")
     stored = results.read_losses(store, record)
     assert tables.loss_rows("body1-face2", stored, 1).num_rows == len(stored.term)
+
+
+def test_how_near_an_inversion_came_has_columns() -> None:
+    near = record_of(
+        ITEM,
+        inversion={"face": {"l1": 0.1, "lpips": 0.25}},
+        identity={"face": {"by": "facenet-x", "cosine": 0.75}},
+    )
+    plain = record_of(dataclasses.replace(ITEM, item_id="b"), inversion={}, identity=None)
+    schema = tables.item_schema(columns_of(near, plain))
+    row = as_read(tables.item_row(near, None), schema)
+    assert (row["inversion.face.l1"], row["inversion.face.lpips"]) == (0.1, 0.25)
+    assert row["identity.face"] == 0.75
+    assert as_read(tables.item_row(plain, None), schema)["inversion.face.l1"] is None

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from insetgan_batch.boxes import Box
 from insetgan_batch.errors import BadInputError
+from insetgan_batch.inset import images
 from insetgan_batch.inset.states import Start
 from insetgan_batch.nets.detector import Detector
+from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
-from insetgan_batch.recipe import AdaptivePsi, Recipe
+from insetgan_batch.recipe import AdaptivePsi, Inversion, Recipe
 from insetgan_batch.records import Item, Lease, Source
 from insetgan_batch.runtime.starts import Starts
 
@@ -250,3 +252,84 @@ def test_a_generator_with_classes_paints_the_one_that_is_asked_for(
     item = Item("a", SEED, {"face": Source()})
     with pytest.raises(ValueError, match="class 1"):
         starts.start(Lease(item, "1-1", "w", 1e9))
+
+
+# Pictures
+
+
+class Answers:
+    """An encoder that has one answer, and remembers what it was shown."""
+
+    def __init__(self, num_ws: int, w_dim: int) -> None:
+        self.num_ws, self.w_dim = num_ws, w_dim
+        self.latents = torch.arange(float((1 + num_ws) * w_dim)).view(1, 1 + num_ws, w_dim) / 1e3
+        self.seen: list[Tensor] = []
+
+    def encode(self, images: Tensor) -> Tensor:
+        self.seen.append(images)
+        return self.latents
+
+
+def start_of_picture(
+    generators: dict[str, Generator],
+    chosen: Recipe,
+    picture: Path,
+    encoders: dict[str, Encoder] | None = None,
+) -> Start:
+    item = Item("a", SEED, {"face": Source("image", str(picture))}, seed=9)
+    starts = Starts(chosen, generators, {}, {}, encoders=encoders or {})
+    return starts.start(Lease(item, "1-1", "w", 1e9))
+
+
+@pytest.fixture
+def picture(generators: dict[str, Generator], tmp_path: Path) -> Path:
+    """What the face's generator paints of the third seed that it is compared with."""
+    image = generators["face"].images_of_seeds([4_000_000_002], 0.7)
+    path = tmp_path / "face.png"
+    Image.fromarray(images.to_pixels(image)[0].numpy()).save(path)
+    return path
+
+
+def inverting(**changes: Any) -> Recipe:
+    return dataclasses.replace(Recipe(), inversion=Inversion(**changes))
+
+
+def test_a_picture_is_inverted_from_the_encoders_latents(
+    generators: dict[str, Generator], picture: Path
+) -> None:
+    encoder = Answers(generators["face"].num_ws, len(generators["face"].w_avg))
+    found = start_of_picture(generators, inverting(), picture, {"face": encoder})
+    assert (found.pictures, found.seed) == (("face",), 9)
+    assert torch.equal(found.latents["face"], encoder.latents[0])
+    assert torch.equal(encoder.seen[0][0], found.references["face"])
+
+
+def test_without_an_encoder_it_starts_at_the_nearest_seed(
+    generators: dict[str, Generator], picture: Path
+) -> None:
+    found = start_of_picture(generators, inverting(tries=5), picture)
+    expected = latents_of(generators["face"], 4_000_000_002, 0.7)
+    torch.testing.assert_close(found.latents["face"], expected)
+    encoder = Answers(generators["face"].num_ws, len(generators["face"].w_avg))
+    nearest = inverting(start="nearest", tries=5)
+    found = start_of_picture(generators, nearest, picture, {"face": encoder})
+    torch.testing.assert_close(found.latents["face"], expected)
+    assert not encoder.seen
+
+
+def test_or_at_the_average_where_the_recipe_says_so(
+    generators: dict[str, Generator], picture: Path
+) -> None:
+    found = start_of_picture(generators, inverting(start="average"), picture)
+    assert torch.equal(found.latents["face"][0], generators["face"].w_avg)
+    assert found.pictures == ("face",)
+
+
+def test_a_picture_that_a_generator_does_not_start_from_is_only_held_to(
+    generators: dict[str, Generator], picture: Path
+) -> None:
+    face = dataclasses.replace(Recipe().insets["face"], start="average")
+    chosen = dataclasses.replace(inverting(), insets={"face": face})
+    found = start_of_picture(generators, chosen, picture)
+    assert found.pictures == ()
+    assert torch.equal(found.latents["face"][0], generators["face"].w_avg)

@@ -45,7 +45,7 @@ def main(out: Path, recipes: list[str]) -> None:
         if subprocess.run(command, check=False).returncode:
             sys.exit(f"{recipe}: its demo in {run} failed, see above; no sheet was made")
         store = RunStore(open_storage(run))
-        sheets = (_png(sheet(store, items)) for items in range(_MOST_ITEMS, 0, -1))
+        sheets = (png(sheet(store, items)) for items in range(_MOST_ITEMS, 0, -1))
         data = next(data for data in sheets if len(data) <= _MAX_BYTES)
         (out / f"{recipe}.png").write_bytes(data)
         print(f"{out / recipe}.png ({len(data) / 1000:.0f} kB)")
@@ -56,7 +56,7 @@ def sheet(store: RunStore, items: int) -> Image.Image:
     records = list(store.commits())
     insets = list(records[0]["item"]["insets"])
     if not insets:
-        return _beside([_picture(store, record, "image") for record in records])
+        return beside([picture_of(store, record, "image") for record in records])
     # By chance, since neighbours share an input.
     chosen = random.Random(_CHANCE).sample(records, _MOST_ITEMS)[:items]
     rows = [_columns(store, record, insets) for record in chosen]
@@ -64,7 +64,7 @@ def sheet(store: RunStore, items: int) -> Image.Image:
     inputs = " and ".join(_caption(*source) for source in records[0]["item"]["insets"].items())
     captions = ["canvas", inputs, "copy and paste", "result", *enlarged]
     widths = [column.width for column in rows[0]]
-    return _above([_captions(captions, widths), *(_beside(row) for row in rows)])
+    return above([captions_over(captions, widths), *(beside(row) for row in rows)])
 
 
 def _caption(name: str, source: dict[str, Any]) -> str:
@@ -73,11 +73,11 @@ def _caption(name: str, source: dict[str, Any]) -> str:
 
 def _columns(store: RunStore, record: dict[str, Any], insets: list[str]) -> list[Image.Image]:
     """One item: its inputs, both pictures, and every region before and after."""
-    before, after = (_picture(store, record, name) for name in ("copy_paste", "image"))
-    inputs = [_small(_picture(store, record, f"{name}_reference")) for name in insets]
+    before, after = (picture_of(store, record, name) for name in ("copy_paste", "image"))
+    inputs = [_small(picture_of(store, record, f"{name}_reference")) for name in insets]
     frames = [_frame(record["boxes"][name]["region"], before) for name in insets]
-    enlarged = [_above([_small(before, frame), _small(after, frame)]) for frame in frames]
-    return [_picture(store, record, "canvas_reference"), _above(inputs), before, after, *enlarged]
+    enlarged = [above([_small(before, frame), _small(after, frame)]) for frame in frames]
+    return [picture_of(store, record, "canvas_reference"), above(inputs), before, after, *enlarged]
 
 
 def _frame(region: list[float], canvas: Image.Image) -> _Frame:
@@ -93,11 +93,11 @@ def _small(picture: Image.Image, frame: _Frame | None = None) -> Image.Image:
     return picture.resize((_HALF_PX, _HALF_PX), Image.Resampling.LANCZOS, frame)
 
 
-def _picture(store: RunStore, record: dict[str, Any], name: str) -> Image.Image:
+def picture_of(store: RunStore, record: dict[str, Any], name: str) -> Image.Image:
     return Image.fromarray(results.read_image(store, record, name))
 
 
-def _beside(pictures: list[Image.Image]) -> Image.Image:
+def beside(pictures: list[Image.Image]) -> Image.Image:
     """In a row, each in the middle of its height."""
     width = sum(picture.width + _GAP_PX for picture in pictures) - _GAP_PX
     row = Image.new("RGB", (width, max(picture.height for picture in pictures)), _PAPER)
@@ -108,7 +108,7 @@ def _beside(pictures: list[Image.Image]) -> Image.Image:
     return row
 
 
-def _above(pictures: list[Image.Image]) -> Image.Image:
+def above(pictures: list[Image.Image]) -> Image.Image:
     """In a column."""
     height = sum(picture.height + _GAP_PX for picture in pictures) - _GAP_PX
     column = Image.new("RGB", (max(picture.width for picture in pictures), height), _PAPER)
@@ -119,7 +119,7 @@ def _above(pictures: list[Image.Image]) -> Image.Image:
     return column
 
 
-def _captions(captions: list[str], widths: list[int]) -> Image.Image:
+def captions_over(captions: list[str], widths: list[int]) -> Image.Image:
     """A line of text, one caption over the middle of each column."""
     line = Image.new("RGB", (sum(widths) + _GAP_PX * (len(widths) - 1), _CAPTION_PX), _PAPER)
     draw, x = ImageDraw.Draw(line), 0
@@ -129,7 +129,7 @@ def _captions(captions: list[str], widths: list[int]) -> Image.Image:
     return line
 
 
-def _png(image: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
     sink = io.BytesIO()
     image.save(sink, "PNG", optimize=True)
     return sink.getvalue()

@@ -233,6 +233,8 @@ def placed(config: RunConfig, weights: dict[str, Model], manifest_uri: str) -> R
         canvas=names["canvas"],
         insets={name: names[name] for name in config.insets},
         perceptual=names.get("perceptual", config.perceptual),
+        encoders={name: names[f"encoder.{name}"] for name in config.encoder_models},
+        identity={name: names[f"identity.{name}"] for name in config.identity},
         input_roots=roots_of(config.input_roots, manifest_uri),
     )
 

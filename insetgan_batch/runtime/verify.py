@@ -193,7 +193,9 @@ def _config(store: RunStore, run: Mapping[str, Any], items: Sequence[Item]) -> R
     where = f"{store.storage.uri}/run.json"
     config = configuration.parse(fields | run.get("machine", {}), where)
     for name, model in config.models.items():
-        found, expected = models.fetch(model).sha256, run["weights"].get(name)
+        if name not in run["weights"]:
+            continue  # of a version that had no such network
+        found, expected = models.fetch(model).sha256, run["weights"][name]
         if found != expected:
             raise CheckpointError(
                 f"{model} ({name}): its sha256 is {found}, but the run was made with {expected};"

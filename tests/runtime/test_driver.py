@@ -16,8 +16,8 @@ import pytest
 import ray
 from PIL import Image
 
-from insetgan_batch.config import RunConfig
-from insetgan_batch.data import manifest
+from insetgan_batch.config import RunConfig, parse, split_model
+from insetgan_batch.data import manifest, models
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import (
@@ -285,3 +285,18 @@ def test_a_manifest_with_a_wrong_row_names_it(bench: MakeBench) -> None:
 def test_the_default_configuration_fits_its_recipe() -> None:
     assert set(RunConfig().insets) == set(RunConfig().recipe.insets)
     assert ray.is_initialized()
+
+
+def test_actors_get_every_network_by_its_own_sha256(tmp_path: Path) -> None:
+    facenet = tmp_path / "facenet.pt"
+    facenet.write_bytes(b"weights")
+    config = parse({"identity": {"face": str(facenet)}}, "run.yaml")
+    weights = {name: models.fetch(model) for name, model in config.models.items()}
+    there = driver.placed(config, weights, str(tmp_path / "m.parquet"))
+    assert there.encoder_models == {"face": weights["encoder.face"].name}
+    assert there.identity == {
+        "face": f"{facenet.as_uri()}#sha256={weights['identity.face'].sha256}"
+    }
+    assert {split_model(model)[1] for model in there.models.values()} == {
+        model.sha256 for model in weights.values()
+    }

@@ -43,6 +43,9 @@ STAGE_ALEXNET = (
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
+Slots = int | Literal["auto"]
+
+
 def _slots(value: object) -> object:
     """A number of slots or `auto`, in one line where a union of types would have two."""
     if value == "auto" or (type(value) is int and 1 <= value <= _MOST_SLOTS):
@@ -133,10 +136,10 @@ class RunConfig:
     # real money.
     perceptual: str | None = None
     # Items side by side in one actor; auto: as many as each GPU's memory holds, measured by its
-    # actor.
-    slots: Annotated[int | Literal["auto"], pydantic.PlainValidator(_slots)] = 4
-    # The share of a GPU that an actor takes: 0.5 puts two on each, for small generators. Ray counts
-    # the shares, and nobody divides the memory: `slots` has to fit as often as actors share one.
+    # actor, so that a run asks for one actor per item at first, at most `max_actors`.
+    slots: Annotated[Slots, pydantic.PlainValidator(_slots)] = 4
+    # The share of a GPU that an actor takes: 0.5 puts two on each, for small generators. With auto
+    # slots each fills its share of the memory; a number has to fit as often as actors share a GPU.
     gpus_per_actor: Annotated[float, Field(gt=0, le=1)] = 1.0
     # Actors at most, so that several runs can share a cluster; None for all there is room for: by
     # `gpus_per_actor`, or by `cores_per_actor` where there is no GPU.

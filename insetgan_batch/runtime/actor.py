@@ -20,14 +20,14 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 
 from insetgan_batch import logs
-from insetgan_batch.config import RunConfig
+from insetgan_batch.config import RunConfig, Slots
 from insetgan_batch.records import Lease, Order, Report
 from insetgan_batch.runtime.cluster import Room
 from insetgan_batch.runtime.mailbox import Mailbox
@@ -87,7 +87,7 @@ class _Place:
     number: int
     actor: ActorHandle[WorkerActor]
     worker_id: str
-    slots: int | Literal["auto"]
+    slots: Slots
     crashes: int = 0
     held: int = 0
     node_id: str = ""
@@ -234,7 +234,7 @@ class Crew:
         for place in self._places.values():
             ray.kill(place.actor)
 
-    def _start(self, number: int, *, crashes: int, slots: int | Literal["auto"]) -> None:
+    def _start(self, number: int, *, crashes: int, slots: Slots) -> None:
         worker_id = f"{number}-{next(self._numbers)}"
         # Ray's decorator adds `options`, which type checkers do not see.
         factory: Any = WorkerActor

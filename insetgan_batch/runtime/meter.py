@@ -25,7 +25,10 @@ PHASES = (LOAD, WAIT, ENTER, LEAVE)
 
 
 class Meter:
-    """Thread-safe: uploads end in other threads than rounds, and reports are made in a third."""
+    """Thread-safe: uploads end in other threads than rounds, and reports are made in a third.
+
+    slots: how many are known only when the generators are there; the worker sets it then.
+    """
 
     def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.slots, self._clock = slots, clock

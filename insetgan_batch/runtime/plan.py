@@ -9,9 +9,8 @@ import dataclasses
 import time
 import uuid
 from collections.abc import Callable
-from typing import Literal
 
-from insetgan_batch.config import RunConfig
+from insetgan_batch.config import RunConfig, Slots
 from insetgan_batch.data import manifest, models
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRow
@@ -46,7 +45,7 @@ class Plan:
     weights: list[tuple[str, str, int]]
     actors: int
     gpus: bool
-    slots: int | Literal["auto"]
+    slots: Slots
     tried: int
     item_s: float
     item_bytes: float
@@ -164,6 +163,11 @@ def _try(config: RunConfig, crew: Crew, uri: str, sample: list[Item]) -> _Trial:
     )
 
 
+def _tried(plan: Plan) -> str:
+    """How many items, and how: with `auto` nobody knows yet how many fit side by side."""
+    return f"{plan.tried} items" + ("" if plan.slots == "auto" else " in a batch")
+
+
 def describe(plan: Plan) -> list[str]:
     """The plan for people, a line each."""
     what = "GPUs" if plan.gpus else "actors on CPU cores"
@@ -172,7 +176,7 @@ def describe(plan: Plan) -> list[str]:
         *(f"  wrong    {text}" for text in plan.bad_rows),
         *(f"weights    {name}: {size / 1e6:.1f} MB, sha256 {h}" for name, h, size in plan.weights),
         f"workers    {plan.actors} {what}, {plan.slots} slots each",
-        f"measured   {plan.tried} items in a batch: {plan.item_s:.2f} s an item,"
+        f"measured   {_tried(plan)}: {plan.item_s:.2f} s an item,"
         f" {plan.item_bytes / 1e6:.2f} MB an item",
         f"expected   {_hours(plan.hours)}, {plan.output_bytes / 1e9:.2f} GB of output",
     ]

@@ -10,22 +10,16 @@ In the end all is healed, and the same command has to finish.
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import random
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from insetgan_batch.data.storage import open_storage
-from tests.chaos import schedule
-from tests.chaos.cluster import RAY_SETTINGS, Machines, adopt_orphans, end_everything_below
+from tests.chaos import apart, schedule
+from tests.chaos.cluster import Machines, end_everything_below
 from tests.chaos.driving import Driver, Inputs, Life, write_inputs
 from tests.chaos.fault_proxy import FaultProxy
 from tests.chaos.schedule import Fault
@@ -33,13 +27,11 @@ from tests.chaos.store import BUCKET, aws_settings, environment, s3_behind_proxy
 from tests.chaos.verify import Verdict, verify
 
 OUT = f"s3://{BUCKET}/chaos/run"
-_ROOT = Path(__file__).parents[2]
 _TICK_S = 0.1
 # With nothing committed for so long although a driver is running, the run is stuck.
 _PATIENCE_S = 60.0
 _MOST_LIVES = 15
 _LONGEST_PLAY_S = 300.0
-_CLEANING_S = 30.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -204,79 +196,25 @@ class Play:
         self._later(fault.lasts_s, take)
 
 
-def play_apart(seed: int, timeout_s: float = _LONGEST_PLAY_S) -> dict[str, Any]:
-    """Play a schedule in a process of its own; returns its `Result` as plain values.
+def play_apart(seed: int, *, timeout_s: float = _LONGEST_PLAY_S) -> dict[str, Any]:
+    """What came of the schedule of this seed, from a process of its own.
 
-    Raises `RuntimeError` with what the process said if no result came.
+    Raises `RuntimeError` with the last lines that it said, if it said nothing of the kind.
     """
-    # Sockets lie below it, and the system allows them 107 characters.
-    directory = tempfile.mkdtemp(prefix="chaos", dir="/tmp")
-    command = [sys.executable, "-m", "tests.chaos.harness", str(seed), directory]
-    settings = RAY_SETTINGS | {
-        "RAY_TMPDIR": directory,
-        "OMP_NUM_THREADS": "1",
-        # botocore alone would sit out most faults: what is tried here is what stands behind it.
-        "AWS_MAX_ATTEMPTS": "2",
-        "INSETGAN_BATCH_CACHE": f"{directory}/cache",
-        "PYTHONPATH": str(_ROOT),
-    }
-    process = subprocess.Popen(
-        command,
-        cwd=_ROOT,
-        env=os.environ | settings,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        said = _said(process, timeout_s)
-    finally:
-        _end(process)
-        shutil.rmtree(directory, ignore_errors=True)
-    lines = said.strip().splitlines()
-    results = [line for line in lines if line.startswith('{"seed"')]
-    if process.returncode != 0 or not results:
-        raise RuntimeError(f"schedule {seed} was not played to its end: " + " | ".join(lines[-5:]))
-    return dict(json.loads(results[-1]))
-
-
-def _said(process: subprocess.Popen[str], timeout_s: float) -> str:
-    try:
-        return process.communicate(timeout=timeout_s)[0]
-    except subprocess.TimeoutExpired:
-        _ask_to_end(process)
-        return process.communicate(timeout=_CLEANING_S)[0]
-
-
-def _ask_to_end(process: subprocess.Popen[str]) -> None:
-    """Not by SIGTERM: Ray takes that one for itself, and waits for 30 seconds."""
-    process.send_signal(signal.SIGALRM)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """It ends what it has started, so it is asked first."""
-    if process.poll() is None:
-        _ask_to_end(process)
-        try:
-            process.wait(_CLEANING_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
+    # botocore alone would sit out most faults: what is tried here is what stands behind it.
+    settings = {"AWS_MAX_ATTEMPTS": "2"}
+    return apart.run("tests.chaos.harness", str(seed), timeout_s=timeout_s, settings=settings)
 
 
 def main(seed: int, directory: Path) -> None:
     """Play a schedule in this process, and end everything that it started."""
-    signal.signal(signal.SIGALRM, lambda *_: sys.exit(1))
-    signal.alarm(int(_LONGEST_PLAY_S))  # also when nobody waits for it any more
-    adopt_orphans()
-    try:
-        with (
-            s3_behind_proxy(seed=seed) as proxy,
-            environment(aws_settings(proxy.endpoint)),
-        ):
-            result = Play(seed, schedule.make(seed), directory, proxy).run()
-    finally:
-        end_everything_below()
-    sys.stdout.write(json.dumps(dataclasses.asdict(result)) + "\n")
+    with (
+        apart.ending_all_below(_LONGEST_PLAY_S),
+        s3_behind_proxy(seed=seed) as proxy,
+        environment(aws_settings(proxy.endpoint)),
+    ):
+        result = Play(seed, schedule.make(seed), directory, proxy).run()
+    apart.say(dataclasses.asdict(result))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ _STORE_CABLE = ("store", "10.78.0.1", "10.78.0.2")
 _HEAD = f"{_RAY_CABLE[1]}:6379"
 # Ray declares a machine dead after some 4 s (`SYSTEM_CONFIG`).
 _SHORT_S, _LONG_S = 1.5, 12.0
-_PATIENCE_S = 180.0  # of one wait; two busy cores need half of it
+_PATIENCE_S = 180.0  # of one wait
 _RAY_OPTIONS = (
     "--block --disable-usage-stats --num-cpus=1 --memory=1000000000 --object-store-memory=80000000"
 ).split()

@@ -120,7 +120,7 @@ class Inversion:
     steps: Count = 20
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     # What is free, as in a player.
-    latents: Literal["w", "w+delta", "w+"] = "w+"
+    latents: Literal["w", "w+delta", "w+"] = "w+delta"
     picture: ImageWeights = ImageWeights(l1=1.0, lpips=1.0)
     latent: Weight = 0.0
     delta: Weight = 0.0

@@ -349,3 +349,38 @@ def test_a_store_that_refuses_gives_exit_code_2(
     result = call("run", config, "--manifest", two_items, "--out", str(tmp_path / "file"))
     assert result.exit_code == 2
     assert "Traceback" not in result.output
+
+
+def test_a_manifest_of_faces_says_what_was_found_and_what_was_not(tmp_path: Path) -> None:
+    folder, out = tmp_path / "photographs", tmp_path / "faces.parquet"
+    folder.mkdir()
+    people = Path(__file__).parent / "data" / "people"
+    Image.open(people / "face_3.png").resize((300, 300)).save(folder / "ana.jpg")
+    Image.new("RGB", (64, 64)).save(folder / "dark.png")
+    result = call("manifest", "faces", str(folder), "--out", str(out), "--bodies", "3")
+    assert result.exit_code == 0, result.output
+    assert f"1 faces in 2 pictures, 3 rows: {out}" in result.output
+    assert "dark.png: no face found" in result.output
+    assert len(list(manifest.read(str(out), ["face"]))) == 3
+    with Image.open(tmp_path / "faces" / "ana.png") as face:
+        assert face.size == (1024, 1024)  # as FFHQ, unless a model is named
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--faces", "photographs", "--seeds", "0-9"), "give one of --manifest, --seeds and"),
+        (("--seeds", "0-9", "--bodies", "2"), "are for --faces: give --faces FOLDER"),
+        (("--seeds", "0-9", "--consent-note", "x"), "are for --faces: give --faces FOLDER"),
+        (("--faces", "photographs", "--recipe", "generate"), "has no inset `face`"),
+    ],
+)
+def test_options_of_faces_that_do_not_go_together_are_refused(
+    tmp_path: Path, options: tuple[str, ...], says: str
+) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("insets: {}\n" if "generate" in options else "{}\n")
+    result = call("run", str(config), "--out", str(tmp_path / "out"), *options)
+    assert result.exit_code == 2
+    assert says in result.output
+    assert not (tmp_path / "out").exists()

@@ -168,3 +168,26 @@ def test_the_frame_of_a_generator_is_measured_in_what_it_paints() -> None:
 def test_a_generator_of_something_else_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"demo:shoes: found a face in \d+ of 32 pictures"):
         faces.cut_for("demo:shoes")
+
+
+def test_a_run_of_a_folder_keeps_its_manifest_beside_its_results(
+    folder: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    out = str(tmp_path / "out")
+    uri = faces.manifest_in(out, str(folder), "demo:face", Order(), said.append)
+    assert uri == f"{out}/faces.parquet"
+    assert any("3 faces in 5 pictures" in text for text in said)
+    written = read_uri(uri)
+    # The same command again goes on with the same rows, whatever has become of the folder.
+    again = faces.manifest_in(out, "memory://nothing", "demo:face", Order(), said.append)
+    assert (again, read_uri(again)) == (uri, written)
+
+
+def test_a_real_photograph_has_its_one_face_found() -> None:
+    """NASA's portrait of Eileen Collins; public domain."""
+    picture = Image.open(Path(__file__).parents[1] / "data" / "astronaut.jpg").convert("RGB")
+    (face,) = faces.find_faces(picture, PhotographFaces(torch.device("cpu")))
+    square = alignment.square_of(face.landmarks)
+    assert square.centre == pytest.approx((225, 106), abs=12)
+    assert square.side == pytest.approx(230, abs=40)

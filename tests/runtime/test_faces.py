@@ -190,4 +190,4 @@ def test_a_real_photograph_has_its_one_face_found() -> None:
     (face,) = faces.find_faces(picture, PhotographFaces(torch.device("cpu")))
     square = alignment.square_of(face.landmarks)
     assert square.centre == pytest.approx((225, 106), abs=12)
-    assert square.side == pytest.approx(230, abs=40)
+    assert square.side == pytest.approx(172, abs=15)

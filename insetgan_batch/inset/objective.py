@@ -146,11 +146,11 @@ class CanvasObjective:
         w_avg: Tensor,
         resolution: int,
         coarse_size: int,
-        picture_size: int,
+        inversion_size: int,
         masks: Mapping[str, Tensor] = _NO_MASKS,
     ) -> None:
         """reference `[n 3 H W]`; insets: their images as they stand; regions `[n 4]` in canvas
-        pixels; picture_size: of `PictureTerm`; masks: `[n 1 h w]` of the insets whose part alone
+        pixels; inversion_size: of `PictureTerm`; masks: `[n 1 h w]` of the insets whose part alone
         will be pasted.
         """
         size = (reference.shape[2], reference.shape[3])
@@ -175,7 +175,7 @@ class CanvasObjective:
                 part,
             )
         self._body = ImageTerms({f"{CANVAS}.body": outside}, wanted, perceptual, reference)
-        self._picture = PictureTerm(CANVAS, wanted, perceptual, reference, picture_size)
+        self._picture = PictureTerm(CANVAS, wanted, perceptual, reference, inversion_size)
 
     def terms(self, image: Tensor, latents: Tensor) -> Terms:
         """Raw losses `[n]` of canvases `[n 3 H W]` painted from latents `[n 1+l c]`."""
@@ -202,12 +202,12 @@ class InsetObjective:
         w_avg: Tensor,
         resolution: int,
         coarse_size: int,
-        picture_size: int,
+        inversion_size: int,
         mask: Tensor | None = None,
         faces: Identity | None = None,
     ) -> None:
         """reference `[n 3 h w]` and box `[n 4]` of the inset; canvas as it stands, region `[n 4]`
-        on it; picture_size: of `PictureTerm`; mask `[n 1 h w]` where the part alone will be pasted;
+        on it; inversion_size: of `PictureTerm`; mask `[n 1 h w]` where the part alone will be pasted;
         faces: what compares them, if anything does.
         """
         self._name, self._w_avg, self._resolution = name, w_avg, resolution
@@ -225,7 +225,7 @@ class InsetObjective:
         if mask is not None:
             inside = images.dilate(mask, -images.border_width(mask.shape[2]))
         self._face = ImageTerms({f"{name}.face": inside}, wanted, perceptual, reference)
-        self._picture = PictureTerm(name, wanted, perceptual, reference, picture_size)
+        self._picture = PictureTerm(name, wanted, perceptual, reference, inversion_size)
         self._identity = faces if f"{name}.identity" in wanted else None
         if self._identity is not None:
             self._box = box

@@ -403,7 +403,7 @@ class SlotOptimizer:
                 w_avg=w_avg,
                 resolution=self._recipe.resolution,
                 coarse_size=self._recipe.coarse_size,
-                picture_size=self._recipe.inversion.resolution,
+                inversion_size=self._recipe.inversion.resolution,
                 masks=masks,
             )
         return InsetObjective(
@@ -417,7 +417,7 @@ class SlotOptimizer:
             w_avg=w_avg,
             resolution=self._recipe.resolution,
             coarse_size=self._recipe.coarse_size,
-            picture_size=self._recipe.inversion.resolution,
+            inversion_size=self._recipe.inversion.resolution,
             mask=masks.get(name),
             faces=self._identities.get(name),
         )

@@ -61,7 +61,7 @@ def canvas_objective(
         w_avg=noise(DIMENSIONS, seed=4),
         resolution=RESOLUTION,
         coarse_size=RESOLUTION,
-        picture_size=64,
+        inversion_size=64,
         masks={} if mask is None else {"face": mask[:n]},
     )
 
@@ -81,7 +81,7 @@ def inset_objective(
         w_avg=noise(DIMENSIONS, seed=4),
         resolution=RESOLUTION,
         coarse_size=RESOLUTION,
-        picture_size=64,
+        inversion_size=64,
         mask=None if mask is None else mask[:n],
     )
 
@@ -224,7 +224,7 @@ def test_body_does_not_pull_inside_of_the_region(
         w_avg=noise(DIMENSIONS, seed=4).float(),
         resolution=RESOLUTION,
         coarse_size=RESOLUTION,
-        picture_size=64,
+        inversion_size=64,
         masks={} if mask is None else {"face": mask},
     )
     canvas = CANVAS[:1].float().requires_grad_(True)

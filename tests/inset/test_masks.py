@@ -120,7 +120,7 @@ def test_border_pulls_on_the_ring_and_nowhere_else(
         w_avg=torch.zeros(4),
         resolution=SIDE,
         coarse_size=SIDE,
-        picture_size=64,
+        inversion_size=64,
         mask=mask_of(),
     )
     face = noise(1, 3, SIDE, SIDE, seed=1).requires_grad_(True)
@@ -145,7 +145,7 @@ def test_coarse_looks_at_the_part_and_its_border_only(perceptual: Perceptual) ->
         w_avg=torch.zeros(4),
         resolution=SIDE,
         coarse_size=SIDE,
-        picture_size=64,
+        inversion_size=64,
         mask=mask_of(),
     )
     latents, face = torch.zeros(1, 4, 4), noise(1, 3, SIDE, SIDE, seed=1)
@@ -172,7 +172,7 @@ def test_face_looks_well_inside_of_the_part_only(perceptual: Perceptual) -> None
         w_avg=torch.zeros(4),
         resolution=SIDE,
         coarse_size=SIDE,
-        picture_size=64,
+        inversion_size=64,
         mask=mask_of(),
     )
     value = objective.terms(face, torch.zeros(1, 4, 4))["face.face.l1"]
@@ -196,7 +196,7 @@ def body_pull(perceptual: Perceptual, region: Box, mask: Tensor | None) -> Tenso
         w_avg=torch.zeros(4),
         resolution=SIDE,
         coarse_size=SIDE,
-        picture_size=64,
+        inversion_size=64,
         masks={} if mask is None else {"face": mask},
     )
     canvas = noise(1, 3, *SIZE).requires_grad_(True)

@@ -79,7 +79,7 @@ def canvas_terms(
         w_avg=W_AVG,
         resolution=SIDE,
         coarse_size=coarse_size,
-        picture_size=64,
+        inversion_size=64,
     )
     return objective.terms(canvas, LATENTS)
 
@@ -103,7 +103,7 @@ def inset_terms(
         w_avg=W_AVG,
         resolution=SIDE,
         coarse_size=SIDE,
-        picture_size=64,
+        inversion_size=64,
     )
     return objective.terms(face, LATENTS)
 
@@ -178,7 +178,7 @@ def test_what_stands_still_is_looked_at_once(counting: CountingPerceptual) -> No
         w_avg=W_AVG,
         resolution=SIDE,
         coarse_size=SIDE,
-        picture_size=64,
+        inversion_size=64,
     )
     assert counting.count == 2  # coarse and border in one pass, and body, of the standing side
     for _ in range(4):
@@ -248,7 +248,7 @@ def test_coarse_is_blind_to_detail_and_border_is_not(perceptual: Perceptual) -> 
             w_avg=W_AVG,
             resolution=64,
             coarse_size=coarse_size,
-            picture_size=64,
+            inversion_size=64,
         )
         found[coarse_size] = objective.terms(torch.zeros(1, 3, 64, 64), LATENTS)
     assert float(found[32]["face.coarse.l1"]) == pytest.approx(0, abs=1e-6)

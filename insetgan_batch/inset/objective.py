@@ -207,7 +207,8 @@ class InsetObjective:
         faces: Identity | None = None,
     ) -> None:
         """reference `[n 3 h w]` and box `[n 4]` of the inset; canvas as it stands, region `[n 4]`
-        on it; inversion_size: of `PictureTerm`; mask `[n 1 h w]` where the part alone will be pasted;
+        on it; inversion_size: of `PictureTerm`;
+        mask `[n 1 h w]` where the part alone will be pasted;
         faces: what compares them, if anything does.
         """
         self._name, self._w_avg, self._resolution = name, w_avg, resolution

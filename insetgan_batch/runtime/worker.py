@@ -42,7 +42,7 @@ from insetgan_batch.records import Figures, Lease, Outcome, Status
 from insetgan_batch.runtime import outputs
 from insetgan_batch.runtime.failures import PREEMPTED, reason_code
 from insetgan_batch.runtime.fitting import fitting_slots
-from insetgan_batch.runtime.loading import load
+from insetgan_batch.runtime.loading import Loaded, load
 from insetgan_batch.runtime.mailbox import Ending
 from insetgan_batch.runtime.meter import ENTER, LEAVE, LOAD, Meter
 from insetgan_batch.runtime.starts import Starts
@@ -77,21 +77,7 @@ class Worker:
         if self._device.type == "cpu":
             torch.set_num_threads(config.cores_per_actor)
         loaded = load(config, self._device)
-
-        def batch(recipe: Recipe, capacity: int) -> SlotOptimizer:
-            return SlotOptimizer(
-                canvas=loaded.generators[CANVAS],
-                insets={name: loaded.generators[name] for name in config.insets},
-                detectors=loaded.detectors,
-                canvas_detectors=loaded.canvas_detectors,
-                segmenters=loaded.segmenters,
-                identities=loaded.identities,
-                perceptual=loaded.perceptual,
-                recipe=recipe,
-                capacity=capacity,
-                film_every=config.film_every,
-            )
-
+        batch = functools.partial(_batch, config, loaded)
         slots = config.slots
         if slots == "auto":
             slots = fitting_slots(
@@ -314,6 +300,22 @@ class Worker:
         self._leases.pop(outcome.attempt, None)
         self._uploading.discard(outcome.attempt)
         self._on_end(outcome)
+
+
+def _batch(config: RunConfig, loaded: Loaded, recipe: Recipe, capacity: int) -> SlotOptimizer:
+    """An empty batch of what was loaded."""
+    return SlotOptimizer(
+        canvas=loaded.generators[CANVAS],
+        insets={name: loaded.generators[name] for name in config.insets},
+        detectors=loaded.detectors,
+        canvas_detectors=loaded.canvas_detectors,
+        segmenters=loaded.segmenters,
+        identities=loaded.identities,
+        perceptual=loaded.perceptual,
+        recipe=recipe,
+        capacity=capacity,
+        film_every=config.film_every,
+    )
 
 
 def _names(lease: Lease) -> dict[str, str]:

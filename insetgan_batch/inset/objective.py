@@ -20,15 +20,19 @@ from insetgan_batch.recipe import CANVAS, ImageWeights, Player
 
 Terms = dict[str, Tensor]
 DISTANCES = ("l1", "l2", "lpips")
-_NO_MASKS: Mapping[str, Tensor] = {}
+_NONE: Mapping[str, Tensor] = {}
 _MARGIN_PX = 2  # beyond a mask's edge, in pixels of the region: there the canvas gives way too
 
 
 class Objective(Protocol):
     """A moving generator's losses."""
 
-    def terms(self, image: Tensor, latents: Tensor) -> Terms:
-        """Raw losses `[n]` of images `[n 3 H W]` painted from latents `[n 1+l c]`."""
+    def terms(self, image: Tensor, latents: Tensor, crops: Mapping[str, Tensor] = _NONE) -> Terms:
+        """Raw losses `[n]` of images `[n 3 h w]` painted from latents `[n 1+l c]`.
+
+        h: the objective's height. crops: regions of a canvas `[n 3 r r]` that were painted apart
+        from it, by inset; others are cut out of the image.
+        """
         ...
 
 
@@ -125,10 +129,12 @@ class CanvasObjective:
         w_avg: Tensor,
         resolution: int,
         coarse_size: int,
-        masks: Mapping[str, Tensor] = _NO_MASKS,
+        masks: Mapping[str, Tensor] = _NONE,
+        height: int | None = None,
     ) -> None:
         """reference `[n 3 H W]`; insets: their images as they stand; regions `[n 4]` in canvas
-        pixels; masks: `[n 1 h w]` of the insets whose part alone will be pasted.
+        pixels; masks: `[n 1 h w]` of the insets whose part alone will be pasted; height: at which
+        the body is compared, None for the reference's own.
         """
         size = (reference.shape[2], reference.shape[3])
         self._regions, self._w_avg, self._resolution = regions, w_avg, resolution
@@ -151,13 +157,17 @@ class CanvasObjective:
                 coarse_size,
                 part,
             )
+        outside, reference = (images.downsample(x, height or size[0]) for x in (outside, reference))
         self._body = ImageTerms({f"{CANVAS}.body": outside}, wanted, perceptual, reference)
 
-    def terms(self, image: Tensor, latents: Tensor) -> Terms:
-        """Raw losses `[n]` of canvases `[n 3 H W]` painted from latents `[n 1+l c]`."""
+    def terms(self, image: Tensor, latents: Tensor, crops: Mapping[str, Tensor] = _NONE) -> Terms:
+        """Raw losses `[n]` of canvases `[n 3 h w]` painted from latents `[n 1+l c]`."""
         terms = self._body(image) | latent_terms(CANVAS, latents, self._w_avg)
         for name, term in self._region_terms.items():
-            terms |= term(crop(image, self._regions[name], self._resolution))
+            seen = crops.get(name)
+            terms |= term(
+                crop(image, self._regions[name], self._resolution) if seen is None else seen
+            )
         return terms
 
 
@@ -178,9 +188,11 @@ class InsetObjective:
         resolution: int,
         coarse_size: int,
         mask: Tensor | None = None,
+        height: int | None = None,
     ) -> None:
         """reference `[n 3 h w]` and box `[n 4]` of the inset; canvas as it stands, region `[n 4]`
-        on it; mask `[n 1 h w]` where the part alone will be pasted.
+        on it; mask `[n 1 h w]` where the part alone will be pasted; height: at which the face is
+        compared, None for the reference's own.
         """
         self._name, self._w_avg, self._resolution = name, w_avg, resolution
         size = (canvas.shape[2], canvas.shape[3])
@@ -196,9 +208,11 @@ class InsetObjective:
         inside = images.box_mask(box, (reference.shape[2], reference.shape[3]))
         if mask is not None:
             inside = images.dilate(mask, -images.border_width(mask.shape[2]))
+        height = height or reference.shape[2]
+        inside, reference = (images.downsample(x, height) for x in (inside, reference))
         self._face = ImageTerms({f"{name}.face": inside}, wanted, perceptual, reference)
 
-    def terms(self, image: Tensor, latents: Tensor) -> Terms:
+    def terms(self, image: Tensor, latents: Tensor, crops: Mapping[str, Tensor] = _NONE) -> Terms:
         """Raw losses `[n]` of insets `[n 3 h w]` painted from latents `[n 1+l c]`."""
         return (
             self._region(images.downsample(image, self._resolution))

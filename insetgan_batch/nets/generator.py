@@ -146,6 +146,10 @@ class Generator:
         sizes = self._network.architecture.resolutions
         return next((height for height, width in sizes if min(height, width) >= side), self.height)
 
+    def layers(self, upto: int) -> int:
+        """How many latents an image of that height needs."""
+        return 2 * self._blocks(upto)
+
     def images_of_seeds(
         self,
         seeds: Sequence[int],

@@ -219,6 +219,11 @@ class Recipe:
     resolution: Annotated[int, Field(ge=32)] = 64
     # Side in pixels of the coarse comparison; at most `resolution`.
     coarse_size: Annotated[int, Field(ge=32)] = 64
+    # At which whole pictures are compared (`body`, `face`) while a generator moves: the lowest of
+    # its resolutions whose smaller side has so many pixels, and `resolution`.
+    picture_size: Annotated[int, Field(ge=32)] = 128
+    # Share of a phase, at its end, in which they are compared in full resolution.
+    full_share: Share = 0.25
     # A round is one phase of each generator. At least and at most so many.
     min_rounds: Annotated[int, Field(ge=0)] = 6
     max_rounds: Annotated[int, Field(ge=0)] = 10
@@ -418,8 +423,9 @@ def for_item(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
         )
     if not is_same:
         raise BadInputError(
-            "overrides: `steps`, `region`, `order`, `stages`, `resolution`, `coarse_size`, what an"
-            " inversion takes and the set of insets belong to the whole run"
+            "overrides: `steps`, `region`, `order`, `stages`, `resolution`, `coarse_size`,"
+            " `picture_size`, `full_share`, what an inversion takes and the set of insets belong to"
+            " the whole run"
         )
     return changed
 
@@ -437,7 +443,7 @@ def _shared(recipe: Recipe) -> tuple[object, ...]:
     players = {name: (player.steps, player.region) for name, player in recipe.players.items()}
     how = recipe.inversion
     inversion = how.rounds, how.steps, how.resolution
-    sizes = recipe.resolution, recipe.coarse_size
+    sizes = recipe.resolution, recipe.coarse_size, recipe.picture_size, recipe.full_share
     return players, recipe.order, recipe.stages, sizes, inversion
 
 

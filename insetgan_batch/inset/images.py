@@ -61,6 +61,18 @@ def box_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return ((x >= x0) & (x < x1) & (y >= y0) & (y < y1)).to(boxes.dtype)[:, None]
 
 
+def bounds(boxes: Tensor) -> Tensor:
+    """The pixels that `resample` reads where they are inside of the image, as upright boxes `[n
+    4]`: all corners, and one pixel more.
+    """
+    x0, y0, x1, y1 = boxes[:, :4].unbind(dim=1)
+    xs, ys = torch.stack([x0, x1, x0, x1], 1)[:, None], torch.stack([y0, y0, y1, y1], 1)[:, None]
+    if _is_turned(boxes):
+        xs, ys = _turned(boxes, xs, ys, 1)
+    corners = torch.stack([xs.amin(2), ys.amin(2), xs.amax(2), ys.amax(2)], dim=-1)[:, 0]
+    return corners + corners.new_tensor([-1.0, -1.0, 1.0, 1.0])
+
+
 def border_width(size: int) -> int:
     """The border of a region that is `size` pixels high: 8 of 256 (InsetGAN, E8), at least 2
     pixels.

@@ -23,7 +23,7 @@ from insetgan_batch.recipe import CANVAS, ImageWeights, Player
 
 Terms = dict[str, Tensor]
 DISTANCES = ("l1", "l2", "lpips")
-_NO_MASKS: Mapping[str, Tensor] = {}
+_NONE: Mapping[str, Tensor] = {}
 _LPIPS_SIDE_PX = 32  # its features need so many
 _MARGIN_PX = 2  # beyond a mask's edge, in pixels of the region: there the canvas gives way too
 
@@ -31,8 +31,12 @@ _MARGIN_PX = 2  # beyond a mask's edge, in pixels of the region: there the canva
 class Objective(Protocol):
     """A moving generator's losses."""
 
-    def terms(self, image: Tensor, latents: Tensor) -> Terms:
-        """Raw losses `[n]` of images `[n 3 H W]` painted from latents `[n 1+l c]`."""
+    def terms(self, image: Tensor, latents: Tensor, crops: Mapping[str, Tensor] = _NONE) -> Terms:
+        """Raw losses `[n]` of images `[n 3 h w]` painted from latents `[n 1+l c]`.
+
+        h: the objective's height. crops: regions of a canvas `[n 3 r r]` that were painted apart
+        from it, by inset; others are cut out of the image.
+        """
         ...
 
 
@@ -147,11 +151,12 @@ class CanvasObjective:
         resolution: int,
         coarse_size: int,
         inversion_size: int,
-        masks: Mapping[str, Tensor] = _NO_MASKS,
+        masks: Mapping[str, Tensor] = _NONE,
+        height: int | None = None,
     ) -> None:
         """reference `[n 3 H W]`; insets: their images as they stand; regions `[n 4]` in canvas
         pixels; inversion_size: of `PictureTerm`; masks: `[n 1 h w]` of the insets whose part alone
-        will be pasted.
+        will be pasted; height: at which the body is compared, None for the reference's own.
         """
         size = (reference.shape[2], reference.shape[3])
         self._regions, self._w_avg, self._resolution = regions, w_avg, resolution
@@ -174,15 +179,19 @@ class CanvasObjective:
                 coarse_size,
                 part,
             )
+        outside, reference = (images.downsample(x, height or size[0]) for x in (outside, reference))
         self._body = ImageTerms({f"{CANVAS}.body": outside}, wanted, perceptual, reference)
         self._picture = PictureTerm(CANVAS, wanted, perceptual, reference, inversion_size)
 
-    def terms(self, image: Tensor, latents: Tensor) -> Terms:
-        """Raw losses `[n]` of canvases `[n 3 H W]` painted from latents `[n 1+l c]`."""
+    def terms(self, image: Tensor, latents: Tensor, crops: Mapping[str, Tensor] = _NONE) -> Terms:
+        """Raw losses `[n]` of canvases `[n 3 h w]` painted from latents `[n 1+l c]`."""
         terms = self._body(image) | latent_terms(CANVAS, latents, self._w_avg)
         terms |= self._picture(image)
         for name, term in self._region_terms.items():
-            terms |= term(crop(image, self._regions[name], self._resolution))
+            seen = crops.get(name)
+            terms |= term(
+                crop(image, self._regions[name], self._resolution) if seen is None else seen
+            )
         return terms
 
 
@@ -205,11 +214,12 @@ class InsetObjective:
         inversion_size: int,
         mask: Tensor | None = None,
         faces: Identity | None = None,
+        height: int | None = None,
     ) -> None:
         """reference `[n 3 h w]` and box `[n 4]` of the inset; canvas as it stands, region `[n 4]`
-        on it; inversion_size: of `PictureTerm`;
-        mask `[n 1 h w]` where the part alone will be pasted;
-        faces: what compares them, if anything does.
+        on it; inversion_size: of `PictureTerm`; mask `[n 1 h w]` where the part alone will be
+        pasted; faces: what compares them, if anything does; height: at which the face is compared,
+        None for the reference's own.
         """
         self._name, self._w_avg, self._resolution = name, w_avg, resolution
         size = (canvas.shape[2], canvas.shape[3])
@@ -225,14 +235,16 @@ class InsetObjective:
         inside = images.box_mask(box, (reference.shape[2], reference.shape[3]))
         if mask is not None:
             inside = images.dilate(mask, -images.border_width(mask.shape[2]))
-        self._face = ImageTerms({f"{name}.face": inside}, wanted, perceptual, reference)
-        self._picture = PictureTerm(name, wanted, perceptual, reference, inversion_size)
         self._identity = faces if f"{name}.identity" in wanted else None
         if self._identity is not None:
-            self._box = box
+            self._box, self._height = box, reference.shape[2]
             self._known = self._identity.embed(face_of(reference, box))
+        height = height or reference.shape[2]
+        inside, reference = (images.downsample(x, height) for x in (inside, reference))
+        self._face = ImageTerms({f"{name}.face": inside}, wanted, perceptual, reference)
+        self._picture = PictureTerm(name, wanted, perceptual, reference, inversion_size)
 
-    def terms(self, image: Tensor, latents: Tensor) -> Terms:
+    def terms(self, image: Tensor, latents: Tensor, crops: Mapping[str, Tensor] = _NONE) -> Terms:
         """Raw losses `[n]` of insets `[n 3 h w]` painted from latents `[n 1+l c]`."""
         terms = (
             self._region(images.downsample(image, self._resolution))
@@ -241,7 +253,9 @@ class InsetObjective:
             | latent_terms(self._name, latents, self._w_avg)
         )
         if self._identity is not None:
-            embedded = self._identity.embed(face_of(image, self._box))
+            scale = image.shape[2] / self._height
+            box = torch.cat([self._box[:, :4] * scale, self._box[:, 4:]], dim=1)
+            embedded = self._identity.embed(face_of(image, box))
             terms[f"{self._name}.identity"] = 1 - (embedded * self._known).sum(dim=1)
         return terms
 

@@ -39,6 +39,7 @@ from insetgan_batch.inset.objective import (
     shrunk,
     term_weights,
 )
+from insetgan_batch.inset.sight import Sight
 from insetgan_batch.inset.states import Finished, Slot, Start, State, TraceRow
 from insetgan_batch.nets.detector import Detector, Segmenter
 from insetgan_batch.nets.generator import Generator
@@ -292,22 +293,24 @@ class SlotOptimizer:
     def _move(self, name: str, slots: list[Slot], count: int, on_step: Callable[[], None]) -> None:
         recipes = [slot.now for slot in slots]
         players = [_player(recipe, name) for recipe in recipes]
-        objective = self._objective(name, slots, recipes)
         history: list[tuple[Terms, list[dict[str, float]], list[int]]] = []
-        for _ in range(count):
-            steps = [slot.stage_steps[name] for slot in slots]
-            weights = [
-                self._weights(name, player, schedule.border_ramp(recipe, player, step))
-                for recipe, player, step in zip(recipes, players, steps, strict=True)
-            ]
-            rates = [
-                schedule.learning_rate(recipe, player, step)
-                for recipe, player, step in zip(recipes, players, steps, strict=True)
-            ]
-            counts = [slot.moments[name].step for slot in slots]
-            terms = self._step(name, slots, objective, weights, rates)
-            history.append((terms, weights, counts))
-            on_step()
+        for side, part in self._parts(name, count, is_inverting=slots[0].is_inverting):
+            sight = self._sight(name, slots, side)
+            objective = self._objective(name, slots, recipes, sight.height)
+            for _ in range(part):
+                steps = [slot.stage_steps[name] for slot in slots]
+                weights = [
+                    self._weights(name, player, schedule.border_ramp(recipe, player, step))
+                    for recipe, player, step in zip(recipes, players, steps, strict=True)
+                ]
+                rates = [
+                    schedule.learning_rate(recipe, player, step)
+                    for recipe, player, step in zip(recipes, players, steps, strict=True)
+                ]
+                counts = [slot.moments[name].step for slot in slots]
+                terms = self._step(name, slots, sight, objective, weights, rates)
+                history.append((terms, weights, counts))
+                on_step()
         _record(name, slots, history)
         for slot, image in zip(slots, self._paint(name, slots), strict=True):
             slot.images[name] = image
@@ -316,6 +319,7 @@ class SlotOptimizer:
         self,
         name: str,
         slots: list[Slot],
+        sight: Sight,
         objective: Objective,
         weights: list[dict[str, float]],
         rates: list[float],
@@ -323,18 +327,23 @@ class SlotOptimizer:
         """One optimiser step of one generator; returns the raw terms before it, `[n]` each."""
         moments = [slot.moments[name] for slot in slots]
         latents = torch.stack([m.latents for m in moments]).requires_grad_(True)
-        image = self._synthesise(name, self._with_noise(name, slots, latents))
-        terms = objective.terms(image, latents)
+        image, crops = sight(self._with_noise(name, slots, latents))
+        terms = objective.terms(image, latents, crops)
         loss = _weighted(terms, weights)
         # The sum keeps items apart: the gradient of each is that of its own loss.
         (gradient,) = torch.autograd.grad(loss.sum(), latents)
-        free = [_free(_player(slot.now, name), gradient[0]) for slot in slots]
+        players = [_player(slot.now, name) for slot in slots]
+        free = [_free(player, sight.seen, gradient[0]) for player in players]
         adam_step(moments, gradient, rates, free)
+        for m, before, player in zip(moments, latents.detach(), players, strict=True):
+            if player.latents == "w+delta":
+                # What is not seen stays as it is: its offsets make up for what w has moved.
+                m.latents[1 + sight.seen :] += before[0] - m.latents[0]
         for i, slot in enumerate(slots):
             slot.stage_steps[name] += 1
             before = sum(m.step for m in slot.moments.values()) - 1
             if self._film_every and before % self._film_every == 0:
-                self._keep_frame(slot, name, image[i].detach())
+                self._keep_frame(slot, self._paint_from({name: latents[i]}))
         return {term: value.detach() for term, value in terms.items()}
 
     def _with_noise(self, name: str, slots: list[Slot], latents: Tensor) -> Tensor:
@@ -363,9 +372,9 @@ class SlotOptimizer:
             self._spreads[name] = float(offsets.square().sum(dim=1).mean().sqrt())
         return self._spreads[name]
 
-    def _keep_frame(self, slot: Slot, name: str, image: Tensor) -> None:
-        """The composite as it stands, for the film."""
-        painted = slot.images | {name: image}
+    def _keep_frame(self, slot: Slot, moving: dict[str, Tensor]) -> None:
+        """The composite as it stands with the image of the generator that moves, for the film."""
+        painted = slot.images | moving
         insets = {inset: painted[inset] for inset in self._insets}
         whole = compose.compose(painted[CANVAS], insets, slot.regions, slot.masks)
         slot.film.append(images.to_pixels(whole[None])[0].cpu().numpy())
@@ -378,8 +387,35 @@ class SlotOptimizer:
         with torch.no_grad():
             return self._synthesise(name, torch.stack([s.moments[name].latents for s in slots]))
 
-    def _objective(self, name: str, slots: list[Slot], recipes: list[Recipe]) -> Objective:
-        """What the generator is held to in this phase, for these items."""
+    def _parts(self, name: str, count: int, *, is_inverting: bool) -> list[tuple[int, int]]:
+        """(least smaller side of the pictures, steps) of both parts of a phase, or of its only
+        one: an inversion moves all layers, so it looks at all of them.
+        """
+        generator, recipe = self._generators[name], self._recipe
+        if is_inverting:
+            return [(generator.height, count)]
+        low, full = max(recipe.picture_size, recipe.resolution), generator.height
+        first = (
+            0 if generator.lowest_height(low) == full else round(count * (1 - recipe.full_share))
+        )
+        return [(side, part) for side, part in ((low, first), (full, count - first)) if part]
+
+    def _sight(self, name: str, slots: list[Slot], side: int) -> Sight:
+        """How the generator is looked at from now on, for these items."""
+        pictures = torch.stack([slot.images[name] for slot in slots])
+        return Sight(
+            self._generators[name],
+            side=side,
+            latents=torch.stack([slot.moments[name].latents for slot in slots]),
+            pictures=pictures,
+            regions=self._regions(slots, pictures) if name == CANVAS else {},
+            resolution=self._recipe.resolution,
+        )
+
+    def _objective(
+        self, name: str, slots: list[Slot], recipes: list[Recipe], height: int | None = None
+    ) -> Objective:
+        """What the generator is held to, for these items; its whole pictures at that height."""
         wanted = {
             term
             for recipe in recipes
@@ -396,15 +432,13 @@ class SlotOptimizer:
                 perceptual=self._perceptual,
                 reference=reference,
                 insets={n: torch.stack([s.images[n] for s in slots]) for n in self._insets},
-                regions={
-                    n: boxes_as_tensor([s.regions[n] for s in slots], reference)
-                    for n in self._insets
-                },
+                regions=self._regions(slots, reference),
                 w_avg=w_avg,
                 resolution=self._recipe.resolution,
                 coarse_size=self._recipe.coarse_size,
                 inversion_size=self._recipe.inversion.resolution,
                 masks=masks,
+                height=height,
             )
         return InsetObjective(
             name,
@@ -420,7 +454,12 @@ class SlotOptimizer:
             inversion_size=self._recipe.inversion.resolution,
             mask=masks.get(name),
             faces=self._identities.get(name),
+            height=height,
         )
+
+    def _regions(self, slots: list[Slot], like: Tensor) -> dict[str, Tensor]:
+        """Where the insets lie on the canvases, `[n 5]` each."""
+        return {n: boxes_as_tensor([slot.regions[n] for slot in slots], like) for n in self._insets}
 
     def _weights(self, name: str, player: Player, border_ramp: float = 1.0) -> dict[str, float]:
         return term_weights(name, player, self._insets if name == CANVAS else [name], border_ramp)
@@ -495,9 +534,12 @@ def _player(recipe: Recipe, name: str) -> Player:
     return recipe.canvas if name == CANVAS else recipe.insets[name]
 
 
-def _free(player: Player, latents: Tensor) -> Tensor:
-    """1 for the latents `[1+l c]` that a player may move, 0 for the others: `[1+l 1]`."""
+def _free(player: Player, seen: int, latents: Tensor) -> Tensor:
+    """1 for the latents `[1+l c]` that a player may move when it sees so many layers, 0 for the
+    others: `[1+l 1]`.
+    """
     free = latents.new_ones(len(latents), 1)
+    free[1 + seen :] = 0
     if player.latents == "w":
         free[1:] = 0
     if player.latents == "w+":

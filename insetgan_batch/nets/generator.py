@@ -18,6 +18,7 @@ from insetgan_batch.config import Precision
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.layers import Noise
+from insetgan_batch.nets.windows import Window
 
 # Where a file does not say how many of its highest resolutions were trained in float16: NVIDIA's
 # usual number.
@@ -126,11 +127,32 @@ class Generator:
         then needs only the first of the latents; `ValueError` where the generator has none of that
         height. noise: the file's constant one, none, or one source of random numbers per image.
         """
-        if upto is not None and upto not in self._heights:
-            raise ValueError(f"found upto={upto}, expected one of the heights {self._heights}")
-        blocks = None if upto is None else self._heights.index(upto) + 1
+        blocks = None if upto is None else self._blocks(upto)
         image: Tensor = self._network.synthesis(ws, blocks, noise)
         return image
+
+    def look(
+        self, ws: Tensor, windows: Sequence[Window], *, upto: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Images at the lower resolution that is `upto` pixels high, and what `synthesise` would
+        paint in windows, for the price of these; differentiable in ws.
+
+        windows: in pixels of the whole image, corners and sizes multiples of `height / upto`.
+        """
+        return self._network.synthesis.look(ws, self._blocks(upto), windows)
+
+    def lowest_height(self, side: int) -> int:
+        """The height of the lowest resolution whose smaller side has at least so many pixels; the
+        whole image's where there is none, or where only the whole image can be painted.
+        """
+        if not self._network.synthesis.can_stop_early:
+            return self.height
+        sizes = self._network.architecture.resolutions
+        return next((height for height, width in sizes if min(height, width) >= side), self.height)
+
+    def layers(self, upto: int) -> int:
+        """How many latents an image of that height needs."""
+        return 2 * self._blocks(upto)
 
     def images_of_seeds(
         self,
@@ -145,6 +167,12 @@ class Generator:
         sources = [torch.Generator().manual_seed(seed) for seed in seeds]
         with torch.no_grad():
             return self.synthesise(ws, noise=sources if noise == "random" else noise)
+
+    def _blocks(self, upto: int) -> int:
+        """How many blocks paint an image of that height."""
+        if upto not in self._heights:
+            raise ValueError(f"found upto={upto}, expected one of the heights {self._heights}")
+        return self._heights.index(upto) + 1
 
     def _one_hot(self, label: int) -> Tensor:
         """The label as `[1 c_dim]`."""

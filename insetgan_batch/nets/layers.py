@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from insetgan_batch.nets.windows import Window
+
 # What a layer adds: the file's constant noise, none, or fresh normal noise, one source per image.
 Noise = Literal["const", "none"] | Sequence[torch.Generator]
 
@@ -148,16 +150,28 @@ class StyledConv(ModulatedConv):
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise_const", torch.randn(size))
 
-    def forward(self, x: Tensor, w: Tensor, noise: Noise = "const", gain: float = 1.0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        w: Tensor,
+        noise: Noise = "const",
+        gain: float = 1.0,
+        window: Window | None = None,
+    ) -> Tensor:
         """Features `[n i h w]` and latent `[n c]` to features `[n o h w]` (doubled with
         `upsample`), times `gain`. `ValueError` where there are not `n` sources of noise.
+
+        window: where the result lies in the whole, None for all of it.
         """
         x, demodulation = self.convolve(x, w)
         assert demodulation is not None
         # Demodulation, noise, bias and gain in one pass over the features, whose size is what costs
         # time here: leaky ReLU passes a positive factor through.
         gain *= ACTIVATION_GAIN
-        offset = (self._noise(noise, len(x)) + self.bias[:, None, None]) * gain
+        added = self._noise(noise, len(x))
+        if window is not None and isinstance(added, Tensor):
+            added = window.cut(added.view(-1, 1, *self.noise_const.shape))
+        offset = (added + self.bias[:, None, None]) * gain
         x = torch.addcmul(offset.to(x.dtype), x, (demodulation * gain).to(x.dtype))
         x = F.leaky_relu(x, LEAKY_SLOPE)
         if self.clamp is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -30,6 +31,7 @@ from insetgan_batch.nets.layers import (
     ToRGB,
     Upsample,
 )
+from insetgan_batch.nets.windows import Window
 
 _LARGEST_SIZE = 1 << 14
 
@@ -195,6 +197,7 @@ class Synthesis(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.can_stop_early = architecture.synthesis == "skip"
+        self.resolutions = architecture.resolutions
         self.upsample = Upsample(architecture.image_channels)
         self.blocks = [f"b{height}" for height, _ in architecture.resolutions]
         for i, name in enumerate(self.blocks):
@@ -207,22 +210,63 @@ class Synthesis(nn.Module):
         made in the last block only.
         """
         names = self.blocks[:blocks]
-        if len(names) < len(self.blocks) and not self.can_stop_early:
+        if len(names) < len(self.blocks):
+            self._check_early()
+        return self._paint(ws, len(names), noise)[1]
+
+    def look(
+        self, ws: Tensor, blocks: int, windows: Sequence[Window]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The image at the resolution of so many blocks, and what the whole one has in windows.
+
+        windows: in pixels of the whole image, corners and sizes multiples of one pixel of the lower
+        resolution; a cutting `[n 3 h w]` of each. `ValueError` where colours are made in the last
+        block only.
+        """
+        self._check_early()
+        x, image = self._paint(ws, blocks, "const")
+        return image, [self._cutting(x, image, ws, blocks, window) for window in windows]
+
+    def _check_early(self) -> None:
+        if not self.can_stop_early:
             raise ValueError(
                 "only `skip` synthesis has images at lower resolutions: paint the whole one"
             )
+
+    def _paint(self, ws: Tensor, blocks: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Features and image after so many blocks."""
         x: Tensor | None = None
         image: Tensor | None = None
-        for i, name in enumerate(names):
-            # Block i > 0 starts with the latent that the RGB layer of block i - 1 used as its own.
-            first = max(2 * i - 1, 0)
-            x, rgb = self.get_submodule(name)(x, ws[:, first : 2 * i + 2], noise)
-            if image is None:
-                image = rgb
-            else:
-                image = self.upsample(image) + rgb
+        for i in range(blocks):
+            x, rgb = self._block(i, x, ws, noise)
+            image = rgb if image is None else self.upsample(image) + rgb
+        assert x is not None
         assert image is not None
-        return image
+        return x, image
+
+    def _cutting(self, x: Tensor, image: Tensor, ws: Tensor, blocks: int, window: Window) -> Tensor:
+        """Go on from features and image after so many blocks, in a window only."""
+        here = Window.whole(len(ws), self.resolutions[blocks - 1])
+        for i in range(blocks, len(self.blocks)):
+            factor = self.resolutions[-1][0] // self.resolutions[i - 1][0]
+            # What lies in the margin is spoilt by this block, and cut off before the next.
+            wider = window.scaled_down(factor).with_margin(self.resolutions[i - 1])
+            x, image = (wider.within(here).cut(tensor) for tensor in (x, image))
+            here = wider.scaled_up(2)
+            x, rgb = self._block(i, x, ws, "const", here)
+            assert rgb is not None
+            image = self.upsample(image) + rgb
+        return window.within(here).cut(image)
+
+    def _block(
+        self, i: int, x: Tensor | None, ws: Tensor, noise: Noise, window: Window | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Features and RGB of one block, from the features of the one before."""
+        # Block i > 0 starts with the latent that the RGB layer of block i - 1 used as its own.
+        first = max(2 * i - 1, 0)
+        block = self.get_submodule(self.blocks[i])
+        features, rgb = block(x, ws[:, first : 2 * i + 2], noise, window)
+        return features, rgb
 
 
 class Block(nn.Module):
@@ -250,19 +294,25 @@ class Block(nn.Module):
         if is_last or architecture.synthesis == "skip":
             self.torgb = ToRGB(channels, architecture.image_channels, w_dim, clamp=clamp)
 
-    def forward(self, x: Tensor | None, ws: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None]:
-        """Features `[n c h w]` (None at the base) and this block's latents to features and RGB."""
+    def forward(
+        self, x: Tensor | None, ws: Tensor, noise: Noise, window: Window | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Features `[n c h w]` (None at the base) and this block's latents to features and RGB.
+
+        window: where the result lies in the whole, None for all of it.
+        """
         if x is None:
             x = self.const.expand(ws.shape[0], -1, -1, -1)
         if self.low_precision is not None:
             x = x.to(self.low_precision)
         if self.is_residual:
-            detour = self.conv1(self.conv0(x, ws[:, 0], noise), ws[:, -2], noise, RESIDUAL_GAIN)
+            detour = self.conv0(x, ws[:, 0], noise, window=window)
+            detour = self.conv1(detour, ws[:, -2], noise, RESIDUAL_GAIN, window)
             x = self.skip(x) + detour
         else:
             if ws.shape[1] > 2:  # not at the base
-                x = self.conv0(x, ws[:, 0], noise)
-            x = self.conv1(x, ws[:, -2], noise)
+                x = self.conv0(x, ws[:, 0], noise, window=window)
+            x = self.conv1(x, ws[:, -2], noise, window=window)
         return x, None if self.torgb is None else self.torgb(x, ws[:, -1])
 
 

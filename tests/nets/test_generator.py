@@ -15,6 +15,7 @@ from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.stylegan2 import Architecture
+from insetgan_batch.nets.windows import Window
 from tests.conftest import random_generator
 from tests.nets import literal
 from tests.nets.literal import relative_difference
@@ -268,3 +269,19 @@ def test_images_have_as_many_channels_as_the_generator(generator: Generator, col
     assert other.image_channels == colours
     assert other.images_of_seeds([1, 2], 0.7).shape == (2, colours, 16, 8)
     assert generator.image_channels == 3
+
+
+def test_a_look_is_the_lower_resolution_and_windows_of_the_whole(generator: Generator) -> None:
+    ws = generator.seeds_to_ws([1, 2], 0.7)
+    place = Window(((4, 0), (8, 4)), 8, 4)
+    low, (cutting,) = generator.look(ws, [place], upto=8)
+    assert torch.equal(low, generator.synthesise(ws, upto=8))
+    torch.testing.assert_close(cutting, place.cut(generator.synthesise(ws)), rtol=0, atol=1e-5)
+
+
+def test_it_knows_the_lowest_resolution_that_is_large_enough(generator: Generator) -> None:
+    assert [generator.lowest_height(side) for side in (1, 2, 3, 4, 5, 8, 9)] == [
+        4, 4, 8, 8, 16, 16, 16
+    ]  # fmt: skip
+    whole_only = random_generator(dataclasses.replace(SMALL, synthesis="orig"))
+    assert Generator(checkpoint.Checkpoint(whole_only, {}, ""), CPU).lowest_height(1) == 16

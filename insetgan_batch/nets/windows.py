@@ -1,0 +1,110 @@
+"""Windows into images and feature maps: rectangles of one size, each image's at its own place.
+
+Layers at high resolution are most of a generator's cost, and most of what they paint is not looked
+at. In a window around what is looked at they paint exactly what they would have painted there, if
+the window is cut out of the lower resolution with `MARGIN_PX` more on every side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+# How far, in pixels of the lower resolution, an edge that is none of the image's spoils what one
+# block paints: the upsampling convolution misses neighbours of two pixels of the higher resolution,
+# the other one of a third, and each pixel that was spoilt before spoils two.
+MARGIN_PX = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Window:
+    """Rows `top` to `top + height` and columns `left` to `left + width` of every image, in pixels.
+
+    corners: (top, left) for each image of the batch.
+    """
+
+    corners: tuple[tuple[int, int], ...]
+    height: int
+    width: int
+
+    @classmethod
+    def whole(cls, images: int, size: tuple[int, int]) -> Window:
+        """All of so many images of `size` (h, w)."""
+        return cls(((0, 0),) * images, *size)
+
+    @classmethod
+    def around(cls, boxes: Sequence[tuple[float, ...]], size: tuple[int, int], step: int) -> Window:
+        """The smallest that holds every image's box (x0, y0, x1, y1), on a grid of `step` pixels.
+
+        A box that leaves the image of `size` (h, w, multiples of the step) counts as far as it is
+        inside, with the pixels of the edge nearest to it.
+        """
+        columns = [_steps(x0, x1, size[1], step) for x0, _, x1, _ in boxes]
+        rows = [_steps(y0, y1, size[0], step) for _, y0, _, y1 in boxes]
+        height, width = (max(last - first for first, last in spans) for spans in (rows, columns))
+        corners = (
+            (
+                step * min(top, size[0] // step - height),
+                step * min(left, size[1] // step - width),
+            )
+            for (top, _), (left, _) in zip(rows, columns, strict=True)
+        )
+        return cls(tuple(corners), step * height, step * width)
+
+    def scaled_up(self, factor: int) -> Window:
+        """The same place in images that are `factor` times as large."""
+        corners = tuple((factor * top, factor * left) for top, left in self.corners)
+        return Window(corners, factor * self.height, factor * self.width)
+
+    def scaled_down(self, factor: int) -> Window:
+        """The same place in images that are `factor` times smaller; corners and size are multiples
+        of it.
+        """
+        corners = tuple((top // factor, left // factor) for top, left in self.corners)
+        return Window(corners, self.height // factor, self.width // factor)
+
+    def with_margin(self, size: tuple[int, int]) -> Window:
+        """`MARGIN_PX` larger on every side in images of `size` (h, w), where they go on there."""
+        height, width = (
+            min(own + 2 * MARGIN_PX, most)
+            for own, most in zip((self.height, self.width), size, strict=True)
+        )
+        corners = (
+            (
+                min(max(top - MARGIN_PX, 0), size[0] - height),
+                min(max(left - MARGIN_PX, 0), size[1] - width),
+            )
+            for top, left in self.corners
+        )
+        return Window(tuple(corners), height, width)
+
+    def within(self, outer: Window) -> Window:
+        """The same place in what `outer` cuts out."""
+        corners = (
+            (top - outer_top, left - outer_left)
+            for (top, left), (outer_top, outer_left) in zip(
+                self.corners, outer.corners, strict=True
+            )
+        )
+        return Window(tuple(corners), self.height, self.width)
+
+    def cut(self, x: Tensor) -> Tensor:
+        """`[n c H W]` to `[n c h w]`; `[1 c H W]` is what all images share."""
+        if x.shape[2:] == (self.height, self.width):
+            return x
+        x = x.expand(len(self.corners), -1, -1, -1)
+        pieces = [
+            x[i : i + 1, :, top : top + self.height, left : left + self.width]
+            for i, (top, left) in enumerate(self.corners)
+        ]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+def _steps(low: float, high: float, size: int, step: int) -> tuple[int, int]:
+    """The first and the one after the last step of a grid that hold low to high, one at least."""
+    first = min(max(int(low // step), 0), size // step - 1)
+    last = min(max(int(-(-high // step)), first + 1), size // step)
+    return first, last

@@ -1,0 +1,192 @@
+"""What is painted in a step: regions as the whole picture has them, whole pictures at a lower
+resolution, small generators whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from insetgan_batch.boxes import Box
+from insetgan_batch.inset import images
+from insetgan_batch.inset.sight import Sight
+from insetgan_batch.nets.checkpoint import Checkpoint
+from insetgan_batch.nets.detector import FixedBox
+from insetgan_batch.nets.generator import Generator
+from insetgan_batch.nets.perceptual import Perceptual
+from insetgan_batch.nets.stylegan2 import Architecture
+from tests.conftest import random_generator
+from tests.inset.bench import RECIPE, Bench, furthest, movement
+
+CANVAS = Architecture((4, 2), (8,) * 6, z_dim=16, w_dim=8, mapping_layers=2)  # 128x64
+FACE = Architecture((4, 4), (8,) * 5, z_dim=16, w_dim=8, mapping_layers=2)  # 64x64
+LOW, RESOLUTION = 64, 32  # the canvas' lower resolution is 64x32
+# Sub-pixel; the second one leaves the canvas, the third one is turned, the last one is outside.
+REGIONS = (
+    (17.3, 29.6, 41.1, 53.4, 0.0),
+    (-15.2, 80.7, 30.4, 126.3, 0.0),
+    (19.1, 8.2, 48.8, 37.9, 0.5),
+    (70.0, 130.0, 90.0, 150.0, 0.0),
+)
+# At low resolution, in both types of picture.
+SMALL = dataclasses.replace(RECIPE, picture_size=32)
+BOXES = {"canvas": Box(20, 20, 40, 44), "face": Box(16, 12, 44, 54)}
+
+
+def generator(architecture: Architecture, seed: int) -> Generator:
+    """In double precision."""
+    network = random_generator(architecture, seed).double().freeze()
+    return Generator(Checkpoint(network, {}, f"tiny-{seed}"), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def canvas() -> Generator:
+    return generator(CANVAS, 1)
+
+
+@pytest.fixture(scope="module")
+def large_bench(canvas: Generator) -> Bench:
+    """Generators with twice the pixels that their losses look at."""
+    return Bench({"canvas": canvas, "face": generator(FACE, 2)}, Perceptual(None).double())
+
+
+def random_latents(generator: Generator, count: int, seed: int) -> Tensor:
+    source = torch.Generator().manual_seed(seed)
+    size = (count, 1 + generator.num_ws, len(generator.w_avg))
+    return 0.5 * torch.randn(size, generator=source, dtype=torch.float64)
+
+
+def paint(generator: Generator, latents: Tensor) -> Tensor:
+    return generator.synthesise(latents[:, :1] + latents[:, 1:])
+
+
+def sight(generator: Generator, latents: Tensor, side: int = 32) -> Sight:
+    return Sight(
+        generator,
+        side=side,
+        latents=latents,
+        pictures=paint(generator, latents),
+        regions={"face": torch.tensor(REGIONS[: len(latents)], dtype=torch.float64)},
+        resolution=RESOLUTION,
+    )
+
+
+def cropped(generator: Generator, latents: Tensor) -> Tensor:
+    regions = torch.tensor(REGIONS[: len(latents)], dtype=torch.float64)
+    return images.resample(paint(generator, latents), regions, (RESOLUTION, RESOLUTION))
+
+
+def test_a_region_is_seen_as_the_whole_picture_has_it(canvas: Generator) -> None:
+    begin, later = (random_latents(canvas, len(REGIONS), seed) for seed in (0, 1))
+    _, crops = sight(canvas, begin)(later)
+    torch.testing.assert_close(crops["face"], cropped(canvas, later), rtol=0, atol=1e-9)
+
+
+def test_a_region_moves_the_latents_as_if_the_picture_were_whole(canvas: Generator) -> None:
+    latents = random_latents(canvas, len(REGIONS), 0)
+    looks = sight(canvas, latents)
+    latents.requires_grad_()
+    pull = torch.randn(len(REGIONS), 3, RESOLUTION, RESOLUTION, dtype=torch.float64)
+    seen, expected = (
+        torch.autograd.grad((crop * pull).sum(), latents)[0]
+        for crop in (looks(latents)[1]["face"], cropped(canvas, latents))
+    )
+    assert (expected.flatten(1).abs().amax(dim=1) > 1e-3).all()
+    torch.testing.assert_close(seen, expected, rtol=0, atol=1e-9)
+
+
+def test_a_phase_begins_with_the_whole_picture_reduced(canvas: Generator) -> None:
+    begin, later = (random_latents(canvas, 2, seed) for seed in (0, 1))
+    looks = sight(canvas, begin)
+    assert looks.height == LOW
+    expected = images.downsample(paint(canvas, begin), LOW)
+    torch.testing.assert_close(looks(begin)[0], expected, rtol=0, atol=1e-9)
+    low = [canvas.synthesise(x[:, :1] + x[:, 1:], upto=LOW) for x in (begin, later)]
+    torch.testing.assert_close(looks(later)[0], expected + low[1] - low[0], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("side", [33, 64, 1024])
+def test_a_picture_that_is_small_enough_is_painted_whole(canvas: Generator, side: int) -> None:
+    latents = random_latents(canvas, 2, 0)
+    picture, crops = sight(canvas, latents, side)(latents)
+    assert torch.equal(picture, paint(canvas, latents))
+    assert not crops
+
+
+def test_colours_of_the_last_block_alone_are_painted_whole() -> None:
+    residual = generator(dataclasses.replace(CANVAS, synthesis="resnet"), 1)
+    latents = random_latents(residual, 2, 0)
+    assert torch.equal(sight(residual, latents)(latents)[0], paint(residual, latents))
+
+
+# In the batch
+
+
+DETECTORS = {name: FixedBox(box) for name, box in BOXES.items()}
+
+
+def test_scores_at_low_resolution_are_those_of_whole_pictures(large_bench: Bench) -> None:
+    """Both begin at the same score, in which the low resolution has no part, and end near it."""
+    low, whole = (
+        large_bench.finish(
+            large_bench.start("a", 3, recipe),
+            recipe=recipe,
+            detectors=DETECTORS,
+        )["a"]
+        for recipe in (
+            dataclasses.replace(SMALL, picture_size=size, min_rounds=2, max_rounds=2)
+            for size in (32, 64)
+        )
+    )
+    assert low.start.score == whole.start.score
+    assert low.best.score < 0.8 * low.start.score
+    assert low.best.score < 1.05 * whole.best.score
+    assert furthest(low, whole) > 1e-3  # else both were painted whole
+
+
+def test_an_item_does_not_see_how_large_the_windows_of_others_are(large_bench: Bench) -> None:
+    """Another region makes the common window larger, and the same pixels are seen in it."""
+    one = large_bench.start("one", 3, SMALL, boxes={"canvas": Box(20, 20, 40, 44)})
+    others = [
+        large_bench.start("large", 4, SMALL, boxes={"canvas": Box(2, 10, 60, 80)}),
+        large_bench.start("beyond", 5, SMALL, boxes={"canvas": Box(-20, 90, 10, 126)}),
+    ]
+    alone = large_bench.finish(one, recipe=SMALL, detectors=DETECTORS)["one"]
+    beside = large_bench.finish(one, *others, recipe=SMALL, detectors=DETECTORS)["one"]
+    assert movement(alone) > 0.01
+    assert furthest(alone, beside) < 1e-9
+
+
+def test_layers_that_are_not_seen_stay_as_they_were(large_bench: Bench) -> None:
+    """The last two are for the highest resolution; w moves, and offsets make up for it."""
+    recipe = dataclasses.replace(SMALL, full_share=0.0, min_rounds=1, max_rounds=1)
+    found = large_bench.finish(
+        large_bench.start("a", 3, recipe), recipe=recipe, detectors=DETECTORS
+    )["a"]
+    for name, seen in (("canvas", 10), ("face", 8)):
+        before, after = (
+            (x[:1] + x[1:]) for x in (found.start.latents[name], found.best.latents[name])
+        )
+        torch.testing.assert_close(after[seen:], before[seen:], rtol=0, atol=1e-12)
+        assert (after[:seen] - before[:seen]).abs().amin() > 0
+        assert (found.best.latents[name][0] - found.start.latents[name][0]).abs().max() > 0.01
+
+
+def test_the_last_steps_of_a_phase_look_at_everything(large_bench: Bench) -> None:
+    recipe = dataclasses.replace(SMALL, full_share=0.5, min_rounds=1, max_rounds=1)
+    found = large_bench.finish(
+        large_bench.start("a", 3, recipe), recipe=recipe, detectors=DETECTORS
+    )["a"]
+    before, after = found.start.latents["canvas"], found.best.latents["canvas"]
+    assert (after - before).abs().amin() > 0
+    assert [row.step for row in found.trace if row.phase == "canvas"] == [0, 1, 2]
+
+
+def test_the_film_shows_whole_pictures(large_bench: Bench) -> None:
+    found = large_bench.finish(
+        large_bench.start("a", 3, SMALL), recipe=SMALL, detectors=DETECTORS, film_every=5
+    )["a"]
+    assert {frame.shape for frame in found.film} == {(128, 64, 3)}

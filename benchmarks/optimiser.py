@@ -1,21 +1,32 @@
 """One step of one item against a literal loop, and continuous batches against ones that wait.
 
-    python benchmarks/optimiser.py [--size 256] [--items 8] [--steps 20] [--rounds 2] [--pairs 12]
+    python benchmarks/optimiser.py [--size 256] [--items 8] [--steps 20] [--rounds 2] [--pairs 4]
+                                   [--parts steps,scores,populations]
+                                   [--out benchmarks/results/optimiser.json]
 
-Steps: random full-channel generators, canvas and inset of the same size. The literal loop does in
-every step what published programs do: it paints both sides, computes the features of both images of
-every pair, and the gradients of the weights too, since nothing tells it not to; one pair at a time,
-torch's Adam. The standing side is painted without gradients, which is kind to it. Losses, weights
-and schedule are the same; scores are those of the literal losses, which say little before ten
-rounds. All take turns, one round each, in one process that keeps freed memory, which is kind to the
-literal loop too. Detectors would cost both sides the same and are left out.
+Steps: random full-channel generators, canvas and inset of the same size, a region of a quarter of
+it. The literal loop does in every step what published programs do: it paints both sides, computes
+the features of both images of every pair, and the gradients of the weights too, since nothing tells
+it not to; one pair at a time, torch's Adam. The standing side is painted without gradients, which
+is kind to it. Losses, weights and schedule are the same; scores are those of the literal losses in
+full resolution, which say little before ten rounds. What makes ours faster is switched off in turn:
 
-Scores: small generators, ten rounds, several pairs, since a single one is chance: starts that
-differ by 1e-4 end with scores that differ by 1 to 7 %.
+    anew every step     the literal loop with our generators: the standing side and the features of
+                        what stands still are computed in every step
+    whole pictures      ours, but every step paints and compares everything in full resolution
+    literal generators  the same, and kernels are modulated for each image
+
+All take turns, one round each, in one process that keeps freed memory, which is kind to the literal
+loop too. Detectors would cost all sides the same and are left out.
+
+Scores: small generators whose pictures are large enough to be looked at in part, ten rounds,
+several pairs, since a single one is chance: starts that differ by 1e-4 end with scores that differ
+by 1 to 7 %.
 
 Population: tiny generators, items that need 4 to 12 rounds (evenly spread, and evenly in the
 logarithm). A batch that waits admits the next items when its slowest is through; a continuous one
-at the end of every round. Rounds take turns here too. Prints tables and one JSON object.
+at the end of every round. Rounds take turns here too. Prints tables; the JSON file keeps one object
+per size, and the scores and populations of the last call that measured them.
 """
 
 from __future__ import annotations
@@ -29,8 +40,11 @@ import math
 import os
 import random
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
 
 import surroundings
 import torch
@@ -41,10 +55,11 @@ from insetgan_batch import boxes
 from insetgan_batch.boxes import Box
 from insetgan_batch.inset import images, schedule
 from insetgan_batch.inset.slots import SlotOptimizer
-from insetgan_batch.inset.states import Finished, Start
+from insetgan_batch.inset.states import Start
 from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.generator import Generator
+from insetgan_batch.nets.layers import Noise
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 from insetgan_batch.recipe import CANVAS, ImageWeights, Player, Recipe, for_item
@@ -55,7 +70,7 @@ _NAMES = (CANVAS, _FACE)
 _FEWEST_ROUNDS, _MOST_ROUNDS = 4, 12
 _PSI = 0.7
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-_SCORED_ROUNDS = 10
+_SCORED_ROUNDS, _SCORED_SIZE = 10, 256
 
 
 def main() -> None:
@@ -65,27 +80,35 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=8, help="slots of the batch")
     parser.add_argument("--steps", type=int, default=20, help="of each generator in a round")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--pairs", type=int, default=12, help="whose scores are compared")
+    parser.add_argument("--pairs", type=int, default=4, help="whose scores are compared")
     parser.add_argument("--batches", type=int, default=24, help="waiting batches of a population")
+    parser.add_argument("--parts", default="steps,scores,populations")
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    parts = set(arguments.parts.split(","))
     keep_freed_memory()
-    load_before = os.getloadavg()[0]
-    steps = measure_steps(arguments.size, arguments.items, arguments.steps, arguments.rounds)
-    scores = measure_scores(arguments.pairs)
-    populations = [
-        measure_population(name, arguments.items, arguments.batches) for name in _POPULATIONS
-    ]
     facts = {
-        "size": arguments.size,
-        "items": arguments.items,
-        "steps": arguments.steps,
-        "rounds": arguments.rounds,
+        "command": " ".join(["python", *sys.argv]),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "load_before_and_after": [round(v, 1) for v in (load_before, os.getloadavg()[0])],
-    }
-    found = {"per_step": steps, "scores": scores, "populations": populations}
-    print(json.dumps(found | facts | surroundings.describe()))
+        "load_before": round(os.getloadavg()[0], 1),
+    } | surroundings.describe()
+    found: dict[str, object] = {}
+    if "steps" in parts:
+        rows = measure_steps(arguments.size, arguments.items, arguments.steps, arguments.rounds)
+        found[f"steps at {arguments.size}"] = {"rows": rows}
+    if "scores" in parts:
+        found["scores"] = measure_scores(arguments.pairs)
+    if "populations" in parts:
+        found["populations"] = {
+            name: measure_population(name, arguments.items, arguments.batches)
+            for name in _POPULATIONS
+        }
+    found = {name: {"found": result} | facts for name, result in found.items()}
+    print(json.dumps(found))
+    if arguments.out:
+        kept = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+        arguments.out.write_text(json.dumps(kept | found, indent=1) + "\n")
 
 
 def keep_freed_memory() -> None:
@@ -122,44 +145,92 @@ def measure_steps(size: int, items: int, steps: int, rounds: int) -> list[dict[s
     """A row for each side: milliseconds of one step of one item, and the first item's score."""
     scene = Scene(size, _with_schedule(Recipe(), steps, rounds))
     literal = LiteralLoop(scene, seed=0)
-    alone, batch = (scene.optimizer(capacity=n) for n in (1, items))
-    alone.admit(scene.start(0))
-    for seed in range(items):
-        batch.admit(scene.start(seed))
-    sides = {
-        "literal loop": (literal.run_round, 1),
-        "ours, K = 1": (alone.run_round, 1),
-        f"ours, K = {items}": (batch.run_round, items),
-    }
+    sides: dict[str, Side] = {"literal loop": literal}
+    sides["ours, K = 1"] = _Batch(scene.optimizer(1), scene, 1)
+    if items > 1:
+        sides[f"ours, K = {items}"] = _Batch(scene.optimizer(items), scene, items)
+    sides["anew every step"] = LiteralLoop(scene, seed=0, generators=scene.generators)
+    whole = dataclasses.replace(scene.recipe, full_share=1.0)
+    sides["whole pictures"] = _Batch(scene.optimizer(1, recipe=whole), scene, 1)
+    using = {name: _Literal(network, name) for name, network in scene.networks.items()}
+    sides["literal generators"] = _Batch(
+        scene.optimizer(1, recipe=whole, generators=using), scene, 1
+    )
     clocks = {name: Clock() for name in sides}
     for _ in range(rounds):
-        for name, (run_round, _) in sides.items():
-            clocks[name].time(run_round)
-    latents = [literal.latents(), _first(alone.release()), _first(batch.release())]
+        for name, side in sides.items():
+            clocks[name].time(side.run_round)
     rows = []
-    print(f"{'side':14} {'ms per item-step':>16} {'CPU ms':>8} {'speed-up':>9} {'score':>9}")
-    for (name, (_, count)), found in zip(sides.items(), latents, strict=True):
-        share_ms = 1e3 / (count * rounds * len(_NAMES) * steps)
-        rows.append(
-            {
-                "side": name,
-                "ms_per_item_step": round(clocks[name].wall_s * share_ms, 2),
-                "cpu_ms_per_item_step": round(clocks[name].cpu_s * share_ms, 2),
-                "speedup": round(clocks["literal loop"].wall_s / clocks[name].wall_s * count, 3),
-                "score_start": round(literal.score(scene.start(0).latents), 5),
-                "score": round(literal.score(found), 5),
-            }
-        )
+    start = round(literal.score(scene.start(0).latents), 5)
+    print(f"at the start: score {start}")
+    print(f"{'side':18} {'ms per item-step':>16} {'CPU ms':>9} {'speed-up':>9} {'score':>9}")
+    for name, side in sides.items():
+        share_ms = 1e3 / (side.items * rounds * len(_NAMES) * steps)
+        clock, base = clocks[name], clocks["literal loop"]
+        row: dict[str, object] = {
+            "side": name,
+            "ms_per_item_step": round(clock.wall_s * share_ms, 2),
+            "cpu_ms_per_item_step": round(clock.cpu_s * share_ms, 2),
+            "speedup": round(base.wall_s / clock.wall_s * side.items, 3),
+            "score_start": start,
+            "score": round(literal.score(side.latents()), 5),
+        }
+        rows.append(row)
         print(
-            f"{name:14} {rows[-1]['ms_per_item_step']:16} {rows[-1]['cpu_ms_per_item_step']:8}"
-            f" {rows[-1]['speedup']:8}x {rows[-1]['score']:9}"
+            f"{name:18} {row['ms_per_item_step']:16} {row['cpu_ms_per_item_step']:9}"
+            f" {row['speedup']:8}x {row['score']:9}"
         )
     return rows
 
 
+class Side(Protocol):
+    """One way of moving pairs; items: how many at once."""
+
+    items: int
+
+    def run_round(self) -> None:
+        """One phase of each generator."""
+        ...
+
+    def latents(self) -> dict[str, Tensor]:
+        """Where the first pair is: `[1+l c]` of each generator."""
+        ...
+
+
+class _Batch:
+    """A batch full of pairs that enter at once."""
+
+    def __init__(self, optimizer: SlotOptimizer, scene: Scene, items: int) -> None:
+        self._optimizer, self.items = optimizer, items
+        for seed in range(items):
+            optimizer.admit(scene.start(seed))
+
+    def run_round(self) -> None:
+        """One phase of each generator."""
+        self._optimizer.run_round()
+
+    def latents(self) -> dict[str, Tensor]:
+        """Where the first pair is at the end of its last round."""
+        return self._optimizer.release()[0].best.latents
+
+
+class _Literal(Generator):
+    """A generator in the literal formulation, without gradients of weights."""
+
+    def __init__(self, network: StyleGAN2, name: str) -> None:
+        super().__init__(Checkpoint(network, {}, name), _CPU)
+        self._weights = network.state_dict()
+
+    def synthesise(self, ws: Tensor, *, upto: int | None = None, noise: Noise = "const") -> Tensor:
+        """Images `[n 3 h w]`."""
+        heights = [h for h in self._heights if upto is None or h <= upto]
+        return paint_literally(self._weights, heights, ws)
+
+
 def measure_scores(pairs: int) -> dict[str, object]:
     """The score of every pair at the start, after the literal loop and after ours; their means."""
-    scene = Scene(64, Recipe(min_rounds=_SCORED_ROUNDS, max_rounds=_SCORED_ROUNDS), channels=16)
+    recipe = Recipe(min_rounds=_SCORED_ROUNDS, max_rounds=_SCORED_ROUNDS)
+    scene = Scene(_SCORED_SIZE, recipe, channels=16)
     batch = scene.optimizer(pairs)
     for seed in range(pairs):
         batch.admit(scene.start(seed))
@@ -191,11 +262,6 @@ def _with_schedule(recipe: Recipe, steps: int, rounds: int) -> Recipe:
     )
 
 
-def _first(finished: list[Finished]) -> dict[str, Tensor]:
-    """The result of the item that entered first."""
-    return finished[0].best.latents
-
-
 class Scene:
     """Two random generators, where the part is in their images, and what an item is held to."""
 
@@ -215,18 +281,26 @@ class Scene:
             for name, network in self.networks.items()
         }
         self.inset_box = Box(0.25 * size, 0.2 * size, 0.75 * size, 0.8 * size)
-        self.canvas_box = Box(0.42 * size, 0.1 * size, 0.58 * size, 0.3 * size)
+        # Half as large as in the inset, so that the region is a quarter of the canvas high.
+        self.canvas_box = Box(0.4375 * size, 0.1 * size, 0.5625 * size, 0.25 * size)
         self.region = boxes.align(self.canvas_box, self.inset_box, size, size)
 
-    def optimizer(self, capacity: int) -> SlotOptimizer:
+    def optimizer(
+        self,
+        capacity: int,
+        *,
+        recipe: Recipe | None = None,
+        generators: Mapping[str, Generator] | None = None,
+    ) -> SlotOptimizer:
         """An empty batch."""
+        using = generators or self.generators
         return SlotOptimizer(
-            canvas=self.generators[CANVAS],
-            insets={_FACE: self.generators[_FACE]},
+            canvas=using[CANVAS],
+            insets={_FACE: using[_FACE]},
             detectors={_FACE: FixedBox(self.inset_box)},
             canvas_detectors={_FACE: FixedBox(self.canvas_box)},
             perceptual=self.perceptual,
-            recipe=self.recipe,
+            recipe=recipe or self.recipe,
             capacity=capacity,
         )
 
@@ -246,9 +320,17 @@ def _random(architecture: Architecture, seed: int) -> StyleGAN2:
 
 
 class LiteralLoop:
-    """One pair as published programs optimise it: everything anew in every step."""
+    """One pair as published programs optimise it: everything anew in every step.
 
-    def __init__(self, scene: Scene, seed: int) -> None:
+    generators: ours, in place of the literal formulation with its gradients of weights.
+    """
+
+    items = 1
+
+    def __init__(
+        self, scene: Scene, seed: int, generators: Mapping[str, Generator] | None = None
+    ) -> None:
+        self._generators = generators
         start = scene.start(seed)
         self._scene, self._recipe = scene, scene.recipe
         self._references = {name: image[None] for name, image in start.references.items()}
@@ -294,6 +376,8 @@ class LiteralLoop:
 
     def _paint(self, name: str, latents: Tensor) -> Tensor:
         ws = latents[:, :1] + latents[:, 1:]
+        if self._generators is not None:
+            return self._generators[name].synthesise(ws)
         return paint_literally(self._weights[name], self._scene.heights, ws)
 
     def _canvas_loss(self, painted: dict[str, Tensor], latents: Tensor, *, ramp: float) -> Tensor:

@@ -341,8 +341,8 @@ class SlotOptimizer:
                 m.latents[1 + sight.seen :] += before[0] - m.latents[0]
         for i, slot in enumerate(slots):
             slot.stage_steps[name] += 1
-            before = sum(m.step for m in slot.moments.values()) - 1
-            if self._film_every and before % self._film_every == 0:
+            done = sum(m.step for m in slot.moments.values()) - 1
+            if self._film_every and done % self._film_every == 0:
                 self._keep_frame(slot, self._paint_from({name: latents[i]}))
         return {term: value.detach() for term, value in terms.items()}
 

@@ -58,6 +58,7 @@ class Cut:
 
     @classmethod
     def of(cls, person: Person) -> "Cut":
+        """Of the appearance, the femininity and the age."""
         look, femininity = person.appearance, person.shape.femininity
         skirt = femininity * _ramp(0.42, 1.0, look.skirt_length)
         length = _ramp(0.0, 1.0, look.hair_length * 1.35 - 0.95 + 0.75 * femininity)

@@ -42,6 +42,7 @@ class Palette:
 
     @classmethod
     def of(cls, person: Person) -> "Palette":
+        """Of the appearance; lips, lashes and beard follow the femininity too."""
         look, femininity = person.appearance, person.shape.femininity
         skin = _skin(person)
         lipstick = femininity * _upper(0.35, look.lip_colour)

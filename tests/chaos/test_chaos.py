@@ -1,4 +1,4 @@
-"""Three schedules of faults; `make chaos` plays fifty. Each takes one to two minutes."""
+"""Two schedules of faults; `make chaos` plays fifty. Each takes one to two minutes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.mark.timeout(330)
-@pytest.mark.parametrize("seed", [2, 3, 4])
+@pytest.mark.parametrize("seed", [4, 20])
 def test_a_run_under_fire_loses_nothing_and_does_nothing_twice(seed: int) -> None:
-    """2: an actor, a drain, a machine. 3: the head, an actor, late answers, the driver. 4: a
-    drain, SlowDown, the driver, an actor.
+    """4: a drain with states that are handed over, SlowDown, the driver, an actor. 20: SlowDown,
+    requests that hang, late answers, a machine, errors, the head. Only cut answers are left out.
 
     Nothing may be in quarantine: one kill from outside must not convict a row.
     """

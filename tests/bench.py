@@ -39,12 +39,11 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return paths
 
 
-@pytest.fixture
-def fields(tiny_models: dict[str, Path]) -> dict[str, Any]:
+def fields_of(models: dict[str, Path]) -> dict[str, Any]:
     """The configuration as a YAML file would hold it."""
     return {
-        "canvas": str(tiny_models["canvas"]),
-        "insets": {"face": str(tiny_models["face"])},
+        "canvas": str(models["canvas"]),
+        "insets": {"face": str(models["face"])},
         "detector": {"fixed": {"canvas": [8, 8, 20, 24], "face": [8, 8, 24, 28]}},
         "perceptual": "random",
         "slots": 2,
@@ -61,14 +60,25 @@ def fields(tiny_models: dict[str, Path]) -> dict[str, Any]:
     }
 
 
+def bench_in(directory: Path, fields: dict[str, Any], bodies: int, faces: int) -> Bench:
+    """A bench there, with a montage of so many bodies and faces."""
+    uri = str(directory / "manifest.parquet")
+    items = manifest.montage_items(range(bodies), range(10, 10 + faces))
+    manifest.write(uri, items, ["face"])
+    return Bench(parse(fields, "test"), uri, str(directory / "out"))
+
+
+@pytest.fixture
+def fields(tiny_models: dict[str, Path]) -> dict[str, Any]:
+    """A configuration of the tiny generators, to be changed."""
+    return fields_of(tiny_models)
+
+
 @pytest.fixture
 def bench(tmp_path: Path, fields: dict[str, Any]) -> Callable[..., Bench]:
-    """Makes a bench with a montage of so many bodies and faces; `changes` go over the fields."""
+    """Makes a bench for this test; `changes` go over the fields."""
 
     def make(bodies: int = 2, faces: int = 2, **changes: Any) -> Bench:
-        uri = str(tmp_path / "manifest.parquet")
-        items = manifest.montage_items(range(bodies), range(10, 10 + faces))
-        manifest.write(uri, items, ["face"])
-        return Bench(parse(fields | changes, "test"), uri, str(tmp_path / "out"))
+        return bench_in(tmp_path, fields | changes, bodies, faces)
 
     return make

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import json
 import random
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from insetgan_batch.errors import CheckpointError, InsetGanError, NotFoundError,
 from insetgan_batch.records import Item, Lease, Source
 from insetgan_batch.runtime import pack as packing
 from insetgan_batch.runtime import verify
-from tests.bench import Bench
+from tests.bench import Bench, bench_in, fields_of
 from tests.report.runs import commit, fail, montage, new_run
 from tests.runtime.hired import Hired
 
@@ -188,12 +188,6 @@ def test_verify_leaves_with_1_and_a_line_for_each_difference(store: RunStore) ->
 # Made again
 
 
-@pytest.fixture
-def quick(bench: MakeBench, fields: dict[str, Any]) -> MakeBench:
-    """Few steps: untrained generators amplify the rounding of another batch more than trained."""
-    return functools.partial(bench, recipe=fields["recipe"] | {"stages": []})
-
-
 def finished(place: Bench) -> RunStore:
     """A run of that bench, done by a worker in this process."""
     store = RunStore(open_storage(place.out))
@@ -212,28 +206,43 @@ def finished(place: Bench) -> RunStore:
     return store
 
 
+@pytest.fixture(scope="module")
+def three_items(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, for copies. Few steps: untrained generators amplify the rounding of another
+    batch more than trained ones.
+    """
+    place = bench_in(tmp_path_factory.mktemp("run"), fields_of(tiny_models), bodies=1, faces=3)
+    finished(place)
+    return Path(place.out)
+
+
+@pytest.fixture
+def done(three_items: Path, tmp_path: Path) -> RunStore:
+    """That run, to be changed."""
+    shutil.copytree(three_items, tmp_path / "copy")
+    return RunStore(open_storage(str(tmp_path / "copy")))
+
+
 def rewrite(store: RunStore, item_id: str, **changes: Any) -> None:
     record = store.read_commit(item_id) | changes
     store.storage.put(f"commits/{hh(item_id)}/{item_id}.json", json.dumps(record).encode())
 
 
-def test_items_that_are_made_again_have_the_same_scores(quick: MakeBench) -> None:
-    store = finished(quick(bodies=2, faces=2))
-    before = {key: store.storage.get(key) for key in store.storage.list("")}
-    steps: list[str] = []
-    assert verify.redo(store, 3, on_step=steps.append) == []
-    assert steps[-1] == "3 of 3 items made again"
-    assert verify.redo(store, 99) == []
-    assert {key: store.storage.get(key) for key in store.storage.list("")} == before
+def test_items_that_are_made_again_have_the_same_scores(done: RunStore) -> None:
+    before = {key: done.storage.get(key) for key in done.storage.list("")}
+    for count, made in ((2, 2), (99, 3)):
+        steps: list[str] = []
+        assert verify.redo(done, count, on_step=steps.append) == []
+        assert steps[-1] == f"{made} of {made} items made again"
+    assert {key: done.storage.get(key) for key in done.storage.list("")} == before
 
 
-def test_a_score_beyond_2_percent_is_one_line(quick: MakeBench) -> None:
-    store = finished(quick(bodies=1, faces=2))
-    first, second = sorted(store.committed())
-    score = store.read_commit(first)["score"]
-    rewrite(store, first, score=score * 1.03)
-    rewrite(store, second, score=store.read_commit(second)["score"] * 1.01)
-    (line,) = verify.redo(store, 2)
+def test_a_score_beyond_2_percent_is_one_line(done: RunStore) -> None:
+    first, second, _ = sorted(done.committed())
+    score = done.read_commit(first)["score"]
+    rewrite(done, first, score=score * 1.03)
+    rewrite(done, second, score=done.read_commit(second)["score"] * 1.01)
+    (line,) = verify.redo(done, 3)
     found = re.fullmatch(
         rf"item {first}: its score is (\S+) when .* expected (\S+) within 2%.*", line
     )
@@ -242,45 +251,40 @@ def test_a_score_beyond_2_percent_is_one_line(quick: MakeBench) -> None:
     assert float(found[2]) == score * 1.03
 
 
-def test_which_items_are_made_again_is_drawn(quick: MakeBench) -> None:
-    store = finished(quick(bodies=2, faces=2))
-    for item_id in store.committed():
-        rewrite(store, item_id, score=99.0)
-    drawn = {verify.redo(store, 1, draw=random.Random(seed))[0] for seed in range(3)}
-    assert len({line.split(":")[0] for line in drawn}) > 1
+def test_which_items_are_made_again_is_drawn(done: RunStore) -> None:
+    for item_id in done.committed():
+        rewrite(done, item_id, score=99.0)
+    drawn = {verify.redo(done, 1, draw=random.Random(seed))[0] for seed in (0, 1)}
+    assert len({line.split(":")[0] for line in drawn}) == 2
 
 
-def test_an_item_that_began_at_files_is_made_again_from_them(quick: MakeBench) -> None:
-    place = quick(bodies=1, faces=1)
-    folder = place.manifest.rpartition("/")[0]
-    first = finished(place)
-    path = f"{folder}/canvas.png"
-    image = first.storage.get(key_of(first, "image", "body0-face10"))
-    open_storage(folder).put("canvas.png", image)
-    item = Item("of-file", Source("image", path), {"face": Source("seed", 3)}, seed=4)
+def test_an_item_that_began_at_files_is_made_again_from_them(
+    bench: MakeBench, done: RunStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "canvas.png"
+    path.write_bytes(done.storage.get(key_of(done, "image", "body0-face10")))
+    place = bench(input_roots=[str(tmp_path)])
+    item = Item("of-file", Source("image", str(path)), {"face": Source("seed", 3)}, seed=4)
     manifest.write(place.manifest, [item], ["face"])
-    config = dataclasses.replace(place.config, input_roots=(folder,))
-    store = finished(dataclasses.replace(place, out=f"{place.out}-2", config=config))
+    store = finished(place)
     assert store.committed() == {"of-file"}
     assert verify.redo(store, 1) == []
 
 
-def test_other_weights_are_refused(quick: MakeBench) -> None:
-    store = finished(quick(bodies=1, faces=1))
-    run = store.read_run()
+def test_other_weights_are_refused(done: RunStore) -> None:
+    run = done.read_run()
     run["weights"]["face"] = "0" * 64
-    store.storage.put("run.json", json.dumps(run).encode())
+    done.storage.put("run.json", json.dumps(run).encode())
     with pytest.raises(CheckpointError, match=r"\(face\): its sha256 is .*made with 000"):
-        verify.redo(store, 1)
+        verify.redo(done, 1)
 
 
-def test_an_item_that_cannot_be_made_again_is_one_line(quick: MakeBench) -> None:
-    store = finished(quick(bodies=1, faces=1))
-    (item_id,) = store.committed()
-    record = store.read_commit(item_id)
+def test_an_item_that_cannot_be_made_again_is_one_line(done: RunStore) -> None:
+    item_id, *_ = done.committed()
+    record = done.read_commit(item_id)
     record["item"]["canvas"] |= {"kind": "image", "value": "/nowhere/at/all.png"}
-    rewrite(store, item_id, item=record["item"])
-    (line,) = verify.redo(store, 1)
+    rewrite(done, item_id, item=record["item"])
+    (line,) = verify.redo(done, 3)
     assert line.startswith(f"item {item_id}: cannot be made again: ")
 
 
@@ -289,12 +293,12 @@ def test_a_run_with_nothing_done_has_nothing_to_make_again() -> None:
         verify.redo(new_run(), 1)
 
 
-def test_the_command_makes_items_again(quick: MakeBench) -> None:
-    store = finished(quick(bodies=1, faces=1))
-    good = call("verify", store.storage.uri, "--redo", "1")
+def test_the_command_makes_items_again(done: RunStore) -> None:
+    good = call("verify", done.storage.uri, "--redo", "1")
     assert good.exit_code == 0, good.output
     assert "1 items made again: all as it was" in good.output
-    rewrite(store, *store.committed(), score=9.0)
-    bad = call("verify", store.storage.uri, "--redo", "1")
+    for item_id in done.committed():
+        rewrite(done, item_id, score=9.0)
+    bad = call("verify", done.storage.uri, "--redo", "1")
     assert bad.exit_code == 1
     assert "expected 9.0 within 2%" in bad.stdout

@@ -308,7 +308,7 @@ def test_latents_that_are_not_finite_do_not_stop_an_empty_batch(bench: Bench) ->
     assert optimizer.release() == []
 
 
-def test_rows_have_their_own_weights_in_one_batch(bench: Bench) -> None:
+def test_rows_have_their_own_weights_in_one_batch(one: Finished, bench: Bench) -> None:
     plain = bench.start("plain", 0)
     loose = bench.start("loose", 0, changed(insets={"face": {"face": {"l1": 0.01, "lpips": 0.0}}}))
     held = bench.start("held", 0, changed(canvas={"body": {"l1": 50.0}, "learning_rate": 0.01}))
@@ -319,7 +319,8 @@ def test_rows_have_their_own_weights_in_one_batch(bench: Bench) -> None:
     assert [batch[k].trace[0].weight["canvas.body.l1"] for k in ("plain", "held")] == [1.0, 50.0]
     assert batch["held"].best.terms["canvas.body.l1"] < batch["plain"].best.terms["canvas.body.l1"]
     assert batch["loose"].best.terms["face.face.l1"] > batch["plain"].best.terms["face.face.l1"]
-    for start in (plain, loose, held):
+    assert furthest(one, batch["plain"]) < NOISE
+    for start in (loose, held):
         assert furthest(bench.finish(start)[start.key], batch[start.key]) < NOISE
 
 

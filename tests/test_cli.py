@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.nets.stylegan2 import Architecture
+from insetgan_batch.runtime import cluster
 from tests.nets.foreign import originals
 from tests.nets.literal import assert_close
 
@@ -40,10 +42,18 @@ def two_items(tmp_path: Path) -> str:
     return uri
 
 
+@pytest.fixture(scope="module")
+def _on_ray() -> Iterator[None]:
+    """One Ray for the tests that do not mind, since to start it takes seconds."""
+    with cluster.connected():
+        yield
+
+
 @pytest.mark.ray
 def test_a_run_says_how_it_ended_and_status_agrees(
     config: str, two_items: str, tmp_path: Path
 ) -> None:
+    """It starts a Ray of its own, and ends it."""
     out = str(tmp_path / "out")
     result = call("run", config, "--manifest", two_items, "--out", out, "--run-id", "mine")
     assert result.exit_code == 0, result.output
@@ -58,6 +68,7 @@ def test_a_run_says_how_it_ended_and_status_agrees(
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("_on_ray")
 def test_a_run_tells_machines_in_json_lines(config: str, two_items: str, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     arguments = ("--manifest", two_items, "--out", out, "--max-actors", "1", "--json")
@@ -74,6 +85,7 @@ def test_a_run_tells_machines_in_json_lines(config: str, two_items: str, tmp_pat
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("_on_ray")
 def test_a_quarantined_item_gives_exit_code_1(config: str, two_items: str, tmp_path: Path) -> None:
     rows = list(manifest.read(two_items, ["face"]))
     store = RunStore(open_storage(str(tmp_path / "out")))
@@ -86,6 +98,7 @@ def test_a_quarantined_item_gives_exit_code_1(config: str, two_items: str, tmp_p
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("_on_ray")
 def test_some_rows_of_a_seed_list_are_done_without_a_manifest(config: str, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     seeds = "canvas=0-9 face=0-99"
@@ -97,6 +110,7 @@ def test_some_rows_of_a_seed_list_are_done_without_a_manifest(config: str, tmp_p
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("_on_ray")
 def test_a_plan_says_what_a_run_will_take_and_writes_nothing(config: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("--seeds", "canvas=0-9 face=0-99", "--out", str(out), "--price-per-gpu-hour", "2")
@@ -290,6 +304,7 @@ def test_a_demo_that_there_is_not_is_refused_in_one_line(tmp_path: Path) -> None
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("_on_ray")
 def test_a_film_is_kept_and_does_not_stand_in_the_way_of_a_resume(
     config: str, two_items: str, tmp_path: Path
 ) -> None:

@@ -8,7 +8,6 @@ Adam moments and step counts, regions and trace.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -23,20 +22,18 @@ from insetgan_batch.errors import (
     BadInputError,
     ConfigError,
     DivergedError,
-    FarInversionError,
     LostFaceError,
     NoFaceFoundError,
 )
 from insetgan_batch.inset import compose, images, schedule
 from insetgan_batch.inset.adam import MovingLatents, adam_step
+from insetgan_batch.inset.inversion import Inverted, Noise
 from insetgan_batch.inset.objective import (
     CanvasObjective,
     InsetObjective,
     Objective,
     Terms,
     boxes_as_tensor,
-    likeness,
-    shrunk,
     term_weights,
 )
 from insetgan_batch.inset.sight import Sight
@@ -50,8 +47,6 @@ from insetgan_batch.recipe import CANVAS, Guards, Player, Recipe
 _MOST_CANVASES = 4  # of a region's height: a larger one fills the memory with nothing to see
 _NO_SEGMENTERS: Mapping[str, Segmenter] = {}
 _NO_IDENTITIES: Mapping[str, Identity] = {}
-_SPREAD_SEEDS = range(1000)  # of whose w the generator's spread is measured
-_NOISE_ENDS = 0.75  # of a stage (StyleGAN2, appendix D)
 
 
 class SlotOptimizer:
@@ -92,7 +87,8 @@ class SlotOptimizer:
         self._perceptual = perceptual
         self._recipe = recipe
         self._slots: list[Slot] = []
-        self._spreads: dict[str, float] = {}
+        self._inversion = Inverted(perceptual, identities)
+        self._noise = Noise(self._generators)
         self._film_every = film_every
         self.capacity = capacity
 
@@ -134,7 +130,7 @@ class SlotOptimizer:
             if not was_inverting:
                 _judge(slot, state)
             elif not slot.is_inverting:
-                self._end_inversion(slot, state)
+                self._inversion.end(slot, state)
 
     def release(self) -> list[Finished]:
         """Let those go that have converged, used up their rounds or diverged."""
@@ -199,39 +195,8 @@ class SlotOptimizer:
                 slot.masks[name] = self._segmenters[name].mask(pixels)[0]
         slot.start = self._assess([slot])[0]
         if slot.pictures and not slot.inversion_rounds:
-            self._end_inversion(slot, slot.start)
+            self._inversion.end(slot, slot.start)
         return slot
-
-    def _end_inversion(self, slot: Slot, state: State) -> None:
-        """Keep how far what was inverted is from its pictures; what follows begins here."""
-        slot.inversion = {name: self._inversion_error(slot, name) for name in slot.pictures}
-        slot.start = dataclasses.replace(state, round=0)
-        limit = slot.recipe.inversion.max_error
-        for name, errors in slot.inversion.items():
-            if limit is not None and not errors["lpips"] <= limit:
-                slot.error = FarInversionError(
-                    f"the {name} is {errors['lpips']:.3g} from its picture by LPIPS"
-                    f" ({self._perceptual.name}), expected at most recipe.inversion.max_error"
-                    f" ({limit:g}): its generator cannot paint that"
-                )
-
-    def _inversion_error(self, slot: Slot, name: str) -> dict[str, float]:
-        """L1 in -1..1 and LPIPS of the whole picture; of faces also 1 - the cosine of FaceNet's
-        vectors.
-        """
-        painted, given = slot.images[name][None], slot.given[name][None]
-        size = slot.recipe.inversion.resolution
-        small, target = (shrunk(x, size) for x in (painted.clamp(-1, 1), given))
-        with torch.no_grad():
-            features = [self._perceptual.features(x) for x in (small, target)]
-            errors = {
-                "l1": float((small - target).abs().mean()),
-                "lpips": float(self._perceptual.distance(*features)),
-            }
-        if name in self._identities:
-            alike = likeness(self._identities[name], painted[0], given[0], slot.inset_boxes[name])
-            errors["identity"] = 1 - alike
-        return errors
 
     def _first_box(self, where: str, inset: str, start: Start) -> Box:
         """Where an inset's part is: on the canvas, or in the inset itself."""
@@ -327,7 +292,7 @@ class SlotOptimizer:
         """One optimiser step of one generator; returns the raw terms before it, `[n]` each."""
         moments = [slot.moments[name] for slot in slots]
         latents = torch.stack([m.latents for m in moments]).requires_grad_(True)
-        image, crops = sight(self._with_noise(name, slots, latents))
+        image, crops = sight(self._noise.on(name, slots, latents))
         terms = objective.terms(image, latents, crops)
         loss = _weighted(terms, weights)
         # The sum keeps items apart: the gradient of each is that of its own loss.
@@ -345,32 +310,6 @@ class SlotOptimizer:
             if self._film_every and done % self._film_every == 0:
                 self._keep_frame(slot, self._paint_from({name: latents[i]}))
         return {term: value.detach() for term, value in terms.items()}
-
-    def _with_noise(self, name: str, slots: list[Slot], latents: Tensor) -> Tensor:
-        """Latents `[n 1+l c]` with the recipe's noise on w; the same latents where there is none.
-
-        The numbers follow from the item's seed and the step, so that they are the same anywhere.
-        """
-        noises = []
-        for slot, own in zip(slots, latents, strict=True):
-            player, step = _player(slot.now, name), slot.stage_steps[name]
-            left = 1 - step / (slot.now.max_rounds * player.steps) / _NOISE_ENDS
-            noise = torch.zeros_like(own, requires_grad=False)
-            if player.w_noise and left > 0:
-                source = torch.Generator().manual_seed((slot.seed << 20) + step)
-                spread = player.w_noise * left**2 * self._spread(name)
-                drawn = torch.randn(len(own[0]), generator=source, dtype=own.dtype)
-                noise[0] = spread * drawn.to(own.device)
-            noises.append(noise)
-        return latents + torch.stack(noises) if any(n.any() for n in noises) else latents
-
-    def _spread(self, name: str) -> float:
-        """The root of the mean squared distance of a generator's w from its average."""
-        if name not in self._spreads:
-            generator = self._generators[name]
-            offsets = generator.seeds_to_w(_SPREAD_SEEDS, 1.0) - generator.w_avg
-            self._spreads[name] = float(offsets.square().sum(dim=1).mean().sqrt())
-        return self._spreads[name]
 
     def _keep_frame(self, slot: Slot, moving: dict[str, Tensor]) -> None:
         """The composite as it stands with the image of the generator that moves, for the film."""

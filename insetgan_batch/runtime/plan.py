@@ -33,9 +33,9 @@ class Plan:
     """What is to be done, on what, and what it will take.
 
     items: rows of the manifest; done: committed already; bad_rows: what is wrong with the first few
-    of them; weights: (name, sha256, bytes). item_s: device seconds of one item in a full batch;
-    item_bytes: what one leaves in storage. hours: on the actors that there are now. cost: of these
-    hours; None without a price.
+    of them; weights: (name, sha256, bytes). tried: items that were done to measure, in one batch
+    unless `slots` is auto. item_s: device seconds of one of them; item_bytes: what one leaves in
+    storage. hours: on the actors that there are now. cost: of these hours; None without a price.
     """
 
     items: int
@@ -163,21 +163,18 @@ def _try(config: RunConfig, crew: Crew, uri: str, sample: list[Item]) -> _Trial:
     )
 
 
-def _tried(plan: Plan) -> str:
-    """How many items, and how: with `auto` nobody knows yet how many fit side by side."""
-    return f"{plan.tried} items" + ("" if plan.slots == "auto" else " in a batch")
-
-
 def describe(plan: Plan) -> list[str]:
     """The plan for people, a line each."""
     what = "GPUs" if plan.gpus else "actors on CPU cores"
+    is_auto = plan.slots == "auto"
+    slots = "as many slots as fit into each" if is_auto else f"{plan.slots} slots each"
+    tried = f"{plan.tried} items" if is_auto else f"{plan.tried} items in a batch"
     lines = [
         f"items      {plan.items} rows, {plan.done} done, {plan.bad} wrong",
         *(f"  wrong    {text}" for text in plan.bad_rows),
         *(f"weights    {name}: {size / 1e6:.1f} MB, sha256 {h}" for name, h, size in plan.weights),
-        f"workers    {plan.actors} {what}, {plan.slots} slots each",
-        f"measured   {_tried(plan)}: {plan.item_s:.2f} s an item,"
-        f" {plan.item_bytes / 1e6:.2f} MB an item",
+        f"workers    {plan.actors} {what}, {slots}",
+        f"measured   {tried}: {plan.item_s:.2f} s an item, {plan.item_bytes / 1e6:.2f} MB an item",
         f"expected   {_hours(plan.hours)}, {plan.output_bytes / 1e9:.2f} GB of output",
     ]
     if plan.cost is not None:

@@ -1,13 +1,8 @@
-"""A Ray cluster of four machines on this one: a head that does not work, and three workers.
-
-Other people may run Ray on this machine, so nothing is ended by its name: this process adopts what
-its children leave behind, and all that it ends is below it.
-"""
+"""A Ray cluster of four machines on this one: a head that does not work, and three workers."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import time
 from typing import Any
 
@@ -30,7 +25,6 @@ RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
 }
-_PR_SET_CHILD_SUBREAPER = 36
 _STORE_BYTES = 80 * 1024 * 1024
 _MEMORY_BYTES = 1024**3
 
@@ -103,28 +97,6 @@ class Machines:
         self._cluster.head_node.kill_all_processes(
             check_alive=False, allow_graceful=False, wait=True
         )
-
-
-def adopt_orphans() -> None:
-    """From now on processes whose parent has died become children of this one."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "this system cannot adopt orphaned processes")
-
-
-def end_everything_below() -> None:
-    """Kill every process below this one, until there is none."""
-    while below := [p for p in psutil.Process().children(recursive=True) if _is_alive(p)]:
-        for process in below:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(below, timeout=1)
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _raylet_pid(node: Any) -> int:

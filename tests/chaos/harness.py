@@ -10,6 +10,7 @@ In the end all is healed, and the same command has to finish.
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import sys
 import time
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from insetgan_batch.data.storage import open_storage
-from tests.chaos import apart, schedule
-from tests.chaos.cluster import Machines, end_everything_below
+from tests.chaos import schedule
+from tests.chaos.cluster import RAY_SETTINGS, Machines
 from tests.chaos.driving import Driver, Inputs, Life, write_inputs
 from tests.chaos.fault_proxy import FaultProxy
+from tests.chaos.processes import end_everything_below, ending_all, run_apart
 from tests.chaos.schedule import Fault
 from tests.chaos.store import BUCKET, aws_settings, environment, s3_behind_proxy
 from tests.chaos.verify import Verdict, verify
@@ -196,25 +198,26 @@ class Play:
         self._later(fault.lasts_s, take)
 
 
-def play_apart(seed: int, *, timeout_s: float = _LONGEST_PLAY_S) -> dict[str, Any]:
-    """What came of the schedule of this seed, from a process of its own.
+def play_apart(seed: int, timeout_s: float = _LONGEST_PLAY_S) -> dict[str, Any]:
+    """Play a schedule in a process of its own; returns its `Result` as plain values.
 
-    Raises `RuntimeError` with the last lines that it said, if it said nothing of the kind.
+    Raises `RuntimeError` with what the process said if no result came.
     """
     # botocore alone would sit out most faults: what is tried here is what stands behind it.
-    settings = {"AWS_MAX_ATTEMPTS": "2"}
-    return apart.run("tests.chaos.harness", str(seed), timeout_s=timeout_s, settings=settings)
+    settings = RAY_SETTINGS | {"AWS_MAX_ATTEMPTS": "2"}
+    module = "tests.chaos.harness"
+    return run_apart("-m", module, str(seed), timeout_s=timeout_s, settings=settings)
 
 
 def main(seed: int, directory: Path) -> None:
     """Play a schedule in this process, and end everything that it started."""
     with (
-        apart.ending_all_below(_LONGEST_PLAY_S),
+        ending_all(_LONGEST_PLAY_S),
         s3_behind_proxy(seed=seed) as proxy,
         environment(aws_settings(proxy.endpoint)),
     ):
         result = Play(seed, schedule.make(seed), directory, proxy).run()
-    apart.say(dataclasses.asdict(result))
+    sys.stdout.write(json.dumps(dataclasses.asdict(result)) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos import apart
+from tests.chaos.elastic import play_apart
 
 pytestmark = pytest.mark.ray
 
 
 @pytest.mark.timeout(300)
 def test_a_machine_that_joins_has_work_within_30_seconds_and_does_not_wait_for_a_slow_one() -> None:
-    found = apart.run("tests.chaos.elastic", timeout_s=250)
+    found = play_apart()
     assert found["code"] == 0, found
     assert found["joined_s"] <= 30, found
     assert found["workers"] == 2, found

@@ -3,24 +3,29 @@
     python benchmarks/face_pictures.py docs/faces [ASTRONAUT.jpg]
 
 Rendered people that nothing was trained on are the photographs (`photographs.py`; needs
-insetgan-batch[people]). They go the whole way that a user's do, by `run --faces`. With the picture
-of a real face (NASA's portrait of Eileen Collins, public domain) the same for it alone. Runs that
-are there already are not made again.
+insetgan-batch[people]). They go the whole way that a user's do, by `run --faces`; a run that is
+there already is not made again. With the picture of a real face (NASA's portrait of Eileen Collins,
+public domain): what the demo's generator makes of it, in 200 and in 1,000 steps.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
+import inversion
 import numpy as np
+import torch
 from photographs import FIRST_SEED, Camera, Move
 from pictures import above, beside, captions_over, picture_of, png
 from PIL import Image
 
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
+from insetgan_batch.nets.detector import PhotographFaces
+from insetgan_batch.runtime.faces import cut_for
 
 _RUNS = Path("out/face-pictures")
 _PEOPLE = (300_000, 300_003, 300_007)  # above photographs.FIRST_SEED: nobody has seen them
@@ -36,10 +41,7 @@ def main(out: Path, astronaut: Path | None) -> None:
         photograph(folder)
     write(out / "bodies.png", folder, "bodies")
     if astronaut is not None:
-        alone = _RUNS / "astronaut"
-        alone.mkdir(parents=True, exist_ok=True)
-        (alone / astronaut.name).write_bytes(astronaut.read_bytes())
-        write(out / "astronaut.png", alone, "for-the-astronaut")
+        invert(out / "astronaut.png", astronaut)
 
 
 def photograph(folder: Path) -> None:
@@ -74,6 +76,24 @@ def write(path: Path, folder: Path, run: str) -> None:
     sheet = above([captions_over(captions, widths), *(beside(row) for row in rows.values())])
     path.write_bytes(png(sheet))
     print(f"{path} ({path.stat().st_size / 1000:.0f} kB)")
+
+
+def invert(path: Path, photograph: Path) -> None:
+    """One row: the photograph, its face cut out, and as the demo's generator paints it."""
+    picture = Image.open(photograph).convert("RGB")
+    cut = inversion.cut_face(picture, PhotographFaces(torch.device("cpu")), cut_for("demo:face"))
+    assert cut is not None, f"{photograph}: no face"
+    name = _RUNS / "astronaut.png"
+    cut.save(name)
+    columns, captions = [_high(picture), _high(cut)], ["photograph", "cut out"]
+    for rounds in (0, inversion.OURS.rounds, 5 * inversion.OURS.rounds):
+        how = dataclasses.replace(inversion.OURS, rounds=rounds)
+        (finished,) = inversion.Bench().invert([name], how)
+        columns.append(_high(Image.fromarray(inversion.pixels_of(finished))))
+        captions.append(f"{rounds * how.steps} steps" if rounds else "by the encoder")
+        print(captions[-1], finished.inversion)
+    widths = [column.width for column in columns]
+    path.write_bytes(png(above([captions_over(captions, widths), beside(columns)])))
 
 
 def _high(picture: Image.Image) -> Image.Image:

@@ -94,7 +94,7 @@ def main() -> None:
         for way in arguments.ways.split(","):
             finished = bench.invert(pictures, WAYS[way], way)
             curves[way] = [[round(e, 5) for e in curve(f)] for f in finished]
-            painted[way] = [_pixels(f) for f in finished]
+            painted[way] = [pixels_of(f) for f in finished]
             facts = {"faces": arguments.faces, "features": bench.perceptual.name}
             result = {"curves": curves} | facts | surroundings.describe()
             arguments.out.write_text(json.dumps(result) + "\n")
@@ -110,16 +110,19 @@ def photograph(count: int, folder: Path) -> list[Path]:
     paths: list[Path] = []
     seed = _HELD_OUT
     while len(paths) < count:
-        picture = camera.photograph(seed)
-        if found := find_faces(picture, finder):
+        if (face := cut_face(camera.photograph(seed), finder, cut)) is not None:
             paths.append(folder / f"{seed}.png")
-            _cut(picture, found[0].landmarks, cut).save(paths[-1])
+            face.save(paths[-1])
         seed += 1
     return paths
 
 
-def _cut(picture: Image.Image, landmarks: alignment.Points, cut: Cut) -> Image.Image:
-    return alignment.cut_out(picture, alignment.square_of(landmarks, cut.frame), cut.size)
+def cut_face(picture: Image.Image, finder: PhotographFaces, cut: Cut) -> Image.Image | None:
+    """The largest face of a photograph, as `manifest faces` cuts it out; None for none."""
+    found = find_faces(picture, finder)
+    if not found:
+        return None
+    return alignment.cut_out(picture, alignment.square_of(found[0].landmarks, cut.frame), cut.size)
 
 
 class Bench:
@@ -199,7 +202,7 @@ def show(curves: dict[str, list[list[float]]]) -> None:
                 )
 
 
-def _pixels(finished: Finished) -> np.ndarray:
+def pixels_of(finished: Finished) -> np.ndarray:
     pixels: np.ndarray = images.to_pixels(finished.best.images[CANVAS][None])[0].numpy()
     return pixels
 

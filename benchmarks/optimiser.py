@@ -1,27 +1,32 @@
 """One step of one item against a literal loop, and continuous batches against ones that wait.
 
-    python benchmarks/optimiser.py [--size 256] [--items 8] [--steps 20] [--rounds 2] [--pairs 4]
-                                   [--parts steps,scores,populations]
+    python benchmarks/optimiser.py [--size 256] [--items 8] [--pairs 4] [--batches 24]
+                                   [--parts steps,scores,populations] [--sides literal,ours,...]
                                    [--out benchmarks/results/optimiser.json]
 
 Steps: random full-channel generators, canvas and inset of the same size, a region of a quarter of
-it. The literal loop does in every step what published programs do: it paints both sides, computes
-the features of both images of every pair, and the gradients of the weights too, since nothing tells
-it not to; one pair at a time, torch's Adam. The standing side is painted without gradients, which
-is kind to it. Losses, weights and schedule are the same; scores are those of the literal losses in
-full resolution, which say little before ten rounds. What makes ours faster is switched off in turn:
+it, the default recipe. The literal loop does in every step what published programs do: it paints
+both sides, computes the features of both images of every pair, and the gradients of the weights
+too, since nothing tells it not to; one pair at a time, torch's Adam. The standing side is painted
+without gradients, which is kind to it. Losses, weights and schedule are the same. What makes ours
+faster is switched off in turn:
 
-    anew every step     the literal loop with our generators: the standing side and the features of
-                        what stands still are computed in every step
-    whole pictures      ours, but every step paints and compares everything in full resolution
-    literal generators  the same, and kernels are modulated for each image
+    anew      the literal loop with our generators: the standing side and the features of what
+              stands still are computed in every step
+    whole     ours, but every step paints and compares everything in full resolution
+    kernels   the same, and kernels are modulated for each image
 
-All take turns, one round each, in one process that keeps freed memory, which is kind to the literal
-loop too. Detectors would cost all sides the same and are left out.
+Ours is measured on a round of each stage, with all that surrounds its steps (objectives, whole
+pictures, scores), and each counts as often as the schedule has it. Steps of the other sides all
+cost the same: a round of the first stage, five steps of each generator for the literal loops, which
+have nothing around their steps. One process that keeps freed memory, which is kind to the literal
+loop too. Detectors would cost all sides the same and are left out. Speed-ups are of wall time;
+those of the process' CPU time stand beside them, which other programs disturb less.
 
-Scores: small generators whose pictures are large enough to be looked at in part, ten rounds,
-several pairs, since a single one is chance: starts that differ by 1e-4 end with scores that differ
-by 1 to 7 %.
+Scores: generators of few channels, the whole schedule, three resolutions above the one that is
+looked at, as with 1024 px and the default; those of the literal losses in full resolution. Several
+pairs, since a single one is chance: starts that differ by 1e-4 end with scores that differ by 1 to
+7 %.
 
 Population: tiny generators, items that need 4 to 12 rounds (evenly spread, and evenly in the
 logarithm). A batch that waits admits the next items when its slowest is through; a continuous one
@@ -44,7 +49,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import surroundings
 import torch
@@ -52,10 +56,11 @@ from generators import Weights, paint_literally
 from torch import Tensor
 
 from insetgan_batch import boxes
+from insetgan_batch import recipe as recipes
 from insetgan_batch.boxes import Box
 from insetgan_batch.inset import images, schedule
 from insetgan_batch.inset.slots import SlotOptimizer
-from insetgan_batch.inset.states import Start
+from insetgan_batch.inset.states import Finished, Start
 from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.generator import Generator
@@ -70,7 +75,7 @@ _NAMES = (CANVAS, _FACE)
 _FEWEST_ROUNDS, _MOST_ROUNDS = 4, 12
 _PSI = 0.7
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-_SCORED_ROUNDS, _SCORED_SIZE = 10, 256
+_SCORED_PX = 32
 
 
 def main() -> None:
@@ -78,8 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=256, help="height of both generators, 64 up")
     parser.add_argument("--items", type=int, default=8, help="slots of the batch")
-    parser.add_argument("--steps", type=int, default=20, help="of each generator in a round")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--sides", default=",".join(_SIDES), help="the literal loop is needed")
     parser.add_argument("--pairs", type=int, default=4, help="whose scores are compared")
     parser.add_argument("--batches", type=int, default=24, help="waiting batches of a population")
     parser.add_argument("--parts", default="steps,scores,populations")
@@ -95,8 +99,8 @@ def main() -> None:
     } | surroundings.describe()
     found: dict[str, object] = {}
     if "steps" in parts:
-        rows = measure_steps(arguments.size, arguments.items, arguments.steps, arguments.rounds)
-        found[f"steps at {arguments.size}"] = {"rows": rows}
+        sides = arguments.sides.split(",")
+        found[f"steps at {arguments.size}"] = measure_steps(arguments.size, arguments.items, sides)
     if "scores" in parts:
         found["scores"] = measure_scores(arguments.pairs)
     if "populations" in parts:
@@ -141,77 +145,66 @@ class Clock:
 # Steps
 
 
-def measure_steps(size: int, items: int, steps: int, rounds: int) -> list[dict[str, object]]:
-    """A row for each side: milliseconds of one step of one item, and the first item's score."""
-    scene = Scene(size, _with_schedule(Recipe(), steps, rounds))
-    literal = LiteralLoop(scene, seed=0)
-    sides: dict[str, Side] = {"literal loop": literal}
-    sides["ours, K = 1"] = _Batch(scene.optimizer(1), scene, 1)
-    if items > 1:
-        sides[f"ours, K = {items}"] = _Batch(scene.optimizer(items), scene, items)
-    sides["anew every step"] = LiteralLoop(scene, seed=0, generators=scene.generators)
-    whole = dataclasses.replace(scene.recipe, full_share=1.0)
-    sides["whole pictures"] = _Batch(scene.optimizer(1, recipe=whole), scene, 1)
-    using = {name: _Literal(network, name) for name, network in scene.networks.items()}
-    sides["literal generators"] = _Batch(
-        scene.optimizer(1, recipe=whole, generators=using), scene, 1
-    )
-    clocks = {name: Clock() for name in sides}
-    for _ in range(rounds):
-        for name, side in sides.items():
-            clocks[name].time(side.run_round)
-    rows = []
-    start = round(literal.score(scene.start(0).latents), 5)
-    print(f"at the start: score {start}")
-    print(f"{'side':18} {'ms per item-step':>16} {'CPU ms':>9} {'speed-up':>9} {'score':>9}")
-    for name, side in sides.items():
-        share_ms = 1e3 / (side.items * rounds * len(_NAMES) * steps)
-        clock, base = clocks[name], clocks["literal loop"]
-        row: dict[str, object] = {
+_LITERAL_SIDES, _CONSTANT_SIDES = ("literal", "anew"), ("whole", "kernels")
+_SIDES = (*_LITERAL_SIDES, "ours", *_CONSTANT_SIDES, "batch")
+_LITERAL_STEPS = 5
+
+
+def measure_steps(size: int, items: int, names: list[str]) -> list[dict[str, object]]:
+    """A row for each side: milliseconds of one step of one item, over the schedule."""
+    found = {name: _measure_side(name, size, items) for name in names}
+    rows: list[dict[str, object]] = []
+    print(f"{'side':8} {'ms per item-step':>16} {'of CPU':>9} {'speed-up':>9} {'by CPU':>8}")
+    for name, (wall_ms, cpu_ms) in found.items():
+        literal = found["literal"]
+        row = {
             "side": name,
-            "ms_per_item_step": round(clock.wall_s * share_ms, 2),
-            "cpu_ms_per_item_step": round(clock.cpu_s * share_ms, 2),
-            "speedup": round(base.wall_s / clock.wall_s * side.items, 3),
-            "score_start": start,
-            "score": round(literal.score(side.latents()), 5),
+            "items": items if name == "batch" else 1,
+            "ms_per_item_step": round(wall_ms, 1),
+            "cpu_ms_per_item_step": round(cpu_ms, 1),
+            "speedup": round(literal[0] / wall_ms, 2),
+            "speedup_by_cpu": round(literal[1] / cpu_ms, 2),
         }
         rows.append(row)
         print(
-            f"{name:18} {row['ms_per_item_step']:16} {row['cpu_ms_per_item_step']:9}"
-            f" {row['speedup']:8}x {row['score']:9}"
+            f"{name:8} {row['ms_per_item_step']:16} {row['cpu_ms_per_item_step']:9}"
+            f" {row['speedup']:8}x {row['speedup_by_cpu']:7}x"
         )
     return rows
 
 
-class Side(Protocol):
-    """One way of moving pairs; items: how many at once."""
+def _measure_side(name: str, size: int, items: int) -> tuple[float, float]:
+    """Milliseconds of one step of one item, of the clock and of the CPU; the mean over the
+    schedule.
+    """
+    stages = recipes.stages(recipes.preset("montage"))
+    if name in _LITERAL_SIDES:
+        rounds, stage = stages[0]
+        stages = [(rounds, _with_steps(stage, _LITERAL_STEPS))]
+    elif name in _CONSTANT_SIDES:
+        rounds, stage = stages[0]
+        stages = [(rounds, dataclasses.replace(stage, full_share=1.0))]
+    wall_s = cpu_s = steps = 0.0
+    for rounds, stage in stages:
+        scene, clock = Scene(size, stage), Clock()
+        clock.time(_round_of(name, scene, items))
+        wall_s, cpu_s = wall_s + rounds * clock.wall_s, cpu_s + rounds * clock.cpu_s
+        count = items if name == "batch" else 1
+        steps += rounds * count * sum(player.steps for player in stage.players.values())
+    return 1e3 * wall_s / steps, 1e3 * cpu_s / steps
 
-    items: int
 
-    def run_round(self) -> None:
-        """One phase of each generator."""
-        ...
-
-    def latents(self) -> dict[str, Tensor]:
-        """Where the first pair is: `[1+l c]` of each generator."""
-        ...
-
-
-class _Batch:
-    """A batch full of pairs that enter at once."""
-
-    def __init__(self, optimizer: SlotOptimizer, scene: Scene, items: int) -> None:
-        self._optimizer, self.items = optimizer, items
-        for seed in range(items):
-            optimizer.admit(scene.start(seed))
-
-    def run_round(self) -> None:
-        """One phase of each generator."""
-        self._optimizer.run_round()
-
-    def latents(self) -> dict[str, Tensor]:
-        """Where the first pair is at the end of its last round."""
-        return self._optimizer.release()[0].best.latents
+def _round_of(name: str, scene: Scene, items: int) -> Callable[[], None]:
+    """One round of a side, ready to run."""
+    if name in _LITERAL_SIDES:
+        return LiteralLoop(scene, 0, scene.generators if name == "anew" else None).run_round
+    batch = scene.optimizer(items if name == "batch" else 1)
+    if name == "kernels":
+        literal = {key: _Literal(network, key) for key, network in scene.networks.items()}
+        batch = scene.optimizer(1, literal)
+    for seed in range(batch.capacity):
+        batch.admit(scene.start(seed))
+    return batch.run_round
 
 
 class _Literal(Generator):
@@ -229,36 +222,43 @@ class _Literal(Generator):
 
 def measure_scores(pairs: int) -> dict[str, object]:
     """The score of every pair at the start, after the literal loop and after ours; their means."""
-    recipe = Recipe(min_rounds=_SCORED_ROUNDS, max_rounds=_SCORED_ROUNDS)
-    scene = Scene(_SCORED_SIZE, recipe, channels=16)
+    recipe = dataclasses.replace(
+        recipes.preset("montage"),
+        resolution=_SCORED_PX,
+        coarse_size=_SCORED_PX,
+        picture_size=_SCORED_PX,
+    )
+    scene = Scene(_SCORED_PX << 3, recipe, channels=16)
     batch = scene.optimizer(pairs)
     for seed in range(pairs):
         batch.admit(scene.start(seed))
-    for _ in range(_SCORED_ROUNDS):
+    finished: list[Finished] = []
+    while batch.keys:
         batch.run_round()
+        finished += batch.release()
     rows: list[tuple[float, float, float]] = []
     print(f"{'pair':>4} {'start':>8} {'literal':>8} {'ours':>8}")
-    for seed, finished in enumerate(batch.release()):
-        literal = LiteralLoop(scene, seed)
-        for _ in range(_SCORED_ROUNDS):
-            literal.run_round()
-        results = (scene.start(seed).latents, literal.latents(), finished.best.latents)
+    for item in sorted(finished, key=lambda f: int(f.key)):
+        literal = LiteralLoop(scene, int(item.key))
+        for rounds, stage in recipes.stages(recipe):
+            literal.enter(stage)
+            for _ in range(rounds):
+                literal.run_round()
+        results = (scene.start(int(item.key)).latents, literal.latents(), item.best.latents)
         start, theirs, ours = (round(literal.score(latents), 4) for latents in results)
         rows.append((start, theirs, ours))
-        print(f"{seed:4} {start:8} {theirs:8} {ours:8}")
+        print(f"{item.key:>4} {start:8} {theirs:8} {ours:8}")
     means = [round(statistics.mean(column), 4) for column in zip(*rows, strict=True)]
     print(f"mean {means[0]:8} {means[1]:8} {means[2]:8}")
     return {"pairs": rows, "means": means, "ours_by_literal": round(means[2] / means[1], 4)}
 
 
-def _with_schedule(recipe: Recipe, steps: int, rounds: int) -> Recipe:
-    """Exactly so many rounds of so many steps of each generator."""
+def _with_steps(recipe: Recipe, steps: int) -> Recipe:
+    """So many steps of each generator in a round."""
     return dataclasses.replace(
         recipe,
         canvas=dataclasses.replace(recipe.canvas, steps=steps),
         insets={_FACE: dataclasses.replace(recipe.insets[_FACE], steps=steps)},
-        min_rounds=rounds,
-        max_rounds=rounds,
     )
 
 
@@ -288,11 +288,9 @@ class Scene:
     def optimizer(
         self,
         capacity: int,
-        *,
-        recipe: Recipe | None = None,
         generators: Mapping[str, Generator] | None = None,
     ) -> SlotOptimizer:
-        """An empty batch."""
+        """An empty batch, of other generators than the scene's if need be."""
         using = generators or self.generators
         return SlotOptimizer(
             canvas=using[CANVAS],
@@ -300,7 +298,7 @@ class Scene:
             detectors={_FACE: FixedBox(self.inset_box)},
             canvas_detectors={_FACE: FixedBox(self.canvas_box)},
             perceptual=self.perceptual,
-            recipe=recipe or self.recipe,
+            recipe=self.recipe,
             capacity=capacity,
         )
 
@@ -325,8 +323,6 @@ class LiteralLoop:
     generators: ours, in place of the literal formulation with its gradients of weights.
     """
 
-    items = 1
-
     def __init__(
         self, scene: Scene, seed: int, generators: Mapping[str, Generator] | None = None
     ) -> None:
@@ -342,6 +338,10 @@ class LiteralLoop:
         self._steps = dict.fromkeys(_NAMES, 0)
         self._losses = {CANVAS: self._canvas_loss, _FACE: self._inset_loss}
 
+    def enter(self, stage: Recipe) -> None:
+        """Begin a stage of the recipe."""
+        self._recipe, self._steps = stage, dict.fromkeys(_NAMES, 0)
+
     def run_round(self) -> None:
         """One phase of each generator."""
         for name in _NAMES:
@@ -353,7 +353,8 @@ class LiteralLoop:
         return {name: latents.detach()[0] for name, latents in self._latents.items()}
 
     def score(self, latents: dict[str, Tensor]) -> float:
-        """Both losses of a pair under full weights."""
+        """Both losses of a pair under the whole recipe's weights."""
+        self.enter(self._scene.recipe)
         with torch.no_grad():
             painted = {name: self._paint(name, latents[name][None]) for name in _NAMES}
             losses = [self._losses[name](painted, latents[name][None], ramp=1.0) for name in _NAMES]

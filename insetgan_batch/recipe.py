@@ -38,6 +38,7 @@ _OF_A_STAGE = {
     "cool_down",
     "final_rate",
     "border_ramp_rounds",
+    "full_share",
 }
 # What of a player is settled when an item enters, so that a stage cannot change it.
 _OF_AN_ITEM = ("start", "latents", "psi", "region", "align")
@@ -222,8 +223,8 @@ class Recipe:
     # At which whole pictures are compared (`body`, `face`) while a generator moves: the lowest of
     # its resolutions whose smaller side has so many pixels, and `resolution`.
     picture_size: Annotated[int, Field(ge=32)] = 128
-    # Share of a phase, at its end, in which they are compared in full resolution.
-    full_share: Share = 0.25
+    # Share of a phase, at its end, in which they are compared in full resolution instead.
+    full_share: Share = 1.0
     # A round is one phase of each generator. At least and at most so many.
     min_rounds: Annotated[int, Field(ge=0)] = 6
     max_rounds: Annotated[int, Field(ge=0)] = 10
@@ -400,6 +401,7 @@ def inverting(recipe: Recipe, names: Collection[str]) -> Recipe:
         final_rate=how.final_rate,
         border_ramp_rounds=0.0,
         region_step=0.0,
+        full_share=1.0,  # all layers move, so all are looked at
     )
 
 

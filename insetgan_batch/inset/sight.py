@@ -7,8 +7,8 @@ What the resolutions above add to the lower one is held as it was when the phase
 whole picture was painted: so a term begins at its true value, whatever the reference is a picture
 of. Latents of the layers above must not move then: they would buy a seam in the windows with all
 that nobody looks at (a montage of the demo's generators with them free changed the body 100 times
-as much). What has changed all the same is seen by the last steps of a phase, which look at
-everything.
+as much). What has changed all the same is seen by the steps that look at everything: at the end of
+the schedule, since mending it takes fewer of them there than at the end of every phase.
 """
 
 from __future__ import annotations

@@ -244,25 +244,32 @@ class SlotOptimizer:
     def _run_phase(self, name: str, on_step: Callable[[], None]) -> list[Slot]:
         """Move one generator of every item whose stage moves it; returns these items.
 
-        Those with the same number of steps go together: shapes stay fixed, nobody waits. Those that
-        are inverted go by themselves, since they are compared with something else.
+        Those with the same steps go together: shapes stay fixed, nobody waits. Those that are
+        inverted go by themselves, since they are compared with something else.
         """
-        groups: dict[tuple[int, bool], list[Slot]] = {}
+        groups: dict[tuple[int, float, bool], list[Slot]] = {}
         for slot in self._slots:
             if slot.moves and (steps := _player(slot.now, name).steps):
-                groups.setdefault((steps, slot.is_inverting), []).append(slot)
-        for (steps, _), slots in groups.items():
-            self._move(name, slots, steps, on_step)
+                kind = (steps, slot.now.full_share, slot.is_inverting)
+                groups.setdefault(kind, []).append(slot)
+        for (steps, full_share, _), slots in groups.items():
+            self._move(name, slots, self._parts(name, steps, full_share), on_step)
         return [slot for slots in groups.values() for slot in slots]
 
-    def _move(self, name: str, slots: list[Slot], count: int, on_step: Callable[[], None]) -> None:
+    def _move(
+        self,
+        name: str,
+        slots: list[Slot],
+        parts: list[tuple[int, int]],
+        on_step: Callable[[], None],
+    ) -> None:
         recipes = [slot.now for slot in slots]
         players = [_player(recipe, name) for recipe in recipes]
         history: list[tuple[Terms, list[dict[str, float]], list[int]]] = []
-        for side, part in self._parts(name, count, is_inverting=slots[0].is_inverting):
+        for side, count in parts:
             sight = self._sight(name, slots, side)
             objective = self._objective(name, slots, recipes, sight.height)
-            for _ in range(part):
+            for _ in range(count):
                 steps = [slot.stage_steps[name] for slot in slots]
                 weights = [
                     self._weights(name, player, schedule.border_ramp(recipe, player, step))
@@ -326,17 +333,13 @@ class SlotOptimizer:
         with torch.no_grad():
             return self._synthesise(name, torch.stack([s.moments[name].latents for s in slots]))
 
-    def _parts(self, name: str, count: int, *, is_inverting: bool) -> list[tuple[int, int]]:
+    def _parts(self, name: str, count: int, full_share: float) -> list[tuple[int, int]]:
         """(least smaller side of the pictures, steps) of both parts of a phase, or of its only
-        one: an inversion moves all layers, so it looks at all of them.
+        one.
         """
-        generator, recipe = self._generators[name], self._recipe
-        if is_inverting:
-            return [(generator.height, count)]
-        low, full = max(recipe.picture_size, recipe.resolution), generator.height
-        first = (
-            0 if generator.lowest_height(low) == full else round(count * (1 - recipe.full_share))
-        )
+        generator, full = self._generators[name], self._generators[name].height
+        low = max(self._recipe.picture_size, self._recipe.resolution)
+        first = 0 if generator.lowest_height(low) == full else round(count * (1 - full_share))
         return [(side, part) for side, part in ((low, first), (full, count - first)) if part]
 
     def _sight(self, name: str, slots: list[Slot], side: int) -> Sight:

@@ -93,7 +93,9 @@ def trial(
 
 
 def _one_step(recipe: Recipe) -> Recipe:
-    """The recipe without stages, with one round of one step."""
+    """The recipe without stages, with one round of one step, which takes as much as any: it looks
+    at whole pictures.
+    """
     ever = [stage for _, stage in stages(recipe)]
 
     def short(player: Player, steps: list[int]) -> Player:
@@ -107,6 +109,7 @@ def _one_step(recipe: Recipe) -> Recipe:
             for name, player in recipe.insets.items()
         },
         stages=(),
+        full_share=1.0,
         min_rounds=1,
         max_rounds=1,
         best_after=0,

@@ -32,7 +32,7 @@ REGIONS = (
     (70.0, 130.0, 90.0, 150.0, 0.0),
 )
 # At low resolution, in both types of picture.
-SMALL = dataclasses.replace(RECIPE, picture_size=32)
+SMALL = dataclasses.replace(RECIPE, picture_size=32, full_share=0.25)
 BOXES = {"canvas": Box(20, 20, 40, 44), "face": Box(16, 12, 44, 54)}
 
 

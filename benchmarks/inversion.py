@@ -12,6 +12,7 @@ faces` does it. Then their pictures are inverted in the batch, as a run does it:
     average    ours, from the average, 1,000 steps
     nearest    ours, from the nearest of 64 seeds, 200 steps
     encoder    ours, from the encoder's latents, 200 steps
+    bodies     ours, from the nearest of 64 seeds, 200 steps, for whole people and `demo:canvas`
 
 The error is L1 (range -1..1) plus LPIPS of the whole picture (random features: the demo has no
 others), as it stands before each step. Prints a table: the error at the start, after 200 steps and
@@ -54,7 +55,7 @@ _CPU = torch.device("cpu")
 _HELD_OUT = FIRST_SEED + 100_000  # the alignment's benchmark has the others
 _SLOTS = 4
 _FEW, _MANY = 200, 1000
-_MODEL = "demo:face"
+_FACE, _BODY = "demo:face", "demo:canvas"
 
 OURS = Inversion()
 WAYS = {
@@ -72,6 +73,7 @@ WAYS = {
     "average": dataclasses.replace(OURS, start="average", rounds=50, steps=20),
     "nearest": dataclasses.replace(OURS, start="nearest"),
     "encoder": OURS,
+    "bodies": dataclasses.replace(OURS, start="nearest"),
 }
 
 
@@ -83,15 +85,18 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=40)
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/inversion.json"))
-    parser.add_argument("--sheet", type=Path, help="PNG of the first eight, by all ways asked for")
+    parser.add_argument(
+        "--sheet", type=Path, help="PNG of the first eight, as given and by the last way"
+    )
     arguments = parser.parse_args()
     known: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     curves: dict[str, list[list[float]]] = known.get("curves", {})
     painted: dict[str, list[np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        pictures = photograph(arguments.faces, Path(folder))
-        bench = Bench()
         for way in arguments.ways.split(","):
+            model = _BODY if way == "bodies" else _FACE
+            pictures = photograph(arguments.faces, Path(folder), model)
+            bench = Bench(model)
             finished = bench.invert(pictures, WAYS[way], way)
             curves[way] = [[round(e, 5) for e in curve(f)] for f in finished]
             painted[way] = [pixels_of(f) for f in finished]
@@ -100,14 +105,24 @@ def main() -> None:
             arguments.out.write_text(json.dumps(result) + "\n")
         if arguments.sheet:
             given = [np.asarray(Image.open(path)) for path in pictures]
-            write_sheet(arguments.sheet, [given, *painted.values()])
+            write_sheet(arguments.sheet, [given, painted[way]])
     show(curves)
 
 
-def photograph(count: int, folder: Path) -> list[Path]:
-    """Faces of held-out people, cut out as the generator's own."""
-    camera, finder, cut = Camera(), PhotographFaces(_CPU), cut_for(_MODEL)
+def photograph(count: int, folder: Path, model: str = _FACE) -> list[Path]:
+    """Held-out people: their faces, cut out as the generator's own, or all of them."""
+    folder = folder / model.replace(":", "-")
+    if folder.exists():
+        return sorted(folder.iterdir())
+    folder.mkdir()
+    camera = Camera()
     paths: list[Path] = []
+    if model == _BODY:
+        paths = [folder / f"{_HELD_OUT + number}.png" for number in range(count)]
+        for path in paths:
+            camera.whole(int(path.stem)).save(path)
+        return paths
+    finder, cut = PhotographFaces(_CPU), cut_for(model)
     seed = _HELD_OUT
     while len(paths) < count:
         if (face := cut_face(camera.photograph(seed), finder, cut)) is not None:
@@ -126,11 +141,12 @@ def cut_face(picture: Image.Image, finder: PhotographFaces, cut: Cut) -> Image.I
 
 
 class Bench:
-    """The demo's face generator as a canvas: its pictures are inverted, and that is all."""
+    """A generator of the demo as a canvas: its pictures are inverted, and that is all."""
 
-    def __init__(self) -> None:
-        self._generator = Generator.load(models.demo_path("face"), _CPU)
-        self._encoder = encoder.load(models.demo_path("encoder"), _CPU)
+    def __init__(self, model: str = _FACE) -> None:
+        self._generator = Generator.load(models.fetch(model).path, _CPU)
+        faces = encoder.load(models.demo_path("encoder"), _CPU)
+        self._encoders = {CANVAS: faces} if model == _FACE else {}
         self.perceptual = Perceptual(None)
 
     def invert(self, pictures: list[Path], how: Inversion, name: str = "") -> list[Finished]:
@@ -141,7 +157,7 @@ class Bench:
             {CANVAS: self._generator},
             {},
             {},
-            encoders={CANVAS: self._encoder},
+            encoders=self._encoders,
             perceptual=self.perceptual,
         )
         optimizer = self._optimizer(recipe)

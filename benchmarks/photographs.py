@@ -70,6 +70,11 @@ class Camera:
         )
         return sampled.resize((SIZE, SIZE), Image.Resampling.BOX)
 
+    def whole(self, seed: int) -> Image.Image:
+        """The whole person, as the demo's canvas is trained on: 256x128."""
+        person = Person.from_z(np.random.RandomState(seed).randn(Z_DIM))
+        return Image.fromarray(self._renderer.render(person, (256, 128)).rgb)
+
     def _drawn(self, seed: int) -> tuple[Image.Image, tuple[float, float, float]]:
         """The person, large, and the square that an unmoved photograph shows: x, y, side."""
         if self._last is None or self._last[0] != seed:

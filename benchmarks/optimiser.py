@@ -58,6 +58,7 @@ from torch import Tensor
 from insetgan_batch import boxes
 from insetgan_batch import recipe as recipes
 from insetgan_batch.boxes import Box
+from insetgan_batch.config import Precision
 from insetgan_batch.inset import images, schedule
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, Start
@@ -265,8 +266,17 @@ def _with_steps(recipe: Recipe, steps: int) -> Recipe:
 class Scene:
     """Two random generators, where the part is in their images, and what an item is held to."""
 
-    def __init__(self, size: int, recipe: Recipe, channels: int = 512) -> None:
-        self.recipe, self.perceptual = recipe, Perceptual(None)
+    def __init__(
+        self,
+        size: int,
+        recipe: Recipe,
+        channels: int = 512,
+        *,
+        device: torch.device = _CPU,
+        precision: Precision = "float32",
+        channels_last: bool = False,
+    ) -> None:
+        self.recipe, self.perceptual = recipe, Perceptual(None).to(device)
         heights = [4 << i for i in range(int(math.log2(size)) - 1)]
         architecture = Architecture(
             (4, 4),
@@ -277,7 +287,12 @@ class Scene:
         self.heights = heights
         self.networks = {name: _random(architecture, seed) for seed, name in enumerate(_NAMES)}
         self.generators = {
-            name: Generator(Checkpoint(network, {}, name), _CPU)
+            name: Generator(
+                Checkpoint(network, {}, name),
+                device,
+                precision=precision,
+                channels_last=channels_last,
+            )
             for name, network in self.networks.items()
         }
         self.inset_box = Box(0.25 * size, 0.2 * size, 0.75 * size, 0.8 * size)
@@ -383,22 +398,29 @@ class LiteralLoop:
 
     def _canvas_loss(self, painted: dict[str, Tensor], latents: Tensor, *, ramp: float) -> Tensor:
         canvas, player = painted[CANVAS], self._recipe.canvas
-        covered = images.box_mask(_tensor(self._scene.region), (canvas.shape[2], canvas.shape[3]))
+        covered = images.box_mask(
+            _tensor(self._scene.region, canvas), (canvas.shape[2], canvas.shape[3])
+        )
         body = self._image_loss(canvas, self._references[CANVAS], 1 - covered, player.body)
         return body + self._region_loss(painted, player, ramp) + self._latent_loss(CANVAS, latents)
 
     def _inset_loss(self, painted: dict[str, Tensor], latents: Tensor, *, ramp: float) -> Tensor:
         inset, player = painted[_FACE], self._recipe.insets[_FACE]
-        inside = images.box_mask(_tensor(self._scene.inset_box), (inset.shape[2], inset.shape[3]))
+        inside = images.box_mask(
+            _tensor(self._scene.inset_box, inset), (inset.shape[2], inset.shape[3])
+        )
         face = self._image_loss(inset, self._references[_FACE], inside, player.face)
         return face + self._region_loss(painted, player, ramp) + self._latent_loss(_FACE, latents)
 
     def _region_loss(self, painted: dict[str, Tensor], player: Player, ramp: float) -> Tensor:
         """Coarse and border: the canvas' crop against the inset."""
         side = self._recipe.resolution
-        crop = images.resample(painted[CANVAS], _tensor(self._scene.region), (side, side))
+        region = _tensor(self._scene.region, painted[CANVAS])
+        crop = images.resample(painted[CANVAS], region, (side, side))
         inset = images.downsample(painted[_FACE], side)
-        border = self._image_loss(crop, inset, images.border_mask(side), player.border)
+        border = self._image_loss(
+            crop, inset, images.border_mask(side).to(crop.device), player.border
+        )
         crop, inset = (images.downsample(x, self._recipe.coarse_size) for x in (crop, inset))
         coarse = self._image_loss(crop, inset, torch.ones_like(crop[:, :1]), player.coarse)
         return coarse + ramp * border
@@ -425,8 +447,8 @@ def _learnable(network: StyleGAN2) -> Weights:
     }
 
 
-def _tensor(box: Box) -> Tensor:
-    return torch.tensor([box.as_tuple()])
+def _tensor(box: Box, like: Tensor) -> Tensor:
+    return like.new_tensor([box.as_tuple()])
 
 
 # Population

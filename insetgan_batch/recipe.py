@@ -223,7 +223,7 @@ class Recipe:
     # At which whole pictures are compared (`body`, `face`) while a generator moves: the lowest of
     # its resolutions whose smaller side has so many pixels, and `resolution`.
     picture_size: Annotated[int, Field(ge=32)] = 128
-    # Share of a phase, at its end, in which they are compared in full resolution instead.
+    # Share of the steps, evenly spread, in which they are compared in full resolution instead.
     full_share: Share = 1.0
     # A round is one phase of each generator. At least and at most so many.
     min_rounds: Annotated[int, Field(ge=0)] = 6

@@ -32,6 +32,11 @@ def border_ramp(recipe: Recipe, player: Player, step: int) -> float:
     return min(1.0, (step + 1) / ramp_steps) if ramp_steps else 1.0
 
 
+def is_full(full_share: float, number: int) -> bool:
+    """Whether a step of a phase (from 0) looks at everything; such steps are spread evenly."""
+    return math.floor((number + 1) * full_share) > math.floor(number * full_share)
+
+
 def has_converged(recipe: Recipe, scores: Sequence[float]) -> bool:
     """Whether the last round (scores: one per round, lower is better) brought less than the
     tolerance.

@@ -1,19 +1,21 @@
 """What is painted of a moving generator's picture in a step: as much as its losses look at.
 
-Whole pictures (`body`, `face`) are compared at a lower resolution; a canvas is painted in full
-resolution only in windows around its regions. Small generators are painted whole.
+In a step of low resolution whole pictures (`body`, `face`) are compared at a lower resolution, and
+a canvas is painted in full resolution only in windows around its regions. Small generators are
+painted whole in every step.
 
-What the resolutions above add to the lower one is held as it was when the phase began, when the
-whole picture was painted: so a term begins at its true value, whatever the reference is a picture
-of. Latents of the layers above must not move then: they would buy a seam in the windows with all
-that nobody looks at (a montage of the demo's generators with them free changed the body 100 times
-as much). What has changed all the same is seen by the steps that look at everything: at the end of
-the schedule, since mending it takes fewer of them there than at the end of every phase.
+What the resolutions above add to the lower one is held as it was when a whole picture was painted
+last: so a term begins at its true value, whatever the reference is a picture of. Latents of the
+layers above must not move in such a step: they would buy a seam in the windows with all that nobody
+looks at (a montage of the demo's generators with them free changed the body 100 times as much).
+What has changed all the same, since the layers above paint from features that have moved, is seen
+by the steps in full resolution in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -23,11 +25,22 @@ from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.windows import Window
 
 
-class Sight:
-    """The pictures of one generator in one part of a phase.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Look:
+    """How a step looks at a generator.
 
-    height: at which whole ones are painted. seen: layers that these are painted with; others must
-    not move.
+    paint: latents `[n 1+l c]` to pictures `[n 3 h w]` and the regions `[n 3 r r]` that were painted
+    in windows, by inset. layers: so many layers are seen; others must not move.
+    """
+
+    paint: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+    layers: int
+
+
+class Sight:
+    """The pictures of one generator in one phase.
+
+    height: at which a step of low resolution paints whole ones.
     """
 
     def __init__(
@@ -41,12 +54,11 @@ class Sight:
         resolution: int,
     ) -> None:
         """side: the least that the smaller side of a picture has, in pixels; pictures `[n 3 H W]`
-        of latents `[n 1+l c]`, as they are; regions `[n 4|5]` of a canvas, by inset, cut
+        of latents `[n 1+l c]`, as the phase begins; regions `[n 4|5]` of a canvas, by inset, cut
         out at `resolution`.
         """
         self._generator, self._resolution = generator, resolution
         self.height = generator.lowest_height(side)
-        self.seen = generator.num_ws if self.is_whole else generator.layers(self.height)
         self._windows: list[Window] = []
         self._regions: dict[str, Tensor] = {}
         if self.is_whole:
@@ -63,17 +75,28 @@ class Sight:
 
     @property
     def is_whole(self) -> bool:
-        """Whether pictures are painted whole, in full resolution."""
+        """Whether pictures are painted whole in every step."""
         return self.height == self._generator.height
 
-    def __call__(self, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Pictures `[n 3 h w]` of latents `[n 1+l c]`, and the regions `[n 3 r r]` that were
-        painted in windows, by inset.
-        """
-        ws = _ws(latents)
+    def full(self) -> Look:
+        """A step in full resolution."""
+        return Look(self._paint_full, self._generator.num_ws)
+
+    def low(self) -> Look:
+        """A step in low resolution."""
+        return Look(self._paint_low, self._generator.layers(self.height))
+
+    def _paint_full(self, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        generator, ws = self._generator, _ws(latents)
         if self.is_whole:
-            return self._generator.synthesise(ws), {}
-        low, cuttings = self._generator.look(ws, self._windows, upto=self.height)
+            return generator.synthesise(ws), {}
+        everything = Window.whole(len(ws), (generator.height, generator.width))
+        low, (pictures,) = generator.look(ws, [everything], upto=self.height)
+        self._above = (images.downsample(pictures, self.height) - low).detach()
+        return pictures, {}
+
+    def _paint_low(self, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        low, cuttings = self._generator.look(_ws(latents), self._windows, upto=self.height)
         size = (self._resolution, self._resolution)
         crops = {
             name: images.resample(cutting, boxes, size)

@@ -36,7 +36,7 @@ from insetgan_batch.inset.objective import (
     boxes_as_tensor,
     term_weights,
 )
-from insetgan_batch.inset.sight import Sight
+from insetgan_batch.inset.sight import Look, Sight
 from insetgan_batch.inset.states import Finished, Slot, Start, State, TraceRow
 from insetgan_batch.nets.detector import Detector, Segmenter
 from insetgan_batch.nets.generator import Generator
@@ -252,37 +252,36 @@ class SlotOptimizer:
             if slot.moves and (steps := _player(slot.now, name).steps):
                 kind = (steps, slot.now.full_share, slot.is_inverting)
                 groups.setdefault(kind, []).append(slot)
-        for (steps, full_share, _), slots in groups.items():
-            self._move(name, slots, self._parts(name, steps, full_share), on_step)
+        for (steps, *_), slots in groups.items():
+            self._move(name, slots, steps, on_step)
         return [slot for slots in groups.values() for slot in slots]
 
-    def _move(
-        self,
-        name: str,
-        slots: list[Slot],
-        parts: list[tuple[int, int]],
-        on_step: Callable[[], None],
-    ) -> None:
+    def _move(self, name: str, slots: list[Slot], count: int, on_step: Callable[[], None]) -> None:
         recipes = [slot.now for slot in slots]
         players = [_player(recipe, name) for recipe in recipes]
+        sight = self._sight(name, slots)
+        share = recipes[0].full_share
+        is_full = [sight.is_whole or schedule.is_full(share, number) for number in range(count)]
+        objectives = {
+            full: self._objective(name, slots, recipes, None if full else sight.height)
+            for full in set(is_full)
+        }
         history: list[tuple[Terms, list[dict[str, float]], list[int]]] = []
-        for side, count in parts:
-            sight = self._sight(name, slots, side)
-            objective = self._objective(name, slots, recipes, sight.height)
-            for _ in range(count):
-                steps = [slot.stage_steps[name] for slot in slots]
-                weights = [
-                    self._weights(name, player, schedule.border_ramp(recipe, player, step))
-                    for recipe, player, step in zip(recipes, players, steps, strict=True)
-                ]
-                rates = [
-                    schedule.learning_rate(recipe, player, step)
-                    for recipe, player, step in zip(recipes, players, steps, strict=True)
-                ]
-                counts = [slot.moments[name].step for slot in slots]
-                terms = self._step(name, slots, sight, objective, weights, rates)
-                history.append((terms, weights, counts))
-                on_step()
+        for full in is_full:
+            steps = [slot.stage_steps[name] for slot in slots]
+            weights = [
+                self._weights(name, player, schedule.border_ramp(recipe, player, step))
+                for recipe, player, step in zip(recipes, players, steps, strict=True)
+            ]
+            rates = [
+                schedule.learning_rate(recipe, player, step)
+                for recipe, player, step in zip(recipes, players, steps, strict=True)
+            ]
+            counts = [slot.moments[name].step for slot in slots]
+            look = sight.full() if full else sight.low()
+            terms = self._step(name, slots, look, objectives[full], weights, rates)
+            history.append((terms, weights, counts))
+            on_step()
         _record(name, slots, history)
         for slot, image in zip(slots, self._paint(name, slots), strict=True):
             slot.images[name] = image
@@ -291,7 +290,7 @@ class SlotOptimizer:
         self,
         name: str,
         slots: list[Slot],
-        sight: Sight,
+        look: Look,
         objective: Objective,
         weights: list[dict[str, float]],
         rates: list[float],
@@ -299,18 +298,18 @@ class SlotOptimizer:
         """One optimiser step of one generator; returns the raw terms before it, `[n]` each."""
         moments = [slot.moments[name] for slot in slots]
         latents = torch.stack([m.latents for m in moments]).requires_grad_(True)
-        image, crops = sight(self._noise.on(name, slots, latents))
+        image, crops = look.paint(self._noise.on(name, slots, latents))
         terms = objective.terms(image, latents, crops)
         loss = _weighted(terms, weights)
         # The sum keeps items apart: the gradient of each is that of its own loss.
         (gradient,) = torch.autograd.grad(loss.sum(), latents)
         players = [_player(slot.now, name) for slot in slots]
-        free = [_free(player, sight.seen, gradient[0]) for player in players]
+        free = [_free(player, look.layers, gradient[0]) for player in players]
         adam_step(moments, gradient, rates, free)
         for m, before, player in zip(moments, latents.detach(), players, strict=True):
             if player.latents == "w+delta":
                 # What is not seen stays as it is: its offsets make up for what w has moved.
-                m.latents[1 + sight.seen :] += before[0] - m.latents[0]
+                m.latents[1 + look.layers :] += before[0] - m.latents[0]
         for i, slot in enumerate(slots):
             slot.stage_steps[name] += 1
             done = sum(m.step for m in slot.moments.values()) - 1
@@ -333,25 +332,17 @@ class SlotOptimizer:
         with torch.no_grad():
             return self._synthesise(name, torch.stack([s.moments[name].latents for s in slots]))
 
-    def _parts(self, name: str, count: int, full_share: float) -> list[tuple[int, int]]:
-        """(least smaller side of the pictures, steps) of both parts of a phase, or of its only
-        one.
-        """
-        generator, full = self._generators[name], self._generators[name].height
-        low = max(self._recipe.picture_size, self._recipe.resolution)
-        first = 0 if generator.lowest_height(low) == full else round(count * (1 - full_share))
-        return [(side, part) for side, part in ((low, first), (full, count - first)) if part]
-
-    def _sight(self, name: str, slots: list[Slot], side: int) -> Sight:
-        """How the generator is looked at from now on, for these items."""
+    def _sight(self, name: str, slots: list[Slot]) -> Sight:
+        """How the generator is looked at in a phase that begins, for these items."""
+        recipe = self._recipe
         pictures = torch.stack([slot.images[name] for slot in slots])
         return Sight(
             self._generators[name],
-            side=side,
+            side=max(recipe.picture_size, recipe.resolution),
             latents=torch.stack([slot.moments[name].latents for slot in slots]),
             pictures=pictures,
             regions=self._regions(slots, pictures) if name == CANVAS else {},
-            resolution=self._recipe.resolution,
+            resolution=recipe.resolution,
         )
 
     def _objective(
@@ -476,12 +467,12 @@ def _player(recipe: Recipe, name: str) -> Player:
     return recipe.canvas if name == CANVAS else recipe.insets[name]
 
 
-def _free(player: Player, seen: int, latents: Tensor) -> Tensor:
+def _free(player: Player, layers: int, latents: Tensor) -> Tensor:
     """1 for the latents `[1+l c]` that a player may move when it sees so many layers, 0 for the
     others: `[1+l 1]`.
     """
     free = latents.new_ones(len(latents), 1)
-    free[1 + seen :] = 0
+    free[1 + layers :] = 0
     if player.latents == "w":
         free[1:] = 0
     if player.latents == "w+":

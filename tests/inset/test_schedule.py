@@ -126,3 +126,14 @@ def test_one_round_has_nothing_to_be_compared_with() -> None:
 
 def test_a_score_that_is_not_a_number_is_not_convergence() -> None:
     assert not schedule.has_converged(recipe(), [1.0, 0.9, float("nan")])
+
+
+def test_steps_in_full_resolution_are_spread_evenly() -> None:
+    def steps(share: float, count: int = 8) -> list[int]:
+        return [number for number in range(count) if schedule.is_full(share, number)]
+
+    assert steps(0.0) == []
+    assert steps(0.25) == [3, 7]
+    assert steps(0.75) == [1, 2, 3, 5, 6, 7]
+    assert steps(1.0) == list(range(8))
+    assert len(steps(0.3, 100)) == 30

@@ -81,7 +81,7 @@ def cropped(generator: Generator, latents: Tensor) -> Tensor:
 
 def test_a_region_is_seen_as_the_whole_picture_has_it(canvas: Generator) -> None:
     begin, later = (random_latents(canvas, len(REGIONS), seed) for seed in (0, 1))
-    _, crops = sight(canvas, begin)(later)
+    _, crops = sight(canvas, begin).low().paint(later)
     torch.testing.assert_close(crops["face"], cropped(canvas, later), rtol=0, atol=1e-9)
 
 
@@ -92,7 +92,7 @@ def test_a_region_moves_the_latents_as_if_the_picture_were_whole(canvas: Generat
     pull = torch.randn(len(REGIONS), 3, RESOLUTION, RESOLUTION, dtype=torch.float64)
     seen, expected = (
         torch.autograd.grad((crop * pull).sum(), latents)[0]
-        for crop in (looks(latents)[1]["face"], cropped(canvas, latents))
+        for crop in (looks.low().paint(latents)[1]["face"], cropped(canvas, latents))
     )
     assert (expected.flatten(1).abs().amax(dim=1) > 1e-3).all()
     torch.testing.assert_close(seen, expected, rtol=0, atol=1e-9)
@@ -103,15 +103,19 @@ def test_a_phase_begins_with_the_whole_picture_reduced(canvas: Generator) -> Non
     looks = sight(canvas, begin)
     assert looks.height == LOW
     expected = images.downsample(paint(canvas, begin), LOW)
-    torch.testing.assert_close(looks(begin)[0], expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(looks.low().paint(begin)[0], expected, rtol=0, atol=1e-9)
     low = [canvas.synthesise(x[:, :1] + x[:, 1:], upto=LOW) for x in (begin, later)]
-    torch.testing.assert_close(looks(later)[0], expected + low[1] - low[0], rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        looks.low().paint(later)[0], expected + low[1] - low[0], rtol=0, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("side", [33, 64, 1024])
 def test_a_picture_that_is_small_enough_is_painted_whole(canvas: Generator, side: int) -> None:
     latents = random_latents(canvas, 2, 0)
-    picture, crops = sight(canvas, latents, side)(latents)
+    looks = sight(canvas, latents, side)
+    assert looks.is_whole
+    picture, crops = looks.full().paint(latents)
     assert torch.equal(picture, paint(canvas, latents))
     assert not crops
 
@@ -119,7 +123,7 @@ def test_a_picture_that_is_small_enough_is_painted_whole(canvas: Generator, side
 def test_colours_of_the_last_block_alone_are_painted_whole() -> None:
     residual = generator(dataclasses.replace(CANVAS, synthesis="resnet"), 1)
     latents = random_latents(residual, 2, 0)
-    assert torch.equal(sight(residual, latents)(latents)[0], paint(residual, latents))
+    assert sight(residual, latents).is_whole
 
 
 # In the batch
@@ -175,14 +179,14 @@ def test_layers_that_are_not_seen_stay_as_they_were(large_bench: Bench) -> None:
         assert (found.best.latents[name][0] - found.start.latents[name][0]).abs().max() > 0.01
 
 
-def test_the_last_steps_of_a_phase_look_at_everything(large_bench: Bench) -> None:
-    recipe = dataclasses.replace(SMALL, full_share=0.5, min_rounds=1, max_rounds=1)
-    found = large_bench.finish(
-        large_bench.start("a", 3, recipe), recipe=recipe, detectors=DETECTORS
-    )["a"]
-    before, after = found.start.latents["canvas"], found.best.latents["canvas"]
-    assert (after - before).abs().amin() > 0
-    assert [row.step for row in found.trace if row.phase == "canvas"] == [0, 1, 2]
+def test_a_step_in_full_resolution_renews_what_is_held(canvas: Generator) -> None:
+    begin, later = (random_latents(canvas, 2, seed) for seed in (0, 1))
+    looks = sight(canvas, begin)
+    picture, crops = looks.full().paint(later)
+    torch.testing.assert_close(picture, paint(canvas, later), rtol=0, atol=1e-9)
+    assert not crops
+    expected = images.downsample(picture, LOW)
+    torch.testing.assert_close(looks.low().paint(later)[0], expected, rtol=0, atol=1e-9)
 
 
 def test_the_film_shows_whole_pictures(large_bench: Bench) -> None:

@@ -55,14 +55,10 @@ def test_a_trial_moves_every_generator_by_one_step_for_each_item(
 
     class Counting(SlotOptimizer):
         def _move(
-            self,
-            name: str,
-            slots: list[Slot],
-            parts: list[tuple[int, int]],
-            on_step: Callable[[], None],
+            self, name: str, slots: list[Slot], count: int, on_step: Callable[[], None]
         ) -> None:
-            steps.extend((name, len(slots)) for _, count in parts for _ in range(count))
-            super()._move(name, slots, parts, on_step)
+            steps.extend([(name, len(slots))] * count)
+            super()._move(name, slots, count, on_step)
 
     def batch(recipe: Recipe, capacity: int) -> SlotOptimizer:
         box = FixedBox(Box(8, 4, 24, 20))

@@ -1,0 +1,29 @@
+"""The command that measures a GPU runs to its end anywhere: whoever has one gets figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_tiny_run_measures_every_part(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    command = [sys.executable, "benchmarks/gpu.py", "--size", "64", "--channels", "4"]
+    subprocess.run(
+        [*command, "--minutes", "0.1", "--out", str(out)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    found = json.loads(out.read_text())
+    assert found["ceilings"]["float32_tflops"] > 0
+    assert found["blocks"][0]["height"] == 4
+    assert found["steps"][0]["way"] == "literal loop"
+    assert found["slots"][0]["items_per_hour"] > 0
+    assert {"commit", "torch", "device"} <= found.keys()

@@ -55,6 +55,7 @@ _CPU = torch.device("cpu")
 _HELD_OUT = FIRST_SEED + 100_000  # the alignment's benchmark has the others
 _SLOTS = 4
 _FEW, _MANY = 200, 1000
+_EVERY = 20  # steps between the errors that are kept
 _FACE, _BODY = "demo:face", "demo:canvas"
 
 OURS = Inversion()
@@ -90,7 +91,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     known: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-    curves: dict[str, list[list[float]]] = known.get("curves", {})
+    curves: dict[str, list[list[float | None]]] = known.get("curves", {})
     painted: dict[str, list[np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for way in arguments.ways.split(","):
@@ -98,7 +99,7 @@ def main() -> None:
             pictures = photograph(arguments.faces, Path(folder), model)
             bench = Bench(model)
             finished = bench.invert(pictures, WAYS[way], way)
-            curves[way] = [[round(e, 5) for e in curve(f)] for f in finished]
+            curves[way] = [curve(f) for f in finished]
             painted[way] = [pixels_of(f) for f in finished]
             facts = {"faces": arguments.faces, "features": bench.perceptual.name}
             result = {"curves": curves} | facts | surroundings.describe()
@@ -187,35 +188,46 @@ class Bench:
         )
 
 
-def curve(finished: Finished) -> list[float]:
-    """L1 plus LPIPS before each step, and after the last one."""
-    steps = [_error({k.rpartition(".")[2]: v for k, v in t.raw.items()}) for t in finished.trace]
-    return [*steps, _error(finished.inversion[CANVAS])]
+def curve(finished: Finished) -> list[float | None]:
+    """L1 plus LPIPS before every 20th step, and after the last one; None where a way does not look
+    at L1 on its way.
+    """
+    measures = [{k.rpartition(".")[2]: v for k, v in t.raw.items()} for t in finished.trace]
+    errors = [_error(m) for m in [*measures, finished.inversion[CANVAS]]]
+    return [None if e is None else round(e, 4) for e in errors[::_EVERY]]
 
 
-def _error(measures: dict[str, float]) -> float:
-    return measures.get("l1", float("nan")) + measures["lpips"]
+def _error(measures: dict[str, float]) -> float | None:
+    return measures["l1"] + measures["lpips"] if "l1" in measures else None
 
 
-def show(curves: dict[str, list[list[float]]]) -> None:
+def show(curves: dict[str, list[list[float | None]]]) -> None:
     """The table, and what was asked."""
     print("| from | steps | error at the start | after 200 steps | at the end |")
     print("|---|---:|---:|---:|---:|")
     for way, all_of_it in curves.items():
-        steps = len(all_of_it[0]) - 1
-        columns = [np.median([c[i] for c in all_of_it]) for i in (0, min(_FEW, steps), steps)]
-        print(f"| {way} | {steps} | " + " | ".join(f"{v:.4f}" for v in columns) + " |")
+        last = len(all_of_it[0]) - 1
+        columns = [[c[i] for c in all_of_it] for i in (0, min(_FEW // _EVERY, last), last)]
+        cells = " | ".join(_median(column) for column in columns)
+        print(f"| {way} | {last * _EVERY} | {cells} |")
     for slow in ("stylegan2", "average"):
         for fast in ("nearest", "encoder"):
             if slow in curves and fast in curves:
-                reached = [
-                    min(quick[: _FEW + 1]) <= long[_MANY]
-                    for quick, long in zip(curves[fast], curves[slow], strict=True)
-                ]
+                pairs = list(zip(curves[fast], curves[slow], strict=True))
+                reached = sum(_least(quick) <= (long[-1] or 0.0) for quick, long in pairs)
                 print(
-                    f"{fast}, {_FEW} steps, reaches {slow}'s {_MANY}-step error in"
-                    f" {sum(reached)} of {len(reached)}"
+                    f"{fast}, {_FEW} steps, reaches {slow}'s {_MANY}-step error in {reached} of"
+                    f" {len(pairs)}"
                 )
+
+
+def _least(errors: list[float | None]) -> float:
+    return min(e for e in errors[: _FEW // _EVERY + 1] if e is not None)
+
+
+def _median(errors: list[float | None]) -> str:
+    known = [e for e in errors if e is not None]
+    return f"{np.median(known):.3f}" if known else ""
 
 
 def pixels_of(finished: Finished) -> np.ndarray:

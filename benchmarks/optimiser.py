@@ -13,21 +13,21 @@ faster is switched off in turn:
 
     anew      the literal loop with our generators: the standing side and the features of what
               stands still are computed in every step
-    whole     ours, but every step paints and compares everything in full resolution
-    kernels   the same, and kernels are modulated for each image
+    kernels   ours, but kernels are modulated for each image
 
-Ours is measured on a round of each stage, with all that surrounds its steps (objectives, whole
-pictures, scores), and each counts as often as its steps are in the schedule; phases are shortened
-to 20 steps, which is unkind to ours. Steps of the other sides all cost the same: a round of the
-first stage, five steps of each generator for the literal loops, which have nothing around their
-steps. One process that keeps freed memory, which is kind to the literal
-loop too. Detectors would cost all sides the same and are left out. Speed-ups are of wall time;
-those of the process' CPU time stand beside them, which other programs disturb less.
+and what the default does not do is switched on:
 
-Scores: generators of few channels, the whole schedule, three resolutions above the one that is
-looked at, as with 1024 px and the default; those of the literal losses in full resolution. Several
-pairs, since a single one is chance: starts that differ by 1e-4 end with scores that differ by 1 to
-7 %.
+    low       three of four steps look at as much of the pictures as they must (`full_share: 0.25`)
+
+All steps of a side cost the same, so the first stage is enough: ours on one round with all that
+surrounds its steps (objectives, whole pictures, scores), the literal loops, which have nothing
+around theirs, on five steps of each generator. One process that keeps freed memory, which is kind
+to the literal loop too. Detectors would cost all sides the same and are left out. Speed-ups are of
+wall time; those of the process' CPU time stand beside them, which other programs disturb less.
+
+Scores: small generators, the whole schedule, one resolution above the one that a step of low
+resolution looks at; those of the literal losses in full resolution. Several pairs, since a single
+one is chance: starts that differ by 1e-4 end with scores that differ by 1 to 7 %.
 
 Population: tiny generators, items that need 4 to 12 rounds (evenly spread, and evenly in the
 logarithm). A batch that waits admits the next items when its slowest is through; a continuous one
@@ -62,7 +62,7 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.config import Precision
 from insetgan_batch.inset import images, schedule
 from insetgan_batch.inset.slots import SlotOptimizer
-from insetgan_batch.inset.states import Finished, Start
+from insetgan_batch.inset.states import Start
 from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.generator import Generator
@@ -147,13 +147,14 @@ class Clock:
 # Steps
 
 
-_LITERAL_SIDES, _CONSTANT_SIDES = ("literal", "anew"), ("whole", "kernels")
-_SIDES = (*_LITERAL_SIDES, "ours", *_CONSTANT_SIDES, "batch")
-_LITERAL_STEPS, _MOST_STEPS = 5, 20
+_LITERAL_SIDES = ("literal", "anew")
+_SIDES = (*_LITERAL_SIDES, "ours", "kernels", "low", "batch")
+_LITERAL_STEPS = 5
+_LOW_SHARE = 0.25
 
 
 def measure_steps(size: int, items: int, names: list[str]) -> list[dict[str, object]]:
-    """A row for each side: milliseconds of one step of one item, over the schedule."""
+    """A row for each side: milliseconds of one step of one item."""
     found = {name: _measure_side(name, size, items) for name in names}
     rows: list[dict[str, object]] = []
     print(f"{'side':8} {'ms per item-step':>16} {'of CPU':>9} {'speed-up':>9} {'by CPU':>8}")
@@ -176,26 +177,16 @@ def measure_steps(size: int, items: int, names: list[str]) -> list[dict[str, obj
 
 
 def _measure_side(name: str, size: int, items: int) -> tuple[float, float]:
-    """Milliseconds of one step of one item, of the clock and of the CPU; the mean over the
-    schedule.
-    """
-    stages = recipes.stages(recipes.preset("montage"))
+    """Milliseconds of one step of one item, of the clock and of the CPU."""
+    _, stage = recipes.stages(recipes.preset("montage"))[0]
     if name in _LITERAL_SIDES:
-        rounds, stage = stages[0]
-        stages = [(rounds, _with_steps(stage, _LITERAL_STEPS))]
-    elif name in _CONSTANT_SIDES:
-        rounds, stage = stages[0]
-        stages = [(rounds, dataclasses.replace(stage, full_share=1.0))]
-    wall_s = cpu_s = steps = 0.0
-    for rounds, stage in stages:
-        in_schedule = rounds * stage.canvas.steps
-        short = _with_steps(stage, min(stage.canvas.steps, _MOST_STEPS))
-        scene, clock = Scene(size, short), Clock()
-        clock.time(_round_of(name, scene, items))
-        share = in_schedule / short.canvas.steps
-        wall_s, cpu_s = wall_s + share * clock.wall_s, cpu_s + share * clock.cpu_s
-        steps += len(_NAMES) * in_schedule * (items if name == "batch" else 1)
-    return 1e3 * wall_s / steps, 1e3 * cpu_s / steps
+        stage = _with_steps(stage, _LITERAL_STEPS)
+    elif name == "low":
+        stage = dataclasses.replace(stage, full_share=_LOW_SHARE)
+    scene, clock = Scene(size, stage), Clock()
+    clock.time(_round_of(name, scene, items))
+    steps = len(_NAMES) * stage.canvas.steps * (items if name == "batch" else 1)
+    return 1e3 * clock.wall_s / steps, 1e3 * clock.cpu_s / steps
 
 
 def _round_of(name: str, scene: Scene, items: int) -> Callable[[], None]:
@@ -225,36 +216,39 @@ class _Literal(Generator):
 
 
 def measure_scores(pairs: int) -> dict[str, object]:
-    """The score of every pair at the start, after the literal loop and after ours; their means."""
-    recipe = dataclasses.replace(
-        recipes.preset("montage"),
-        resolution=_SCORED_PX,
-        coarse_size=_SCORED_PX,
-        picture_size=_SCORED_PX,
+    """The score of every pair at the start and after each side; their means."""
+    plain = dataclasses.replace(
+        recipes.preset("montage"), resolution=_SCORED_PX, coarse_size=_SCORED_PX
     )
-    scene = Scene(_SCORED_PX << 3, recipe, channels=16)
-    batch = scene.optimizer(pairs)
+    low = dataclasses.replace(plain, full_share=_LOW_SHARE, picture_size=_SCORED_PX << 1)
+    scene = Scene(_SCORED_PX << 2, plain, channels=16)
+    ours, lower = (_finish(plain, scene, pairs), _finish(low, scene, pairs))
+    rows: list[list[float]] = []
+    print(f"{'pair':>4} {'start':>8} {'literal':>8} {'ours':>8} {'low':>8}")
     for seed in range(pairs):
-        batch.admit(scene.start(seed))
-    finished: list[Finished] = []
-    while batch.keys:
-        batch.run_round()
-        finished += batch.release()
-    rows: list[tuple[float, float, float]] = []
-    print(f"{'pair':>4} {'start':>8} {'literal':>8} {'ours':>8}")
-    for item in sorted(finished, key=lambda f: int(f.key)):
-        literal = LiteralLoop(scene, int(item.key))
-        for rounds, stage in recipes.stages(recipe):
+        literal = LiteralLoop(scene, seed)
+        for rounds, stage in recipes.stages(plain):
             literal.enter(stage)
             for _ in range(rounds):
                 literal.run_round()
-        results = (scene.start(int(item.key)).latents, literal.latents(), item.best.latents)
-        start, theirs, ours = (round(literal.score(latents), 4) for latents in results)
-        rows.append((start, theirs, ours))
-        print(f"{item.key:>4} {start:8} {theirs:8} {ours:8}")
+        results = (scene.start(seed).latents, literal.latents(), ours[seed], lower[seed])
+        rows.append([round(literal.score(latents), 4) for latents in results])
+        print(f"{seed:4} " + " ".join(f"{score:8}" for score in rows[-1]))
     means = [round(statistics.mean(column), 4) for column in zip(*rows, strict=True)]
-    print(f"mean {means[0]:8} {means[1]:8} {means[2]:8}")
+    print("mean " + " ".join(f"{mean:8}" for mean in means))
     return {"pairs": rows, "means": means, "ours_by_literal": round(means[2] / means[1], 4)}
+
+
+def _finish(recipe: Recipe, scene: Scene, pairs: int) -> list[dict[str, Tensor]]:
+    """Where pairs end under a recipe: `[1+l c]` of each generator."""
+    batch = scene.optimizer(pairs, recipe=recipe)
+    for seed in range(pairs):
+        batch.admit(scene.start(seed, recipe))
+    finished: dict[int, dict[str, Tensor]] = {}
+    while batch.keys:
+        batch.run_round()
+        finished |= {int(item.key): item.best.latents for item in batch.release()}
+    return [finished[seed] for seed in range(pairs)]
 
 
 def _with_steps(recipe: Recipe, steps: int) -> Recipe:
@@ -307,8 +301,9 @@ class Scene:
         self,
         capacity: int,
         generators: Mapping[str, Generator] | None = None,
+        recipe: Recipe | None = None,
     ) -> SlotOptimizer:
-        """An empty batch, of other generators than the scene's if need be."""
+        """An empty batch, of other generators or another recipe than the scene's if need be."""
         using = generators or self.generators
         return SlotOptimizer(
             canvas=using[CANVAS],
@@ -316,7 +311,7 @@ class Scene:
             detectors={_FACE: FixedBox(self.inset_box)},
             canvas_detectors={_FACE: FixedBox(self.canvas_box)},
             perceptual=self.perceptual,
-            recipe=self.recipe,
+            recipe=recipe or self.recipe,
             capacity=capacity,
         )
 

@@ -7,10 +7,8 @@ painted whole in every step.
 What the resolutions above add to the lower one is held as it was when a whole picture was painted
 last: so a term begins at its true value, whatever the reference is a picture of. Latents of the
 layers above must not move in such a step: they would buy a seam in the windows with all that nobody
-looks at (a montage of the demo's generators with them free changed the body 100 times as much, with
-one resolution above that was not looked at).
-What has changed all the same, since the layers above paint from features that have moved, is seen
-by the steps in full resolution in between.
+looks at. What has changed all the same, since the layers above paint from features that have moved,
+is seen by the steps in full resolution in between.
 """
 
 from __future__ import annotations

@@ -121,7 +121,8 @@ def hand_over(jobs: Jobs, name: str, entrypoint: str, write: Write) -> int:
     try:
         write(f"job {job_id} {news}\n")
         return _follow(jobs, job_id, write)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        # `asyncio.run` says the latter where Ctrl-C comes while it starts.
         write(f"\nleft: job {job_id} goes on, and the same command comes back to it\n")
         return _DETACHED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import socket
 import subprocess
@@ -24,7 +25,7 @@ class Cluster:
         self.log = ["one\n", "two\n"]
         # What the next readings of a log do instead: break off after so many pieces.
         self.breaks: list[int] = []
-        self.interrupt = False
+        self.interrupt: type[BaseException] | None = None
         self.ends_with = (JobStatus.SUCCEEDED, 0)
         self.starts_elsewhere = False
 
@@ -55,8 +56,8 @@ class Cluster:
         pieces = self.breaks.pop(0) if self.breaks else len(self.log)
         for text in self.log[:pieces]:
             write(text)
-        if self.interrupt:
-            raise KeyboardInterrupt
+        if self.interrupt is not None:
+            raise self.interrupt
         if pieces < len(self.log):
             raise ConnectionError("the connection broke")
         status, code = self.ends_with
@@ -140,8 +141,10 @@ def test_a_log_that_broke_off_is_read_on_and_nothing_is_written_twice(cluster: C
     assert text.count("one\n") == text.count("two\n") == 1
 
 
-def test_ctrl_c_leaves_the_job_alone(cluster: Cluster) -> None:
-    cluster.interrupt = True
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, asyncio.CancelledError])
+def test_ctrl_c_leaves_the_job_alone(cluster: Cluster, interrupt: type[BaseException]) -> None:
+    """It is a cancellation where it comes while `asyncio.run` starts."""
+    cluster.interrupt = interrupt
     code, text = followed(cluster)
     assert code == 130
     assert cluster.jobs["run-1"].status == JobStatus.RUNNING

@@ -86,6 +86,8 @@ class Player:
     whole: ImageWeights = ImageWeights()
     # The same on the border ring.
     border: ImageWeights = ImageWeights()
+    # How visible the region's edge is in the composite: what steps across it add to those beside.
+    seam: Weight = 0.0
     # Canvas only: outside of the regions, against the canvas' reference.
     body: ImageWeights = ImageWeights()
     # Insets only: inside the inset's box, against the inset's reference.

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from insetgan_batch.boxes import Box
 from insetgan_batch.inset import images
+from insetgan_batch.inset.seam import excess
 
 _LEVELS_PER_UNIT = 127.5  # images are in -1..1, the seam is told in levels of 0..255
 
@@ -45,20 +44,8 @@ def seam(image: Tensor, region: Box, mask: Tensor | None = None) -> float:
     """
     size, box = (image.shape[1], image.shape[2]), _tensor(region, image)
     pasted = images.box_mask(box, size) if mask is None else images.spread(mask[None], box, size)
-    inside = pasted[0, 0] > 0.5
-    sides = [_excess_steps(image, inside), _excess_steps(image.transpose(1, 2), inside.T)]
-    return float(torch.cat(sides).mean()) * _LEVELS_PER_UNIT if len(torch.cat(sides)) else 0.0
+    return float(excess(image[None], pasted > 0.5)) * _LEVELS_PER_UNIT
 
 
 def _tensor(box: Box, like: Tensor) -> Tensor:
     return like.new_tensor([box.as_tuple()])
-
-
-def _excess_steps(image: Tensor, inside: Tensor) -> Tensor:
-    """What the steps along the last axis of `[3 n m]` add where they cross the edge of `inside`
-    `[n m]`: one number for each crossing.
-    """
-    steps = image.diff(dim=2).abs().mean(dim=0)
-    crossings = (inside[:, 1:] != inside[:, :-1])[:, 1:-1]
-    excess = F.relu(steps[:, 1:-1] - (steps[:, :-2] + steps[:, 2:]) / 2)
-    return excess[crossings]

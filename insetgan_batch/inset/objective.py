@@ -16,6 +16,7 @@ from torch import Tensor
 
 from insetgan_batch.boxes import Box
 from insetgan_batch.inset import images, losses
+from insetgan_batch.inset.seam import SeamTerm
 from insetgan_batch.nets import identity
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.nets.perceptual import Features, Perceptual
@@ -161,8 +162,10 @@ class CanvasObjective:
         size = (reference.shape[2], reference.shape[3])
         self._regions, self._w_avg, self._resolution = regions, w_avg, resolution
         outside = torch.ones_like(reference[:, :1])
-        self._region_terms = {}
+        self._insets, self._region_terms, self._seams = insets, {}, {}
         for name, image in insets.items():
+            if f"{name}.seam" in wanted:
+                self._seams[name] = SeamTerm(regions[name], size, masks.get(name))
             left = 1 - images.box_mask(regions[name], size)
             part = None
             if name in masks:
@@ -192,6 +195,8 @@ class CanvasObjective:
             terms |= term(
                 crop(image, self._regions[name], self._resolution) if seen is None else seen
             )
+        for name, seam in self._seams.items():
+            terms[f"{name}.seam"] = seam(image, self._insets[name])
         return terms
 
 
@@ -232,6 +237,8 @@ class InsetObjective:
             coarse_size,
             None if mask is None else images.downsample(mask, resolution),
         )
+        self._canvas = canvas
+        self._seam = SeamTerm(region, size, mask) if f"{name}.seam" in wanted else None
         inside = images.box_mask(box, (reference.shape[2], reference.shape[3]))
         if mask is not None:
             inside = images.dilate(mask, -images.border_width(mask.shape[2]))
@@ -252,6 +259,8 @@ class InsetObjective:
             | self._picture(image)
             | latent_terms(self._name, latents, self._w_avg)
         )
+        if self._seam is not None:
+            terms[f"{self._name}.seam"] = self._seam(self._canvas, image)
         if self._identity is not None:
             scale = image.shape[2] / self._height
             box = torch.cat([self._box[:, :4] * scale, self._box[:, 4:]], dim=1)
@@ -277,6 +286,7 @@ def term_weights(
         weights |= _image_weights(f"{region}.coarse", player.coarse, 1.0)
         weights |= _image_weights(f"{region}.whole", player.whole, 1.0)
         weights |= _image_weights(f"{region}.border", player.border, border_ramp)
+        weights[f"{region}.seam"] = border_ramp * player.seam
     return weights
 
 

@@ -11,6 +11,7 @@ FAMILIES = {
     "coarse": "inset against canvas, whole region, reduced",
     "whole": "inset against canvas, whole region",
     "border": "inset against canvas, rim of the region",
+    "seam": "step across the region's edge beyond the steps beside it",
     "body": "canvas against its reference, outside",
     "face": "inset against its reference, inside",
     "latent": "distance from the average, size of offsets",

@@ -24,6 +24,7 @@ DISTANCES = ("l1", "l2", "lpips")
 REGIONS = ((7.3, 9.6, 41.1, 43.4, 0.0), (-5.2, 20.7, 30.4, 56.3, 0.0), (9.1, 8.2, 38.8, 37.9, 0.3))
 BOX = (8.0, 6.0, 24.0, 28.0)
 REGION_TERMS = [f"face.{term}.{d}" for term in ("coarse", "whole", "border") for d in DISTANCES]
+REGION_TERMS.append("face.seam")
 CANVAS_TERMS = [*REGION_TERMS, *(f"canvas.body.{d}" for d in DISTANCES)]
 FACE_TERMS = [*REGION_TERMS, *(f"face.face.{d}" for d in DISTANCES)]
 

@@ -127,19 +127,20 @@ def test_a_generator_meets_only_its_own_terms() -> None:
     regions = [
         f"{inset}.{term}" for inset in ("face", "shoes") for term in ("coarse", "whole", "border")
     ]
-    assert set(canvas) == free | named("canvas.body", "canvas.picture", *regions)
+    seams = {"face.seam", "shoes.seam"}
+    assert set(canvas) == free | seams | named("canvas.body", "canvas.picture", *regions)
     face = term_weights("face", Player(), ["face"], 1.0)
     own = named("face.face", "face.picture", "face.coarse", "face.whole", "face.border")
-    assert set(face) == {"face.latent", "face.delta", "face.identity"} | own
+    assert set(face) == {"face.latent", "face.delta", "face.identity", "face.seam"} | own
 
 
 def test_the_ramp_scales_border_weights_and_no_others() -> None:
     pair = ImageWeights(l1=2.0, lpips=0.5)
-    player = Player(coarse=pair, border=pair, body=pair, face=pair, latent=3.0, delta=4.0)
+    player = Player(coarse=pair, border=pair, seam=5.0, body=pair, face=pair, latent=3.0, delta=4.0)
     full = term_weights("canvas", player, ["face"], 1.0)
     half = term_weights("canvas", player, ["face"], 0.5)
     for name, weight in full.items():
-        assert half[name] == (weight / 2 if ".border." in name else weight)
+        assert half[name] == (weight / 2 if ".border." in name or ".seam" in name else weight)
     assert full["face.border.lpips"] == 0.5
     assert (full["canvas.latent"], full["canvas.delta"]) == (3.0, 4.0)
 

@@ -62,15 +62,15 @@ def box_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def bounds(boxes: Tensor) -> Tensor:
-    """The pixels that `resample` reads where they are inside of the image, as upright boxes `[n
-    4]`: all corners, and one pixel more.
+    """The pixels of the image that say how boxes look and how visible their edges are, as upright
+    boxes `[n 4]`: all corners, and three pixels more (`resample` reads one, `seam.excess` three).
     """
     x0, y0, x1, y1 = boxes[:, :4].unbind(dim=1)
     xs, ys = torch.stack([x0, x1, x0, x1], 1)[:, None], torch.stack([y0, y0, y1, y1], 1)[:, None]
     if _is_turned(boxes):
         xs, ys = _turned(boxes, xs, ys, 1)
     corners = torch.stack([xs.amin(2), ys.amin(2), xs.amax(2), ys.amax(2)], dim=-1)[:, 0]
-    return corners + corners.new_tensor([-1.0, -1.0, 1.0, 1.0])
+    return corners + corners.new_tensor([-3.0, -3.0, 3.0, 3.0])
 
 
 def border_width(size: int) -> int:

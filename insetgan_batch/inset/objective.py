@@ -20,11 +20,14 @@ from insetgan_batch.inset.seam import SeamTerm
 from insetgan_batch.nets import identity
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.nets.perceptual import Features, Perceptual
+from insetgan_batch.nets.windows import Cutting
 from insetgan_batch.recipe import CANVAS, ImageWeights, Player
 
 Terms = dict[str, Tensor]
+Cuttings = Mapping[str, Cutting]
 DISTANCES = ("l1", "l2", "lpips")
 _NONE: Mapping[str, Tensor] = {}
+_WHOLE: Cuttings = {}
 _LPIPS_SIDE_PX = 32  # its features need so many
 _MARGIN_PX = 2  # beyond a mask's edge, in pixels of the region: there the canvas gives way too
 
@@ -32,11 +35,11 @@ _MARGIN_PX = 2  # beyond a mask's edge, in pixels of the region: there the canva
 class Objective(Protocol):
     """A moving generator's losses."""
 
-    def terms(self, image: Tensor, latents: Tensor, crops: Mapping[str, Tensor] = _NONE) -> Terms:
+    def terms(self, image: Tensor, latents: Tensor, cuttings: Cuttings = _WHOLE) -> Terms:
         """Raw losses `[n]` of images `[n 3 h w]` painted from latents `[n 1+l c]`.
 
-        h: the objective's height. crops: regions of a canvas `[n 3 r r]` that were painted apart
-        from it, by inset; others are cut out of the image.
+        h: the objective's height. cuttings: where that is not the whole canvas', what the whole
+        one shows around the regions, by inset.
         """
         ...
 
@@ -186,17 +189,16 @@ class CanvasObjective:
         self._body = ImageTerms({f"{CANVAS}.body": outside}, wanted, perceptual, reference)
         self._picture = PictureTerm(CANVAS, wanted, perceptual, reference, inversion_size)
 
-    def terms(self, image: Tensor, latents: Tensor, crops: Mapping[str, Tensor] = _NONE) -> Terms:
+    def terms(self, image: Tensor, latents: Tensor, cuttings: Cuttings = _WHOLE) -> Terms:
         """Raw losses `[n]` of canvases `[n 3 h w]` painted from latents `[n 1+l c]`."""
         terms = self._body(image) | latent_terms(CANVAS, latents, self._w_avg)
         terms |= self._picture(image)
         for name, term in self._region_terms.items():
-            seen = crops.get(name)
-            terms |= term(
-                crop(image, self._regions[name], self._resolution) if seen is None else seen
-            )
-        for name, seam in self._seams.items():
-            terms[f"{name}.seam"] = seam(image, self._insets[name])
+            seen = cuttings.get(name) or Cutting.whole(image)
+            place = seen.window.boxes(self._regions[name])
+            terms |= term(crop(seen.pixels, place, self._resolution))
+            if name in self._seams:
+                terms[f"{name}.seam"] = self._seams[name](seen, self._insets[name])
         return terms
 
 
@@ -237,7 +239,7 @@ class InsetObjective:
             coarse_size,
             None if mask is None else images.downsample(mask, resolution),
         )
-        self._canvas = canvas
+        self._canvas = Cutting.whole(canvas)
         self._seam = SeamTerm(region, size, mask) if f"{name}.seam" in wanted else None
         inside = images.box_mask(box, (reference.shape[2], reference.shape[3]))
         if mask is not None:
@@ -251,7 +253,7 @@ class InsetObjective:
         self._face = ImageTerms({f"{name}.face": inside}, wanted, perceptual, reference)
         self._picture = PictureTerm(name, wanted, perceptual, reference, inversion_size)
 
-    def terms(self, image: Tensor, latents: Tensor, crops: Mapping[str, Tensor] = _NONE) -> Terms:
+    def terms(self, image: Tensor, latents: Tensor, cuttings: Cuttings = _WHOLE) -> Terms:
         """Raw losses `[n]` of insets `[n 3 h w]` painted from latents `[n 1+l c]`."""
         terms = (
             self._region(images.downsample(image, self._resolution))

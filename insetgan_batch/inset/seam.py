@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from insetgan_batch.inset import images
-from insetgan_batch.nets.windows import Window
-
-_BESIDE_PX = 2  # what the measure looks at beyond the edge
+from insetgan_batch.nets.windows import Cutting, Window
 
 
 def excess(image: Tensor, inside: Tensor) -> Tensor:
@@ -47,18 +45,16 @@ class SeamTerm:
         """region `[n 4|5]` on canvases of `size` (h, w); mask `[n 1 h w]` of insets whose part
         alone will be pasted.
         """
-        beside = region.new_tensor([-_BESIDE_PX, -_BESIDE_PX, _BESIDE_PX, _BESIDE_PX])
-        self._window = Window.around((images.bounds(region) + beside).tolist(), size, 1)
-        corners = region.new_tensor([[left, top] * 2 for top, left in self._window.corners])
-        self._region = torch.cat([region[:, :4] - corners, region[:, 4:]], dim=1)
-        self._mask = mask
+        self._window = Window.around(images.bounds(region).tolist(), size, 1)
         seen = (self._window.height, self._window.width)
+        self._region = self._window.boxes(region)
+        self._mask = mask
         if mask is None:
             self._inside = images.box_mask(self._region, seen) > 0
         else:
             self._inside = images.spread(mask, self._region, seen) > 0.5
 
-    def __call__(self, canvas: Tensor, inset: Tensor) -> Tensor:
-        """Of canvases `[n 3 H W]` and insets `[n 3 h w]`: `[n]`, in the range -1..1 of images."""
-        below = self._window.cut(canvas)
+    def __call__(self, canvas: Cutting, inset: Tensor) -> Tensor:
+        """Of canvases and insets `[n 3 h w]`: `[n]`, in the range -1..1 of images."""
+        below = canvas.cut(self._window)
         return excess(images.paste(below, inset, self._region, self._mask), self._inside)

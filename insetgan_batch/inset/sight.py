@@ -21,18 +21,19 @@ from torch import Tensor
 
 from insetgan_batch.inset import images
 from insetgan_batch.nets.generator import Generator
-from insetgan_batch.nets.windows import Window
+from insetgan_batch.nets.windows import Cutting, Window
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Look:
     """How a step looks at a generator.
 
-    paint: latents `[n 1+l c]` to pictures `[n 3 h w]` and the regions `[n 3 r r]` that were painted
-    in windows, by inset. layers: so many layers are seen; others must not move.
+    paint: latents `[n 1+l c]` to pictures `[n 3 h w]`, and where these are of a lower resolution,
+    what the whole ones show around the regions, by inset. layers: so many are seen; others must not
+    move.
     """
 
-    paint: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+    paint: Callable[[Tensor], tuple[Tensor, dict[str, Cutting]]]
     layers: int
 
 
@@ -50,24 +51,18 @@ class Sight:
         latents: Tensor,
         pictures: Tensor,
         regions: Mapping[str, Tensor],
-        resolution: int,
     ) -> None:
         """side: the least that the smaller side of a picture has, in pixels; pictures `[n 3 H W]`
-        of latents `[n 1+l c]`, as the phase begins; regions `[n 4|5]` of a canvas, by inset, cut
-        out at `resolution`.
+        of latents `[n 1+l c]`, as the phase begins; regions `[n 4|5]` of a canvas, by inset.
         """
-        self._generator, self._resolution = generator, resolution
+        self._generator = generator
         self.height = generator.lowest_height(side)
-        self._windows: list[Window] = []
-        self._regions: dict[str, Tensor] = {}
+        self._windows: dict[str, Window] = {}
         if self.is_whole:
             return
         size, step = (generator.height, generator.width), generator.height // self.height
         for name, boxes in regions.items():
-            window = Window.around(images.bounds(boxes).tolist(), size, step)
-            corners = boxes.new_tensor([[left, top] * 2 for top, left in window.corners])
-            self._windows.append(window)
-            self._regions[name] = torch.cat([boxes[:, :4] - corners, boxes[:, 4:]], dim=1)
+            self._windows[name] = Window.around(images.bounds(boxes).tolist(), size, step)
         with torch.no_grad():
             low = generator.synthesise(_ws(latents), upto=self.height)
         self._above = images.downsample(pictures, self.height) - low
@@ -85,7 +80,7 @@ class Sight:
         """A step in low resolution."""
         return Look(self._paint_low, self._generator.layers(self.height))
 
-    def _paint_full(self, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _paint_full(self, latents: Tensor) -> tuple[Tensor, dict[str, Cutting]]:
         generator, ws = self._generator, _ws(latents)
         if self.is_whole:
             return generator.synthesise(ws), {}
@@ -94,14 +89,11 @@ class Sight:
         self._above = (images.downsample(pictures, self.height) - low).detach()
         return pictures, {}
 
-    def _paint_low(self, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        low, cuttings = self._generator.look(_ws(latents), self._windows, upto=self.height)
-        size = (self._resolution, self._resolution)
-        crops = {
-            name: images.resample(cutting, boxes, size)
-            for (name, boxes), cutting in zip(self._regions.items(), cuttings, strict=True)
-        }
-        return low + self._above, crops
+    def _paint_low(self, latents: Tensor) -> tuple[Tensor, dict[str, Cutting]]:
+        windows = self._windows.values()
+        low, pieces = self._generator.look(_ws(latents), list(windows), upto=self.height)
+        cuttings = map(Cutting, windows, pieces)
+        return low + self._above, dict(zip(self._windows, cuttings, strict=True))
 
 
 def _ws(latents: Tensor) -> Tensor:

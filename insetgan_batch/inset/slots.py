@@ -298,8 +298,8 @@ class SlotOptimizer:
         """One optimiser step of one generator; returns the raw terms before it, `[n]` each."""
         moments = [slot.moments[name] for slot in slots]
         latents = torch.stack([m.latents for m in moments]).requires_grad_(True)
-        image, crops = look.paint(self._noise.on(name, slots, latents))
-        terms = objective.terms(image, latents, crops)
+        image, cuttings = look.paint(self._noise.on(name, slots, latents))
+        terms = objective.terms(image, latents, cuttings)
         loss = _weighted(terms, weights)
         # The sum keeps items apart: the gradient of each is that of its own loss.
         (gradient,) = torch.autograd.grad(loss.sum(), latents)
@@ -342,7 +342,6 @@ class SlotOptimizer:
             latents=torch.stack([slot.moments[name].latents for slot in slots]),
             pictures=pictures,
             regions=self._regions(slots, pictures) if name == CANVAS else {},
-            resolution=recipe.resolution,
         )
 
     def _objective(

@@ -91,6 +91,11 @@ class Window:
         )
         return Window(tuple(corners), self.height, self.width)
 
+    def boxes(self, boxes: Tensor) -> Tensor:
+        """Boxes `[n 4|5]` of whole images, in pixels of what is cut out."""
+        corners = boxes.new_tensor([[left, top] * 2 for top, left in self.corners])
+        return torch.cat([boxes[:, :4] - corners, boxes[:, 4:]], dim=1)
+
     def cut(self, x: Tensor) -> Tensor:
         """`[n c H W]` to `[n c h w]`; `[1 c H W]` is what all images share."""
         if x.shape[2:] == (self.height, self.width):
@@ -101,6 +106,23 @@ class Window:
             for i, (top, left) in enumerate(self.corners)
         ]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cutting:
+    """What images `[n c h w]` show in a window."""
+
+    window: Window
+    pixels: Tensor
+
+    @classmethod
+    def whole(cls, images: Tensor) -> Cutting:
+        """All of images `[n c H W]`."""
+        return cls(Window.whole(len(images), (images.shape[2], images.shape[3])), images)
+
+    def cut(self, window: Window) -> Tensor:
+        """The pixels of a smaller window."""
+        return window.within(self.window).cut(self.pixels)
 
 
 def _steps(low: float, high: float, size: int, step: int) -> tuple[int, int]:

@@ -25,11 +25,25 @@ STEPS = {"canvas": 3, "face": 4}
 PAIR = ImageWeights(l1=1.0, lpips=0.1)
 RECIPE = Recipe(
     canvas=Player(
-        steps=3, learning_rate=0.03, coarse=PAIR, border=PAIR, body=PAIR, latent=0.01, delta=0.1
+        steps=3,
+        learning_rate=0.03,
+        coarse=PAIR,
+        border=PAIR,
+        seam=1.0,
+        body=PAIR,
+        latent=0.01,
+        delta=0.1,
     ),
     insets={
         "face": Player(
-            steps=4, learning_rate=0.02, coarse=PAIR, border=PAIR, face=PAIR, latent=0.01, delta=0.1
+            steps=4,
+            learning_rate=0.02,
+            coarse=PAIR,
+            border=PAIR,
+            seam=1.0,
+            face=PAIR,
+            latent=0.01,
+            delta=0.1,
         )
     },
     resolution=32,

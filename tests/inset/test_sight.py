@@ -12,12 +12,15 @@ from torch import Tensor
 
 from insetgan_batch.boxes import Box
 from insetgan_batch.inset import images
+from insetgan_batch.inset.objective import crop
+from insetgan_batch.inset.seam import SeamTerm
 from insetgan_batch.inset.sight import Sight
 from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture
+from insetgan_batch.nets.windows import Cutting
 from tests.conftest import random_generator
 from tests.inset.bench import RECIPE, Bench, furthest, movement
 
@@ -70,8 +73,13 @@ def sight(generator: Generator, latents: Tensor, side: int = 32) -> Sight:
         latents=latents,
         pictures=paint(generator, latents),
         regions={"face": torch.tensor(REGIONS[: len(latents)], dtype=torch.float64)},
-        resolution=RESOLUTION,
     )
+
+
+def cut_out(cutting: Cutting) -> Tensor:
+    """The regions in what was painted around them."""
+    regions = torch.tensor(REGIONS[: len(cutting.pixels)], dtype=torch.float64)
+    return crop(cutting.pixels, cutting.window.boxes(regions), RESOLUTION)
 
 
 def cropped(generator: Generator, latents: Tensor) -> Tensor:
@@ -81,8 +89,19 @@ def cropped(generator: Generator, latents: Tensor) -> Tensor:
 
 def test_a_region_is_seen_as_the_whole_picture_has_it(canvas: Generator) -> None:
     begin, later = (random_latents(canvas, len(REGIONS), seed) for seed in (0, 1))
-    _, crops = sight(canvas, begin).low().paint(later)
-    torch.testing.assert_close(crops["face"], cropped(canvas, later), rtol=0, atol=1e-9)
+    _, cuttings = sight(canvas, begin).low().paint(later)
+    torch.testing.assert_close(cut_out(cuttings["face"]), cropped(canvas, later), rtol=0, atol=1e-9)
+
+
+def test_an_edge_is_seen_as_the_whole_picture_has_it(canvas: Generator) -> None:
+    begin, later = (random_latents(canvas, len(REGIONS), seed) for seed in (0, 1))
+    _, cuttings = sight(canvas, begin).low().paint(later)
+    edge = SeamTerm(torch.tensor(REGIONS, dtype=torch.float64), (128, 64))
+    inset = torch.rand(len(REGIONS), 3, 64, 64, dtype=torch.float64)
+    found = edge(cuttings["face"], inset)
+    assert (found[:3] > 0).all()
+    expected = edge(Cutting.whole(paint(canvas, later)), inset)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
 
 def test_a_region_moves_the_latents_as_if_the_picture_were_whole(canvas: Generator) -> None:
@@ -90,12 +109,12 @@ def test_a_region_moves_the_latents_as_if_the_picture_were_whole(canvas: Generat
     looks = sight(canvas, latents)
     latents.requires_grad_()
     pull = torch.randn(len(REGIONS), 3, RESOLUTION, RESOLUTION, dtype=torch.float64)
-    seen, expected = (
-        torch.autograd.grad((crop * pull).sum(), latents)[0]
-        for crop in (looks.low().paint(latents)[1]["face"], cropped(canvas, latents))
+    found, expected = (
+        torch.autograd.grad((seen * pull).sum(), latents)[0]
+        for seen in (cut_out(looks.low().paint(latents)[1]["face"]), cropped(canvas, latents))
     )
     assert (expected.flatten(1).abs().amax(dim=1) > 1e-3).all()
-    torch.testing.assert_close(seen, expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
 
 def test_a_phase_begins_with_the_whole_picture_reduced(canvas: Generator) -> None:
@@ -115,9 +134,9 @@ def test_a_picture_that_is_small_enough_is_painted_whole(canvas: Generator, side
     latents = random_latents(canvas, 2, 0)
     looks = sight(canvas, latents, side)
     assert looks.is_whole
-    picture, crops = looks.full().paint(latents)
+    picture, cuttings = looks.full().paint(latents)
     assert torch.equal(picture, paint(canvas, latents))
-    assert not crops
+    assert not cuttings
 
 
 def test_colours_of_the_last_block_alone_are_painted_whole() -> None:
@@ -182,9 +201,9 @@ def test_layers_that_are_not_seen_stay_as_they_were(large_bench: Bench) -> None:
 def test_a_step_in_full_resolution_renews_what_is_held(canvas: Generator) -> None:
     begin, later = (random_latents(canvas, 2, seed) for seed in (0, 1))
     looks = sight(canvas, begin)
-    picture, crops = looks.full().paint(later)
+    picture, cuttings = looks.full().paint(later)
     torch.testing.assert_close(picture, paint(canvas, later), rtol=0, atol=1e-9)
-    assert not crops
+    assert not cuttings
     expected = images.downsample(picture, LOW)
     torch.testing.assert_close(looks.low().paint(later)[0], expected, rtol=0, atol=1e-9)
 

@@ -131,6 +131,7 @@ def test_the_trace_keeps_raw_losses_and_the_weights_in_force(one: Finished) -> N
             == {
                 f"{row.phase}.latent",
                 f"{row.phase}.delta",
+                "face.seam",
                 *(f"{t}.{d}" for t in ("face.coarse", "face.border", own) for d in ("l1", "lpips")),
             }
         )

@@ -548,10 +548,23 @@ def test_faces_for_a_body_are_compared_more_coarsely_than_the_montage() -> None:
 
 def test_multi_inset_is_the_montage_with_shoes_that_weigh_as_the_face() -> None:
     found = preset("multi_inset")
-    face = Recipe().insets["face"]
+    canvas = dataclasses.replace(Recipe().canvas, seam=found.canvas.seam)
+    face = dataclasses.replace(Recipe().insets["face"], seam=found.insets["face"].seam)
     assert found == dataclasses.replace(
-        Recipe(), name="multi_inset", insets={"face": face, "shoes": face}
+        Recipe(), name="multi_inset", canvas=canvas, insets={"face": face, "shoes": face}
     )
+
+
+def test_every_application_looks_at_its_seam_and_no_published_program_does() -> None:
+    seams = {
+        name: {key: player.seam for key, player in preset(name).players.items() if player.steps}
+        for name in preset_names()
+    }
+    for name, by_player in seams.items():
+        if name in APPLICATIONS - {"generate"}:
+            assert all(by_player.values()), name
+        else:
+            assert not any(by_player.values()), name
 
 
 def test_generate_has_no_insets_and_no_steps() -> None:

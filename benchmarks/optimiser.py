@@ -30,9 +30,10 @@ resolution looks at; those of the literal losses in full resolution. Several pai
 one is chance: starts that differ by 1e-4 end with scores that differ by 1 to 7 %.
 
 Population: tiny generators, items that need 4 to 12 rounds (evenly spread, and evenly in the
-logarithm). A batch that waits admits the next items when its slowest is through; a continuous one
-at the end of every round. Rounds take turns here too. Prints tables; the JSON file keeps one object
-per size, and the scores and populations of the last call that measured them.
+logarithm). A fixed batch moves all of its items until the slowest has converged, and then admits
+the next ones; a shrinking one waits as well, but moves only those that have not converged; the
+continuous one admits at the end of every round. Rounds take turns here too. Prints tables; the JSON
+file keeps one object per size, and the scores and populations of the last call that measured them.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ from insetgan_batch import recipe as recipes
 from insetgan_batch.boxes import Box
 from insetgan_batch.config import Precision
 from insetgan_batch.inset import images, schedule
+from insetgan_batch.inset.seam import SeamTerm
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Start
 from insetgan_batch.nets.checkpoint import Checkpoint
@@ -69,6 +71,7 @@ from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.layers import Noise
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
+from insetgan_batch.nets.windows import Cutting
 from insetgan_batch.recipe import CANVAS, ImageWeights, Player, Recipe, for_item
 
 _CPU = torch.device("cpu")
@@ -87,7 +90,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=8, help="slots of the batch")
     parser.add_argument("--sides", default=",".join(_SIDES), help="the literal loop is needed")
     parser.add_argument("--pairs", type=int, default=4, help="whose scores are compared")
-    parser.add_argument("--batches", type=int, default=24, help="waiting batches of a population")
+    parser.add_argument("--batches", type=int, default=24, help="fixed batches of a population")
     parser.add_argument("--parts", default="steps,scores,populations")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -421,7 +424,9 @@ class LiteralLoop:
         )
         crop, inset = (images.downsample(x, self._recipe.coarse_size) for x in (crop, inset))
         coarse = self._image_loss(crop, inset, torch.ones_like(crop[:, :1]), player.coarse)
-        return coarse + ramp * border
+        seam = SeamTerm(region, (painted[CANVAS].shape[2], painted[CANVAS].shape[3]))
+        visible = seam(Cutting.whole(painted[CANVAS]), painted[_FACE]).sum()
+        return coarse + ramp * (border + player.seam * visible)
 
     def _image_loss(
         self, image: Tensor, target: Tensor, mask: Tensor, weights: ImageWeights
@@ -429,7 +434,8 @@ class LiteralLoop:
         difference = (image - target).abs().mean(dim=1, keepdim=True)
         look = self._scene.perceptual
         lpips = look.distance(look.features(image * mask), look.features(target * mask))
-        return weights.l1 * (difference * mask).sum() / mask.sum() + weights.lpips * lpips.sum()
+        distances = weights.l1 * (difference * mask).mean() + weights.lpips * lpips.sum()
+        return distances / mask.mean()
 
     def _latent_loss(self, name: str, latents: Tensor) -> Tensor:
         player, w_avg = self._recipe.players[name], self._scene.generators[name].w_avg
@@ -461,6 +467,7 @@ def _evenly_in_the_logarithm(share: float) -> float:
 
 
 _L1 = ImageWeights(l1=1.0)
+_WAYS = ("fixed", "shrinking", "continuous")
 _TINY = Recipe(
     canvas=Player(steps=20, coarse=_L1, border=_L1, body=_L1),
     insets={_FACE: Player(steps=20, coarse=_L1, border=_L1, face=_L1)},
@@ -472,40 +479,49 @@ _POPULATIONS = {"even": _evenly, "even in the logarithm": _evenly_in_the_logarit
 
 
 def measure_population(name: str, slots: int, batches: int) -> dict[str, object]:
-    """Items per minute of both ways, over the same number of rounds."""
+    """Items per minute of all three ways, over the same number of rounds."""
     scene = Scene(32, _TINY, channels=8)
-    waiting, continuous = (
-        Way(scene.optimizer(slots), _items(scene, _POPULATIONS[name]), waits=waits)
-        for waits in (True, False)
-    )
+    ways = {
+        way: Way(scene.optimizer(slots), _items(scene, _POPULATIONS[name]), way) for way in _WAYS
+    }
+    fixed, continuous = ways["fixed"], ways["continuous"]
     for _ in range(_MOST_ROUNDS):  # else all items that it has would have begun together
         continuous.run_round()
     continuous.finished = continuous.rounds = 0
-    clocks = {way: Clock() for way in (waiting, continuous)}
-    while waiting.finished < slots * batches:
+    clocks = {way: Clock() for way in _WAYS}
+    while fixed.finished < slots * batches:
         for way, clock in clocks.items():
-            clock.time(way.run_round)
-    rates = {way: 60 * way.finished / clock.wall_s for way, clock in clocks.items()}
-    row = {
-        "population": name,
-        "waiting_items_per_minute": round(rates[waiting], 1),
-        "continuous_items_per_minute": round(rates[continuous], 1),
-        "continuous_by_waiting": round(rates[continuous] / rates[waiting], 3),
-        "finished": [waiting.finished, continuous.finished],
-        "ms_per_round": [round(1e3 * c.wall_s / waiting.rounds, 1) for c in clocks.values()],
-    }
-    print(
-        f"rounds spread {name}: waiting {rates[waiting]:.1f}, continuous {rates[continuous]:.1f}"
-        f" items per minute, {row['continuous_by_waiting']}x"
-    )
+            clock.time(ways[way].run_round)
+    rates = {way: 60 * ways[way].finished / clock.wall_s for way, clock in clocks.items()}
+    row: dict[str, object] = {"population": name, "slots": slots}
+    for way, clock in clocks.items():
+        row[way] = {
+            "finished": ways[way].finished,
+            "items_per_minute": round(rates[way], 1),
+            "ms_per_round": round(1e3 * clock.wall_s / fixed.rounds, 1),
+        }
+    for way in ("fixed", "shrinking"):
+        row[f"continuous_by_{way}"] = round(rates["continuous"] / rates[way], 3)
+    print(f"rounds spread {name}: {_per_minute(rates)} items per minute")
     return row
 
 
-class Way:
-    """A batch that is filled from a stream without end, at every round or when it is empty."""
+def _per_minute(rates: dict[str, float]) -> str:
+    return ", ".join(
+        f"{way} {rate:.1f} ({rates['continuous'] / rate:.2f}x)" for way, rate in rates.items()
+    )
 
-    def __init__(self, optimizer: SlotOptimizer, items: Iterator[Start], *, waits: bool) -> None:
-        self._optimizer, self._items, self._waits = optimizer, items, waits
+
+class Way:
+    """A batch that is filled from a stream without end.
+
+    continuous: at every round. fixed: when its slowest item has converged, and until then all are
+    moved, as a loop over stacked tensors or a captured graph moves them. shrinking: then too, but
+    those that have converged are moved no more.
+    """
+
+    def __init__(self, optimizer: SlotOptimizer, items: Iterator[Start], way: str) -> None:
+        self._optimizer, self._items, self._way = optimizer, items, way
         self._rounds_left = 0
         self.finished = self.rounds = 0
 
@@ -513,15 +529,20 @@ class Way:
         """Admit, move, release."""
         if not self._rounds_left:
             entering = [next(self._items) for _ in range(self._optimizer.free)]
+            slowest = max((start.recipe.min_rounds for start in entering), default=0)
             for start in entering:
-                self._optimizer.admit(start)
-            if self._waits:
-                self._rounds_left = max(start.recipe.min_rounds for start in entering)
+                self._optimizer.admit(_for(start, slowest) if self._way == "fixed" else start)
+            self._rounds_left = 0 if self._way == "continuous" else slowest
         self._optimizer.run_round()
         self.rounds += 1
         self._rounds_left = max(0, self._rounds_left - 1)
         if not self._rounds_left:
             self.finished += len(self._optimizer.release())
+
+
+def _for(start: Start, rounds: int) -> Start:
+    """The item, moved for so many rounds."""
+    return dataclasses.replace(start, recipe=dataclasses.replace(start.recipe, min_rounds=rounds))
 
 
 def _items(scene: Scene, draw: Callable[[float], float]) -> Iterator[Start]:

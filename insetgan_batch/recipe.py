@@ -196,7 +196,7 @@ class Recipe:
     canvas: Player = Player(
         learning_rate=0.03,
         coarse=ImageWeights(l1=0.3, lpips=0.03),
-        border=ImageWeights(l1=2.0, lpips=0.1),
+        border=ImageWeights(l1=2.0, lpips=0.012),
         body=ImageWeights(l1=8.0, lpips=0.2),
         latent=0.01,
         delta=0.1,
@@ -206,8 +206,8 @@ class Recipe:
             "face": Player(
                 learning_rate=0.02,
                 coarse=ImageWeights(l1=2.0, lpips=0.1),
-                border=ImageWeights(l1=4.0, lpips=0.1),
-                face=ImageWeights(l1=3.0, lpips=0.2),
+                border=ImageWeights(l1=4.0, lpips=0.012),
+                face=ImageWeights(l1=3.0, lpips=0.035),
                 latent=0.01,
                 delta=0.05,
             )

@@ -412,6 +412,7 @@ def ramp(t: int, count: int) -> float:
 
 
 RING = 2 / (8 * 256) + 2 / (8 * 240)  # the official border: four strips, each divided by its pixels
+RIM = 1 - (240 / 256) ** 2  # of the official picture
 REGION_BORDER = 1 - (112 / 128) ** 2  # 8 px on each side of 128
 OUTSIDE = 1 - 140**2 / (1024 * 512)  # of 128 px grown by a twentieth on each side
 BOX = 0.2  # of the inset's picture
@@ -430,8 +431,8 @@ BOX = 0.2  # of the inset's picture
         ("official-1", "face", "coarse.lpips", 0.05),
         ("official-1", "face", "whole.l1", 1000 / 256**2),
         ("official-1", "face", "border.l2", 20000 * RING),
-        ("official-1", "face", "border.lpips", 0.25),
-        ("official-1", "face", "face.lpips", 0.4 / BOX),
+        ("official-1", "face", "border.lpips", 0.25 * RIM),
+        ("official-1", "face", "face.lpips", 0.4),
         ("official-2", CANVAS, "coarse.l1", 1000 / 64**2),
         ("official-2", CANVAS, "coarse.lpips", 0.15),
         ("official-2", CANVAS, "border.l2", 5000 * RING),
@@ -441,19 +442,19 @@ BOX = 0.2  # of the inset's picture
         ("official-2", "face", "coarse.l1", 1000 / 64**2),
         ("official-2", "face", "coarse.lpips", 0.07),
         ("official-2", "face", "border.l2", 20000 * RING),
-        ("official-2", "face", "border.lpips", 0.25),
-        ("official-2", "face", "face.lpips", 0.1 / BOX),
+        ("official-2", "face", "border.lpips", 0.25 * RIM),
+        ("official-2", "face", "face.lpips", 0.1),
         ("sgh", CANVAS, "coarse.l1", 500),
         ("sgh", CANVAS, "coarse.lpips", 0.05),
         ("sgh", CANVAS, "border.l1", 2500 * REGION_BORDER),
         ("sgh", CANVAS, "body.l1", 9000 * OUTSIDE),
-        ("sgh", CANVAS, "body.lpips", 0.1),
+        ("sgh", CANVAS, "body.lpips", 0.1 * OUTSIDE),
         ("sgh", CANVAS, "latent", 25000),
         ("sgh", "face", "coarse.l1", 500),
         ("sgh", "face", "coarse.lpips", 0.05),
         ("sgh", "face", "border.l1", 25000 * REGION_BORDER),
         ("sgh", "face", "face.l1", 5000 * BOX),
-        ("sgh", "face", "face.lpips", 1.75),
+        ("sgh", "face", "face.lpips", 1.75 * BOX),
     ],
 )
 def test_a_published_weight_is_converted(
@@ -488,7 +489,7 @@ def test_the_stages_of_stylegan_humans_program_have_their_own_weights() -> None:
     face = weights_of(clear.insets["face"])
     assert face["coarse.l1"] == 50
     assert face["border.l1"] == pytest.approx(1000 * REGION_BORDER, rel=0.005)
-    assert face["border.lpips"] == 0.1
+    assert face["border.lpips"] == pytest.approx(0.1 * REGION_BORDER, rel=0.005)
     assert [now.canvas.latent for now in (find, find_on, joint)] == [15000, 15000, 25000]
 
 

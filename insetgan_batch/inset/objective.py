@@ -63,6 +63,8 @@ class ImageTerms:
         self._perceptual = perceptual
         self._target = target
         self._seen = [name for name in masks if f"{name}.lpips" in wanted]
+        # LPIPS is a mean over the picture; divided by the mask's share of it, over the mask's area.
+        self._shares = [masks[name].mean(dim=(1, 2, 3)) for name in self._seen]
         self._features: Features = []
         if self._seen:
             with torch.no_grad():
@@ -80,7 +82,8 @@ class ImageTerms:
             features = self._perceptual.features(self._masked(image))
             distances = self._perceptual.distance(features, self._features)
             rows = distances.view(len(self._seen), len(image))
-            terms |= {f"{name}.lpips": row for name, row in zip(self._seen, rows, strict=True)}
+            for name, row, share in zip(self._seen, rows, self._shares, strict=True):
+                terms[f"{name}.lpips"] = torch.where(share > 0, row / share, row)
         return terms
 
     def _masked(self, image: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from insetgan_batch.inset import images
 from insetgan_batch.inset.objective import (
     CanvasObjective,
+    ImageTerms,
     InsetObjective,
     Terms,
     crop,
@@ -205,6 +206,28 @@ def test_every_term_has_one_value_per_item(perceptual: Perceptual) -> None:
                 continue
             assert value.shape == (2,)
             torch.testing.assert_close(value[i], alone[name][0], rtol=1e-4, atol=1e-6)
+
+
+def test_every_distance_is_divided_by_the_area_of_its_mask(perceptual: Perceptual) -> None:
+    """A mask that holds all of a small difference makes it larger, the smaller the mask is."""
+    image, target = noise(1, 3, SIDE, SIDE, seed=5), noise(1, 3, SIDE, SIDE, seed=6)
+    mask = images.box_mask(box(8.0, 4.0, 28.0, 24.0), (SIDE, SIDE))
+    names = {f"face.face.{distance}" for distance in ("l1", "l2", "lpips")}
+    found = ImageTerms({"face.face": mask}, names, perceptual, target)(image)
+    everywhere = ImageTerms({"face.face": torch.ones_like(mask)}, names, perceptual, mask * target)
+    share = 20 * 20 / SIDE**2
+    for name, value in everywhere(mask * image).items():
+        torch.testing.assert_close(found[name], value / share)
+
+
+def test_a_mask_of_nothing_is_no_distance(perceptual: Perceptual) -> None:
+    names = {f"face.face.{distance}" for distance in ("l1", "l2", "lpips")}
+    nothing = torch.zeros(1, 1, SIDE, SIDE)
+    image = FACE.clone().requires_grad_(True)
+    terms = ImageTerms({"face.face": nothing}, names, perceptual, 0 * FACE)(image)
+    assert {name: float(value) for name, value in terms.items()} == dict.fromkeys(names, 0.0)
+    (gradient,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), image)
+    assert not gradient.any()
 
 
 def test_latent_terms_are_of_w_and_of_the_offsets() -> None:

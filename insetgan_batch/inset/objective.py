@@ -64,7 +64,8 @@ class ImageTerms:
         self._target = target
         self._seen = [name for name in masks if f"{name}.lpips" in wanted]
         # LPIPS is a mean over the picture; divided by the mask's share of it, over the mask's area.
-        self._shares = [masks[name].mean(dim=(1, 2, 3)) for name in self._seen]
+        shares = [masks[name].mean(dim=(1, 2, 3)) for name in self._seen]
+        self._shares = [torch.where(share > 0, share, 1.0) for share in shares]
         self._features: Features = []
         if self._seen:
             with torch.no_grad():
@@ -83,7 +84,7 @@ class ImageTerms:
             distances = self._perceptual.distance(features, self._features)
             rows = distances.view(len(self._seen), len(image))
             for name, row, share in zip(self._seen, rows, self._shares, strict=True):
-                terms[f"{name}.lpips"] = torch.where(share > 0, row / share, row)
+                terms[f"{name}.lpips"] = row / share
         return terms
 
     def _masked(self, image: Tensor) -> Tensor:

@@ -102,11 +102,29 @@ def align_landmarks(canvas_box: Box, inset_box: Box, inset_height: int, inset_wi
     return Box(x - dx, y - dy, x + dx, y + dy, cmath.phase(factor))
 
 
-def move(current: Box, target: Box, fraction: float) -> Box:
-    """The box on its way to `target`: `fraction` 0 stays, 1 arrives."""
-    ends = zip(_numbers(current), _numbers(target), strict=True)
-    return Box.of(a + fraction * (b - a) for a, b in ends)
+def move(current: Box, target: Box, fraction: float, slack: float = 0.0) -> Box:
+    """The box on its way to `target`: `fraction` 0 stays, 1 arrives.
+
+    slack: a share of the box' height. Centre, size and angle (in radians) move only by what the
+    target is further away than that: a detector's noise moves nothing, and nothing ever jumps.
+    """
+    px = slack * current.height
+    before, after = _place(current), _place(target)
+    x, y, dx, dy = (fraction * _beyond(b - a, px) for a, b in zip(before, after, strict=True))
+    angle = current.angle + fraction * _beyond(target.angle - current.angle, slack)
+    x0, y0, x1, y1 = (
+        current.x0 + x - dx,
+        current.y0 + y - dy,
+        current.x1 + x + dx,
+        current.y1 + y + dy,
+    )
+    return Box(x0, y0, x1, y1, angle)
 
 
-def _numbers(box: Box) -> tuple[float, ...]:
-    return box.x0, box.y0, box.x1, box.y1, box.angle
+def _place(box: Box) -> tuple[float, ...]:
+    """Centre and half sides."""
+    return (*box.centre, box.width / 2, box.height / 2)
+
+
+def _beyond(difference: float, slack: float) -> float:
+    return math.copysign(max(0.0, abs(difference) - slack), difference)

@@ -247,6 +247,9 @@ class Recipe:
     # How far a region moves towards where the detector sees it now; below 1 damps the detector's
     # noise, 0 leaves regions where they are.
     region_step: Share = 0.5
+    # Up to this share of its height a region may be off from where the detector sees it now, and
+    # does not move: a detector's noise is of that size, and half a pixel is another result.
+    region_slack: Share = 0.03
     guards: Guards = Guards()
     # After so many detections in vain an item fails.
     max_missed: Count = 8

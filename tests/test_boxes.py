@@ -200,3 +200,21 @@ def test_a_turned_box_comes_back_from_its_numbers_and_an_upright_one_has_four() 
     assert Box.of(Box(1, 2, 3, 4, 0.5).as_tuple()) == Box(1, 2, 3, 4, 0.5)
     assert Box(1, 2, 3, 4).as_tuple() == (1, 2, 3, 4)
     assert move(Box(0, 0, 2, 2, 0.0), Box(0, 0, 2, 2, 1.0), 0.25).angle == 0.25
+
+
+@given(box=BOXES, dx=st.floats(-3, 3), dy=st.floats(-3, 3), growth=st.floats(-3, 3))
+def test_what_is_nearer_than_the_slack_moves_nothing(
+    box: Box, dx: float, dy: float, growth: float
+) -> None:
+    target = Box(
+        box.x0 + dx - growth, box.y0 + dy - growth, box.x1 + dx + growth, box.y1 + dy + growth
+    )
+    assert move(box, target, 1.0, slack=3.01 / box.height) == box
+
+
+def test_beyond_the_slack_a_box_moves_by_the_rest_and_stays_square() -> None:
+    box, target = (
+        Box(0, 0, 100, 100),
+        Box(10, -10, 130, 110),
+    )  # centre (20, 0) away, half sides + 10
+    assert move(box, target, 0.5, slack=0.04) == Box(5, -3, 111, 103)

@@ -425,7 +425,8 @@ class SlotOptimizer:
         target = self._region(slot.recipe, name, found, slot.inset_boxes[name])
         step = slot.now.region_step
         slot.canvas_boxes[name] = boxes.move(before, found, step)
-        slot.regions[name] = boxes.move(slot.regions[name], target, step)
+        slack = slot.recipe.region_slack
+        slot.regions[name] = boxes.move(slot.regions[name], target, step, slack)
 
     def _assess(self, slots: list[Slot]) -> list[State]:
         """The score of every item as it stands: all weighted terms of all generators, by the

@@ -348,7 +348,9 @@ def test_a_region_moves_a_step_towards_what_is_found(bench: Bench, step: float) 
     there = Box(10, 9, 22, 26)
     optimizer = track(bench, CANVAS_BOX, there, recipe=changed(region_step=step))
     (slot,) = optimizer._slots
-    expected = boxes.move(region_of(CANVAS_BOX), region_of(there), step)
+    slack = optimizer._recipe.region_slack
+    expected = boxes.move(region_of(CANVAS_BOX), region_of(there), step, slack)
+    assert slack > 0
     assert slot.regions["face"].as_tuple() == pytest.approx(expected.as_tuple())
     expected = boxes.move(CANVAS_BOX, there, step)
     assert slot.canvas_boxes["face"].as_tuple() == pytest.approx(expected.as_tuple())

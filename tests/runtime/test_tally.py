@@ -59,9 +59,9 @@ def test_items_inside_count_as_the_longest_of_all_stages() -> None:
     tally.start_clock()
     clock.now_s += 10
     tally.see_steps("a", 100)
-    # 6 rounds of 20 + 20 steps, then 2 of 40 + 40: 300 of 400 steps are left.
+    # 3 rounds of 20 + 20 steps, then 2 of 30 + 30: 140 of 240 steps are left.
     left_s = tally.progress(workers=1, ready=1, inside=1, last=[]).seconds_left
-    assert left_s == pytest.approx(30)
+    assert left_s == pytest.approx(14)
 
 
 def test_how_sure_the_time_left_is_comes_from_how_much_items_differ() -> None:

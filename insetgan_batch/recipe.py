@@ -249,7 +249,7 @@ class Recipe:
     region_step: Share = 0.5
     # Up to this share of its height a region may be off from where the detector sees it now, and
     # does not move: a detector's noise is of that size, and half a pixel is another result.
-    region_slack: Share = 0.03
+    region_slack: Share = 0.06
     guards: Guards = Guards()
     # After so many detections in vain an item fails.
     max_missed: Count = 8

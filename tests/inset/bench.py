@@ -51,6 +51,7 @@ RECIPE = Recipe(
     min_rounds=3,
     max_rounds=3,
     border_ramp_rounds=2.0,
+    region_slack=0.0,
 )
 
 

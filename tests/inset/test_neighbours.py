@@ -35,6 +35,7 @@ from tests.inset.bench import (
 L1, BOTH = ImageWeights(l1=1.0), ImageWeights(l1=1.0, lpips=0.1)
 FACE = Player(steps=2, coarse=L1, border=L1, face=BOTH, latent=0.01)
 PLAIN = Recipe(
+    region_slack=0.0,
     canvas=Player(steps=2, learning_rate=0.03, coarse=BOTH, border=L1, body=L1, delta=0.1),
     insets={"face": FACE},
     resolution=32,

@@ -29,6 +29,7 @@ from tests.inset.conftest import FACE as FACE_ARCHITECTURE
 
 L1 = ImageWeights(l1=1.0)
 RECIPE = Recipe(
+    region_slack=0.0,
     canvas=Player(steps=2, learning_rate=0.03, coarse=L1, border=L1, body=L1),
     insets={"face": Player(steps=3, learning_rate=0.02, coarse=L1, border=L1, face=L1)},
     resolution=32,

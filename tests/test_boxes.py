@@ -213,8 +213,5 @@ def test_what_is_nearer_than_the_slack_moves_nothing(
 
 
 def test_beyond_the_slack_a_box_moves_by_the_rest_and_stays_square() -> None:
-    box, target = (
-        Box(0, 0, 100, 100),
-        Box(10, -10, 130, 110),
-    )  # centre (20, 0) away, half sides + 10
+    box, target = Box(0, 0, 100, 100), Box(10, -10, 130, 110)  # 20 to the right, 10 more each side
     assert move(box, target, 0.5, slack=0.04) == Box(5, -3, 111, 103)

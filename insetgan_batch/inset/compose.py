@@ -37,10 +37,7 @@ def seam(image: Tensor, region: Box, mask: Tensor | None = None) -> float:
     """How visible the edge of a region, or of the part `[1 h w]` in it, is in an image `[3 H W]`:
     levels of 0..255, 0 for no seam.
 
-    Mean over the edge's pixels of max(0, step across the edge - mean of the steps just inside and
-    just outside): a step that continues the picture's own slope is none. Steps are absolute
-    differences, averaged over colours. Edges within two pixels of the image's edge have no outside
-    and do not count.
+    `excess` of the image: a step that continues the picture's own slope is none.
     """
     size, box = (image.shape[1], image.shape[2]), _tensor(region, image)
     pasted = images.box_mask(box, size) if mask is None else images.spread(mask[None], box, size)

@@ -197,9 +197,12 @@ class CanvasObjective:
         """Raw losses `[n]` of canvases `[n 3 h w]` painted from latents `[n 1+l c]`."""
         terms = self._body(image) | latent_terms(CANVAS, latents, self._w_avg)
         terms |= self._picture(image)
+        whole = Cutting.whole(image)
         for name, term in self._region_terms.items():
-            seen = cuttings.get(name) or Cutting.whole(image)
-            place = seen.window.boxes(self._regions[name])
+            seen, place = whole, self._regions[name]
+            if name in cuttings:
+                seen = cuttings[name]
+                place = seen.window.boxes(place)
             terms |= term(crop(seen.pixels, place, self._resolution))
             if name in self._seams:
                 terms[f"{name}.seam"] = self._seams[name](seen, self._insets[name])

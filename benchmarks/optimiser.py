@@ -274,7 +274,6 @@ class Scene:
         *,
         device: torch.device = _CPU,
         precision: Precision = "float32",
-        channels_last: bool = False,
     ) -> None:
         self.recipe, self.perceptual = recipe, Perceptual(None).to(device)
         heights = [4 << i for i in range(int(math.log2(size)) - 1)]
@@ -291,7 +290,6 @@ class Scene:
                 Checkpoint(network, {}, name),
                 device,
                 precision=precision,
-                channels_last=channels_last,
             )
             for name, network in self.networks.items()
         }

@@ -147,8 +147,6 @@ class RunConfig:
     cores_per_actor: Annotated[int, Field(ge=1, le=_MOST_CORES)] = 1
     # Of the highest resolutions of every generator; the rest, and all losses, are float32.
     precision: Precision = "float32"
-    # How features lie in memory: which is faster depends on the machine and on the generator.
-    channels_last: bool = False
     # The class of each generator that was trained with classes, by its name.
     classes: dict[str, Annotated[int, Field(ge=0)]] = dataclasses.field(default_factory=dict)
     # Keep the composite of every so many steps of an item, for its `film.webp`; 0 for no film.

@@ -97,7 +97,7 @@ def _train_encoder(work: Path) -> None:
     from insetgan_batch.nets.generator import Generator
 
     data = pictures.load(work / "pictures", MODELS["face"].view)
-    generator = Generator.load(demo_path("face"), torch.device("cpu"), channels_last=True)
+    generator = Generator.load(demo_path("face"), torch.device("cpu"))
     done = training.train(generator, data, work)
     path = demo_path("encoder")
     encoder.save(path, done.network, _about("encoder", len(data.z), done.step))

@@ -21,7 +21,7 @@ _EPS = 1e-8
 class MovingLatents:
     """Latents `[1+l c]` of one generator of one item, with Adam's state; step: its own count.
 
-    After a step the tensors are views of the batch's: whoever stores one clones it first.
+    After a phase the tensors are views of the batch's: whoever stores one clones it first.
     """
 
     latents: Tensor
@@ -34,32 +34,47 @@ class MovingLatents:
         """Latents that have not moved yet."""
         return cls(latents, torch.zeros_like(latents), torch.zeros_like(latents))
 
+    def numbers(self, rates: Sequence[float]) -> list[tuple[float, float, float]]:
+        """What Adam needs in each of its next steps: the step size, and what corrects the bias of
+        either moment.
+        """
+        steps = range(self.step + 1, self.step + 1 + len(rates))
+        return [
+            (rate, 1 - _BETAS[0] ** step, 1 - _BETAS[1] ** step)
+            for rate, step in zip(rates, steps, strict=True)
+        ]
 
-def adam_step(
-    moving: Sequence[MovingLatents],
-    gradient: Tensor,
-    rates: Sequence[float],
-    free: Sequence[Tensor],
-) -> None:
-    """One step of Adam (Kingma and Ba 2015, algorithm 1), in place; gradient `[n 1+l c]`.
 
-    free: 1 for the latents of an item that move, 0 for those that stand, momentum or not: `[1+l
-    1]`. An item whose gradient is not finite gets none, since its latents must stay finite until
-    somebody has looked at its losses.
+class MovingBatch:
+    """The latents of some items while they move, `[n 1+l c]`; copies, which steps change in place.
+
+    In place, because a recorded step (`phase.py`) reads and writes the same memory each time.
     """
-    beta1, beta2 = _BETAS
-    for m in moving:
-        m.step += 1
-    numbers = [
-        (rate, 1 - beta1**m.step, 1 - beta2**m.step) for m, rate in zip(moving, rates, strict=True)
-    ]
-    rate, bias1, bias2 = gradient.new_tensor(numbers).T[:, :, None, None]
-    moves = torch.stack(list(free))
-    is_finite = gradient.isfinite().all(dim=(1, 2), keepdim=True)
-    g = torch.where(is_finite, gradient * moves, 0.0)
-    first = beta1 * torch.stack([m.first for m in moving]) + (1 - beta1) * g
-    second = beta2 * torch.stack([m.second for m in moving]) + (1 - beta2) * g.square()
-    change = moves * rate * (first / bias1) / ((second / bias2).sqrt() + _EPS)
-    latents = torch.stack([m.latents for m in moving]) - change
-    for m, *moved in zip(moving, latents, first, second, strict=True):
-        m.latents, m.first, m.second = moved
+
+    def __init__(self, moving: Sequence[MovingLatents]) -> None:
+        self.latents = torch.stack([m.latents for m in moving])
+        self._first = torch.stack([m.first for m in moving])
+        self._second = torch.stack([m.second for m in moving])
+
+    def step(self, gradient: Tensor, numbers: Tensor, free: Tensor) -> None:
+        """One step of Adam (Kingma and Ba 2015, algorithm 1); gradient `[n 1+l c]`.
+
+        numbers: of each item, as `MovingLatents.numbers` has them, `[3 n]`. free: 1 for the latents
+        that move, 0 for those that stand, momentum or not: `[n 1+l 1]`. An item whose gradient is
+        not finite gets none, since its latents must stay finite until somebody has looked at its
+        losses.
+        """
+        beta1, beta2 = _BETAS
+        rate, bias1, bias2 = numbers[:, :, None, None]
+        is_finite = gradient.isfinite().all(dim=(1, 2), keepdim=True)
+        g = torch.where(is_finite, gradient * free, 0.0)
+        self._first.copy_(beta1 * self._first + (1 - beta1) * g)
+        self._second.copy_(beta2 * self._second + (1 - beta2) * g.square())
+        self.latents -= free * rate * (self._first / bias1) / ((self._second / bias2).sqrt() + _EPS)
+
+    def hand_back(self, moving: Sequence[MovingLatents], steps: int) -> None:
+        """Let the items be where they have come to in so many steps."""
+        batch = zip(moving, self.latents, self._first, self._second, strict=True)
+        for m, latents, first, second in batch:
+            m.latents, m.first, m.second = latents, first, second
+            m.step += steps

@@ -14,6 +14,38 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+class Cut:
+    """`resample` of the same boxes, image after image: where it looks is computed once for each
+    size of images, and a step waits for no number from the device.
+    """
+
+    def __init__(self, boxes: Tensor, size: tuple[int, int]) -> None:
+        """boxes `[n 4|5]`; size: (h, w) that they are brought to."""
+        self._boxes, self._size = boxes, size
+        self._factors = _samples_per_pixel(boxes, size)
+        self._grids: dict[tuple[int, int], list[Tensor]] = {}
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Of images `[n c H W]`: `[n c h w]`."""
+        size = (image.shape[2], image.shape[3])
+        if size not in self._grids:
+            self._grids[size] = self._grids_in(size)
+        grids = self._grids[size]
+        if len(grids) == 1:
+            return _sampled(image, grids[0], self._factors[0])
+        pieces = zip(grids, self._factors, strict=True)
+        return torch.cat([_sampled(image[i : i + 1], *piece) for i, piece in enumerate(pieces)])
+
+    def _grids_in(self, image_size: tuple[int, int]) -> list[Tensor]:
+        """One for all images; or one for each, since an item's samples do not depend on its
+        neighbours.
+        """
+        if len(set(self._factors)) == 1:
+            return [_grid(self._boxes, self._size, self._factors[0], image_size)]
+        pairs = zip(self._boxes, self._factors, strict=True)
+        return [_grid(box[None], self._size, factor, image_size) for box, factor in pairs]
+
+
 def resample(image: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Cut `boxes` out of `image` `[n c H W]` and bring them to `size` (h, w): `[n c h w]`.
 
@@ -21,23 +53,26 @@ def resample(image: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     shrinking does not alias. Outside of the image its border is repeated. Differentiable in the
     image.
     """
+    return Cut(boxes, size)(image)
+
+
+def _grid(boxes: Tensor, size: tuple[int, int], factor: int, image_size: tuple[int, int]) -> Tensor:
+    """Where to look for `factor` samples on each axis of every pixel, as `grid_sample` has it."""
     height, width = size
-    factors = _samples_per_pixel(boxes, size)
-    if len(set(factors)) > 1:  # an item's samples do not depend on its neighbours
-        one_by_one = (slice(i, i + 1) for i in range(len(factors)))
-        return torch.cat([resample(image[i], boxes[i], size) for i in one_by_one])
-    factor = factors[0]
     xs = _sample_positions(boxes[:, 0], boxes[:, 2], width * factor)[:, None, :]
     ys = _sample_positions(boxes[:, 1], boxes[:, 3], height * factor)[:, :, None]
     if _is_turned(boxes):
         xs, ys = _turned(boxes, xs, ys, 1)
-    grid = torch.stack(
+    return torch.stack(
         [
-            (xs * (2 / image.shape[3]) - 1).expand(-1, height * factor, -1),
-            (ys * (2 / image.shape[2]) - 1).expand(-1, -1, width * factor),
+            (xs * (2 / image_size[1]) - 1).expand(-1, height * factor, -1),
+            (ys * (2 / image_size[0]) - 1).expand(-1, -1, width * factor),
         ],
         dim=-1,
     )
+
+
+def _sampled(image: Tensor, grid: Tensor, factor: int) -> Tensor:
     sampled = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
     return sampled if factor == 1 else F.avg_pool2d(sampled, factor)
 
@@ -128,6 +163,31 @@ def frame_in_crop(size: tuple[int, int], boxes: Tensor, crop_size: tuple[int, in
     )
 
 
+class Paste:
+    """`paste` into the same regions again and again."""
+
+    def __init__(
+        self,
+        regions: Tensor,
+        size: tuple[int, int],
+        inset_size: tuple[int, int],
+        mask: Tensor | None = None,
+    ) -> None:
+        """size, inset_size: (h, w) of canvases and insets."""
+        self._cut = Cut(frame_in_crop(size, regions, inset_size), size)
+        if mask is None:
+            self._inside, self._share = box_mask(regions, size) > 0, None
+        else:
+            self._share = spread(mask, regions, size)
+
+    def __call__(self, canvas: Tensor, inset: Tensor) -> Tensor:
+        """Of canvases and insets `[n 3 h w]`: `[n 3 H W]`."""
+        pasted = self._cut(inset)
+        if self._share is None:
+            return torch.where(self._inside, pasted, canvas)
+        return torch.lerp(canvas, pasted, self._share)
+
+
 def paste(canvas: Tensor, inset: Tensor, regions: Tensor, mask: Tensor | None = None) -> Tensor:
     """Put the inset onto its region of the canvas: `[n 3 H W]`.
 
@@ -135,12 +195,8 @@ def paste(canvas: Tensor, inset: Tensor, regions: Tensor, mask: Tensor | None = 
     region `[n 4]` (canvas pixels). With a mask of the inset `[n 1 h w]` the part alone, as opaque
     as the mask.
     """
-    size = (canvas.shape[2], canvas.shape[3])
-    frames = frame_in_crop(size, regions, (inset.shape[2], inset.shape[3]))
-    pasted = resample(inset, frames, size)
-    if mask is None:
-        return torch.where(box_mask(regions, size) > 0, pasted, canvas)
-    return torch.lerp(canvas, pasted, spread(mask, regions, size))
+    size, inset_size = ((x.shape[2], x.shape[3]) for x in (canvas, inset))
+    return Paste(regions, size, inset_size, mask)(canvas, inset)
 
 
 def to_pixels(image: Tensor) -> Tensor:

@@ -67,21 +67,25 @@ class Noise:
         self._generators = generators
         self._spreads: dict[str, float] = {}
 
-    def on(self, name: str, slots: Sequence[Slot], latents: Tensor) -> Tensor:
-        """Latents `[n 1+l c]` with noise on w; the same latents where no recipe has any.
+    def of(self, name: str, slots: Sequence[Slot], steps: int) -> Tensor | None:
+        """What is added to w in each of the next steps, `[steps n c]`; None where no recipe has
+        any.
 
         The numbers follow from the item's seed and the step, so that they are the same anywhere.
         """
         if not any(slot.now.players[name].w_noise for slot in slots):
-            return latents
-        noise = torch.zeros_like(latents, requires_grad=False)
-        for own, slot in zip(noise, slots, strict=True):
-            player, step = slot.now.players[name], slot.stage_steps[name]
-            left = max(0.0, 1 - step / (slot.now.max_rounds * player.steps) / _NOISE_ENDS)
-            source = torch.Generator().manual_seed((slot.seed << 20) + step)
-            drawn = torch.randn(own.shape[1], generator=source, dtype=own.dtype)
-            own[0] = player.w_noise * left**2 * self._spread(name) * drawn.to(own.device)
-        return latents + noise
+            return None
+        rows = [[self._drawn(name, slot, i) for slot in slots] for i in range(steps)]
+        return torch.stack([torch.stack(row) for row in rows]).to(self._generators[name].w_avg)
+
+    def _drawn(self, name: str, slot: Slot, ahead: int) -> Tensor:
+        """An item's noise so many steps from now, `[c]`, on the CPU."""
+        player, step = slot.now.players[name], slot.stage_steps[name] + ahead
+        left = max(0.0, 1 - step / (slot.now.max_rounds * player.steps) / _NOISE_ENDS)
+        source = torch.Generator().manual_seed((slot.seed << 20) + step)
+        w_avg = self._generators[name].w_avg
+        drawn = torch.randn(len(w_avg), generator=source, dtype=w_avg.dtype)
+        return player.w_noise * left**2 * self._spread(name) * drawn
 
     def _spread(self, name: str) -> float:
         """The root of the mean squared distance of a generator's w from its average."""

@@ -20,7 +20,7 @@ from insetgan_batch.inset.seam import SeamTerm
 from insetgan_batch.nets import identity
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.nets.perceptual import Features, Perceptual
-from insetgan_batch.nets.windows import Cutting
+from insetgan_batch.nets.windows import Cutting, Window
 from insetgan_batch.recipe import CANVAS, ImageWeights, Player
 
 Terms = dict[str, Tensor]
@@ -168,6 +168,7 @@ class CanvasObjective:
         """
         size = (reference.shape[2], reference.shape[3])
         self._regions, self._w_avg, self._resolution = regions, w_avg, resolution
+        self._crops: dict[tuple[str, Window], images.Cut] = {}
         outside = torch.ones_like(reference[:, :1])
         self._insets, self._region_terms, self._seams = insets, {}, {}
         for name, image in insets.items():
@@ -199,14 +200,18 @@ class CanvasObjective:
         terms |= self._picture(image)
         whole = Cutting.whole(image)
         for name, term in self._region_terms.items():
-            seen, place = whole, self._regions[name]
-            if name in cuttings:
-                seen = cuttings[name]
-                place = seen.window.boxes(place)
-            terms |= term(crop(seen.pixels, place, self._resolution))
+            seen = cuttings.get(name, whole)
+            terms |= term(self._crop(name, seen.window)(seen.pixels))
             if name in self._seams:
                 terms[f"{name}.seam"] = self._seams[name](seen, self._insets[name])
         return terms
+
+    def _crop(self, name: str, window: Window) -> images.Cut:
+        """What cuts an inset's region out of what a window shows."""
+        if (name, window) not in self._crops:
+            size = (self._resolution, self._resolution)
+            self._crops[name, window] = images.Cut(window.boxes(self._regions[name]), size)
+        return self._crops[name, window]
 
 
 class InsetObjective:
@@ -254,7 +259,8 @@ class InsetObjective:
         self._identity = faces if f"{name}.identity" in wanted else None
         if self._identity is not None:
             self._box, self._height = box, reference.shape[2]
-            self._known = self._identity.embed(face_of(reference, box))
+            self._faces: dict[int, images.Cut] = {}  # by the height of pictures
+            self._known = self._identity.embed(self._face_of(reference))
         height = height or reference.shape[2]
         inside, reference = (images.downsample(x, height) for x in (inside, reference))
         self._face = ImageTerms({f"{name}.face": inside}, wanted, perceptual, reference)
@@ -271,11 +277,17 @@ class InsetObjective:
         if self._seam is not None:
             terms[f"{self._name}.seam"] = self._seam(self._canvas, image)
         if self._identity is not None:
-            scale = image.shape[2] / self._height
-            box = torch.cat([self._box[:, :4] * scale, self._box[:, 4:]], dim=1)
-            embedded = self._identity.embed(face_of(image, box))
+            embedded = self._identity.embed(self._face_of(image))
             terms[f"{self._name}.identity"] = 1 - (embedded * self._known).sum(dim=1)
         return terms
+
+    def _face_of(self, image: Tensor) -> Tensor:
+        height = image.shape[2]
+        if height not in self._faces:
+            scale = height / self._height
+            box = torch.cat([self._box[:, :4] * scale, self._box[:, 4:]], dim=1)
+            self._faces[height] = face_cut(box)
+        return self._faces[height](image)
 
 
 def term_weights(
@@ -316,7 +328,7 @@ def likeness(faces: Identity, image: Tensor, reference: Tensor, box: Box) -> flo
     place = boxes_as_tensor([box], image)
     with torch.no_grad():
         first, second = faces.embed(
-            torch.cat([face_of(x[None], place) for x in (image, reference)])
+            torch.cat([face_cut(place)(x[None]) for x in (image, reference)])
         )
     return float(first @ second)
 
@@ -333,11 +345,13 @@ def shrunk(image: Tensor, size: int) -> Tensor:
     return images.downsample(image, max(size, -(-_LPIPS_SIDE_PX * height // min(height, width))))
 
 
-def face_of(image: Tensor, box: Tensor) -> Tensor:
-    """The faces in images `[n 3 h w]` as FaceNet wants them; box `[n 5]` in their pixels."""
+def face_cut(box: Tensor) -> images.Cut:
+    """What cuts faces out of images `[n 3 h w]` as FaceNet wants them; box `[n 5]` in their
+    pixels.
+    """
     margins = identity.MARGIN * torch.stack([box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]], dim=1)
     larger = torch.cat([box[:, :2] - margins, box[:, 2:4] + margins, box[:, 4:]], dim=1)
-    return images.resample(image, larger, (identity.SIZE, identity.SIZE))
+    return images.Cut(larger, (identity.SIZE, identity.SIZE))
 
 
 def crop(canvas: Tensor, region: Tensor, resolution: int) -> Tensor:

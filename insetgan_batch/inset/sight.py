@@ -86,7 +86,8 @@ class Sight:
             return generator.synthesise(ws), {}
         everything = Window.whole(len(ws), (generator.height, generator.width))
         low, (pictures,) = generator.look(ws, [everything], upto=self.height)
-        self._above = (images.downsample(pictures, self.height) - low).detach()
+        # In place: a recorded step (`phase.py`) reads and writes the same memory each time.
+        self._above.copy_((images.downsample(pictures, self.height) - low).detach())
         return pictures, {}
 
     def _paint_low(self, latents: Tensor) -> tuple[Tensor, dict[str, Cutting]]:

@@ -26,7 +26,7 @@ from insetgan_batch.errors import (
     NoFaceFoundError,
 )
 from insetgan_batch.inset import compose, images, schedule
-from insetgan_batch.inset.adam import MovingLatents, adam_step
+from insetgan_batch.inset.adam import MovingLatents
 from insetgan_batch.inset.inversion import Inverted, Noise
 from insetgan_batch.inset.objective import (
     CanvasObjective,
@@ -36,7 +36,8 @@ from insetgan_batch.inset.objective import (
     boxes_as_tensor,
     term_weights,
 )
-from insetgan_batch.inset.sight import Look, Sight
+from insetgan_batch.inset.phase import Phase
+from insetgan_batch.inset.sight import Sight
 from insetgan_batch.inset.states import Finished, Slot, Start, State, TraceRow
 from insetgan_batch.nets.detector import Detector, Segmenter
 from insetgan_batch.nets.generator import Generator
@@ -258,7 +259,6 @@ class SlotOptimizer:
 
     def _move(self, name: str, slots: list[Slot], count: int, on_step: Callable[[], None]) -> None:
         recipes = [slot.now for slot in slots]
-        players = [_player(recipe, name) for recipe in recipes]
         sight = self._sight(name, slots)
         share = recipes[0].full_share
         is_full = [sight.is_whole or schedule.is_full(share, number) for number in range(count)]
@@ -266,56 +266,31 @@ class SlotOptimizer:
             full: self._objective(name, slots, recipes, None if full else sight.height)
             for full in set(is_full)
         }
-        history: list[tuple[Terms, list[dict[str, float]], list[int]]] = []
-        for full in is_full:
-            steps = [slot.stage_steps[name] for slot in slots]
-            weights = [
-                self._weights(name, player, schedule.border_ramp(recipe, player, step))
-                for recipe, player, step in zip(recipes, players, steps, strict=True)
-            ]
-            rates = [
-                schedule.learning_rate(recipe, player, step)
-                for recipe, player, step in zip(recipes, players, steps, strict=True)
-            ]
-            counts = [slot.moments[name].step for slot in slots]
-            look = sight.full() if full else sight.low()
-            terms = self._step(name, slots, look, objectives[full], weights, rates)
-            history.append((terms, weights, counts))
+        weights = [self._weights_of_steps(name, slot, count) for slot in slots]
+        moving = [slot.moments[name] for slot in slots]
+        phase = Phase(
+            moving,
+            [_player(recipe, name) for recipe in recipes],
+            rates=[_rates_of_steps(name, slot, count) for slot in slots],
+            weights=weights,
+            noise=self._noise.of(name, slots, count),
+        )
+        for number, full in enumerate(is_full):
+            self._film(name, slots, phase.latents, number)
+            phase.step(sight.full() if full else sight.low(), objectives[full])
             on_step()
-        _record(name, slots, history)
+        values = phase.end()
+        _record(name, slots, phase.terms, values, weights)
         for slot, image in zip(slots, self._paint(name, slots), strict=True):
+            slot.stage_steps[name] += count
             slot.images[name] = image
 
-    def _step(
-        self,
-        name: str,
-        slots: list[Slot],
-        look: Look,
-        objective: Objective,
-        weights: list[dict[str, float]],
-        rates: list[float],
-    ) -> Terms:
-        """One optimiser step of one generator; returns the raw terms before it, `[n]` each."""
-        moments = [slot.moments[name] for slot in slots]
-        latents = torch.stack([m.latents for m in moments]).requires_grad_(True)
-        image, cuttings = look.paint(self._noise.on(name, slots, latents))
-        terms = objective.terms(image, latents, cuttings)
-        loss = _weighted(terms, weights)
-        # The sum keeps items apart: the gradient of each is that of its own loss.
-        (gradient,) = torch.autograd.grad(loss.sum(), latents)
-        players = [_player(slot.now, name) for slot in slots]
-        free = [_free(player, look.layers, gradient[0]) for player in players]
-        adam_step(moments, gradient, rates, free)
-        for m, before, player in zip(moments, latents.detach(), players, strict=True):
-            if player.latents == "w+delta":
-                # What is not seen stays as it is: its offsets make up for what w has moved.
-                m.latents[1 + look.layers :] += before[0] - m.latents[0]
-        for i, slot in enumerate(slots):
-            slot.stage_steps[name] += 1
-            done = sum(m.step for m in slot.moments.values()) - 1
+    def _film(self, name: str, slots: list[Slot], latents: Tensor, number: int) -> None:
+        """Keep frames of the items whose turn it is, before a step of a phase (from 0)."""
+        for slot, own in zip(slots, latents, strict=True):
+            done = sum(m.step for m in slot.moments.values()) + number
             if self._film_every and done % self._film_every == 0:
-                self._keep_frame(slot, self._paint_from({name: latents[i]}))
-        return {term: value.detach() for term, value in terms.items()}
+                self._keep_frame(slot, self._paint_from({name: own}))
 
     def _keep_frame(self, slot: Slot, moving: dict[str, Tensor]) -> None:
         """The composite as it stands with the image of the generator that moves, for the film."""
@@ -396,6 +371,13 @@ class SlotOptimizer:
     def _weights(self, name: str, player: Player, border_ramp: float = 1.0) -> dict[str, float]:
         return term_weights(name, player, self._insets if name == CANVAS else [name], border_ramp)
 
+    def _weights_of_steps(self, name: str, slot: Slot, count: int) -> list[dict[str, float]]:
+        """Of an item's next steps of a generator."""
+        recipe, first = slot.now, slot.stage_steps[name]
+        player = _player(recipe, name)
+        ramps = [schedule.border_ramp(recipe, player, first + i) for i in range(count)]
+        return [self._weights(name, player, ramp) for ramp in ramps]
+
     # ---- between phases ------------------------------------------------------------------------
 
     def _find_again(self, moved: list[Slot]) -> None:
@@ -467,17 +449,11 @@ def _player(recipe: Recipe, name: str) -> Player:
     return recipe.canvas if name == CANVAS else recipe.insets[name]
 
 
-def _free(player: Player, layers: int, latents: Tensor) -> Tensor:
-    """1 for the latents `[1+l c]` that a player may move when it sees so many layers, 0 for the
-    others: `[1+l 1]`.
-    """
-    free = latents.new_ones(len(latents), 1)
-    free[1 + layers :] = 0
-    if player.latents == "w":
-        free[1:] = 0
-    if player.latents == "w+":
-        free[0] = 0
-    return free
+def _rates_of_steps(name: str, slot: Slot, count: int) -> list[float]:
+    """Step sizes of an item's next steps of a generator."""
+    recipe, first = slot.now, slot.stage_steps[name]
+    player = _player(recipe, name)
+    return [schedule.learning_rate(recipe, player, first + i) for i in range(count)]
 
 
 def _judge(slot: Slot, state: State) -> None:
@@ -536,25 +512,33 @@ def _own(terms: Iterable[str], weights: Mapping[str, float]) -> set[str]:
 
 
 def _record(
-    name: str, slots: list[Slot], history: list[tuple[Terms, list[dict[str, float]], list[int]]]
+    name: str,
+    slots: list[Slot],
+    terms: list[str],
+    values: Tensor,
+    weights: list[list[dict[str, float]]],
 ) -> None:
-    """Move a phase's losses to the items' traces: one transfer from the device for all of it."""
-    terms = list(history[0][0])
-    values = torch.stack([torch.stack([h[0][t] for t in terms]) for h in history]).cpu().numpy()
-    for i, slot in enumerate(slots):
-        own = _own(terms, history[0][1][i])
+    """Move a phase's losses `[steps terms n]` to the items' traces: one transfer from the device
+    for all of it.
+    """
+    fetched = values.cpu().numpy()
+    for i, (slot, weights_of_steps) in enumerate(zip(slots, weights, strict=True)):
+        own = _own(terms, weights_of_steps[0])
         columns = [number for number, term in enumerate(terms) if term in own]
-        for step_values, (_, weights, steps) in zip(values[:, columns, i], history, strict=True):
-            raw = dict(zip((terms[c] for c in columns), step_values.tolist(), strict=True))
+        names = [terms[column] for column in columns]
+        last = slot.moments[name].step
+        steps = range(last - len(fetched), last)
+        rows = zip(fetched[:, columns, i], weights_of_steps, steps, strict=True)
+        for row, in_force, step in rows:
             slot.trace.append(
                 TraceRow(
                     round=slot.round + 1,
                     phase=name,
-                    step=steps[i],
-                    raw=raw,
-                    weight={term: weights[i][term] for term in raw},
+                    step=step,
+                    raw=dict(zip(names, row.tolist(), strict=True)),
+                    weight={term: in_force[term] for term in names},
                 )
             )
-        if not np.isfinite(values[:, columns, i]).all():
+        if not np.isfinite(fetched[:, columns, i]).all():
             number = slot.round + 1
             slot.error = DivergedError(f"a loss of the {name} is not finite in round {number}")

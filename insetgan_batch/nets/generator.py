@@ -42,13 +42,12 @@ class Generator:
         device: torch.device,
         *,
         precision: Precision = "float32",
-        channels_last: bool = False,
     ) -> None:
         """Move the weights to the device; the network of `source` becomes this generator's own.
 
         precision: of the highest resolutions, as many as were trained in float16, else 4; colours
-        are summed in float32. channels_last: the layout of features in memory. Raises
-        `CheckpointError` for float16 where activations are not clamped: they may leave its range.
+        are summed in float32. Raises `CheckpointError` for float16 where activations are not
+        clamped: they may leave its range.
         """
         architecture = source.network.architecture
         if precision == "float16" and architecture.conv_clamp is None:
@@ -57,7 +56,8 @@ class Generator:
                 " may leave the range of float16; choose bfloat16 or float32"
             )
         self._network = source.network.to(device)
-        self._network.set_layout(torch.channels_last if channels_last else torch.contiguous_format)
+        if device.type == "cuda":  # the layout of its convolutions and of `fused.py`
+            self._network.set_layout(torch.channels_last)
         resolutions = architecture.num_fp16_res or _LOW_PRECISION_RESOLUTIONS
         self._network.set_precision(
             getattr(torch, precision), 0 if precision == "float32" else resolutions
@@ -79,12 +79,11 @@ class Generator:
         device: torch.device,
         *,
         precision: Precision = "float32",
-        channels_last: bool = False,
     ) -> Generator:
         """Read a file of weights; raises `CheckpointError` that names it."""
         source = checkpoint.load(path)
         try:
-            return cls(source, device, precision=precision, channels_last=channels_last)
+            return cls(source, device, precision=precision)
         except CheckpointError as err:
             raise CheckpointError(f"{path}: {err}") from err
 

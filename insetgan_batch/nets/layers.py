@@ -2,7 +2,8 @@
 
 Why activations are scaled and not weights: `demodulate(W * s) * x == d(s) * (W * (s * x))`. With
 the style on the activations one ordinary convolution serves the whole batch, and a gradient with
-respect to the latents never computes one with respect to the weights.
+respect to the latents never computes one with respect to the weights. On a GPU what lies between
+the convolutions is done by fused kernels (`fused.py`); here it stands in torch's own operations.
 
 The convolution that upsamples is a transposed one and a depthwise blur. As one plain convolution
 (four 3x3 kernels whose outputs interleave) it would need no blur and four times the arithmetic,
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -47,89 +49,13 @@ class Dense(nn.Module):
         return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
 
 
-class ModulatedConv(nn.Module):
-    """A convolution whose input channels are scaled by a style.
+class StyledConv(nn.Module):
+    """A 3x3 convolution whose input channels are scaled by a style; then noise, bias, leaky ReLU.
 
     Karras et al. 2020, equations 1 to 3. In low precision the kernel and the styles are brought to
     sizes near 1 first, and what was divided out returns with the demodulation, in float32: else the
     sums would leave float16's range.
     """
-
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        w_dim: int,
-        *,
-        size: int,
-        upsample: bool,
-        demodulate: bool,
-    ) -> None:
-        super().__init__()
-        self.affine = Dense(w_dim, channels_in, bias_init=1.0)
-        self.weight = nn.Parameter(torch.randn(channels_out, channels_in, size, size))
-        self.bias = nn.Parameter(torch.zeros(channels_out))
-        self.gain = 1.0 / math.sqrt(channels_in * size * size)
-        self.blur = Blur(channels_out) if upsample else None
-        self.demodulate = demodulate
-        self.low_precision: torch.dtype | None = None
-        self.memory_format = torch.preserve_format
-        self._kernels: tuple[Tensor, Tensor, Tensor | None] | None = None
-
-    def cache_kernels(self) -> None:
-        """Keep the kernels from now on; only for weights that will not change any more."""
-        self._kernels = self._compute_kernels()
-
-    def renew_kernels(self) -> None:
-        """Compute kept kernels anew, after a change of device or precision."""
-        if self._kernels is not None:
-            self.cache_kernels()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ModulatedConv:
-        # The cache is no buffer (it must not be saved), so a move to another device renews it.
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.renew_kernels()
-        return self
-
-    def _compute_kernels(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The convolution's kernel, the power of every (output, input) pair `[o i]`, and what the
-        kernel was divided by `[o]`, None for nothing.
-        """
-        # Demodulation makes the gain cancel but for the epsilon, which is defined on unscaled
-        # weights.
-        weight = self.weight if self.demodulate else self.weight * self.gain
-        power = weight.square().sum(dim=(2, 3))
-        divisor = None
-        if self.low_precision is not None:
-            divisor = weight.abs().amax(dim=(1, 2, 3)).clamp_min(EPS) / self.gain
-            weight = (weight / divisor[:, None, None, None]).to(self.low_precision)
-        kernel = weight if self.blur is None else weight.transpose(0, 1).contiguous()
-        if self.memory_format != torch.preserve_format:
-            kernel = kernel.contiguous(memory_format=self.memory_format)
-        return kernel, power, divisor
-
-    def convolve(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Style x `[n i h w]` from w `[n c]` and convolve it; twice the size with `upsample`.
-
-        Returns the features and the factor that they still need `[n o 1 1]`, None for 1.
-        """
-        kernel, power, divisor = self._kernels or self._compute_kernels()
-        style = self.affine(w)
-        factor = torch.rsqrt(style.square() @ power.T + EPS) if self.demodulate else None
-        if divisor is not None:
-            largest = style.abs().amax(dim=1, keepdim=True).clamp_min(EPS)
-            style = style / largest
-            factor = (largest if factor is None else factor * largest) * divisor
-        x = x * style[:, :, None, None].to(x.dtype)
-        if self.blur is None:
-            x = F.conv2d(x, kernel, padding=self.weight.shape[-1] // 2)
-        else:
-            x = self.blur(F.conv_transpose2d(x, kernel, stride=2))
-        return x, None if factor is None else factor[:, :, None, None]
-
-
-class StyledConv(ModulatedConv):
-    """Modulated 3x3 convolution, noise, bias, leaky ReLU."""
 
     noise_const: Tensor
 
@@ -143,70 +69,174 @@ class StyledConv(ModulatedConv):
         upsample: bool,
         clamp: float | None,
     ) -> None:
-        super().__init__(
-            channels_in, channels_out, w_dim, size=3, upsample=upsample, demodulate=True
-        )
-        self.clamp = clamp
+        super().__init__()
+        self.affine = Dense(w_dim, channels_in, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(channels_out, channels_in, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(channels_out))
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise_const", torch.randn(size))
+        self.gain = 1.0 / math.sqrt(channels_in * 9)
+        self.blur = Blur(channels_out) if upsample else None
+        self.clamp = clamp
+        self.low_precision: torch.dtype | None = None
+        self.memory_format = torch.preserve_format
+        self._kernels: tuple[Tensor, Tensor, Tensor | None] | None = None
+
+    def cache_kernels(self) -> None:
+        """Keep the kernels from now on; only for weights that will not change any more."""
+        self._kernels = self._compute_kernels()
+
+    def renew_kernels(self) -> None:
+        """Compute kept kernels anew, after a change of device or precision."""
+        if self._kernels is not None:
+            self.cache_kernels()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StyledConv:
+        # The cache is no buffer (it must not be saved), so a move to another device renews it.
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.renew_kernels()
+        return self
+
+    def _compute_kernels(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The convolution's kernel, the power of every (output, input) pair `[o i]`, and what the
+        kernel was divided by `[o]`, None for nothing.
+        """
+        # Demodulation makes the gain cancel but for the epsilon, which is defined on unscaled
+        # weights.
+        weight: Tensor = self.weight
+        power = weight.square().sum(dim=(2, 3))
+        divisor = None
+        if self.low_precision is not None:
+            divisor = weight.abs().amax(dim=(1, 2, 3)).clamp_min(EPS) / self.gain
+            weight = (weight / divisor[:, None, None, None]).to(self.low_precision)
+        kernel = weight if self.blur is None else weight.transpose(0, 1).contiguous()
+        if self.memory_format != torch.preserve_format:
+            kernel = kernel.contiguous(memory_format=self.memory_format)
+        return kernel, power, divisor
+
+    def modulation(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """From latents `[n c]`: the style `[n i]` that features are multiplied by before the
+        convolution, and the factor `[n o]` after it, which demodulates.
+        """
+        _, power, divisor = self._kernels or self._compute_kernels()
+        style = self.affine(w)
+        factor = torch.rsqrt(style.square() @ power.T + EPS)
+        if divisor is not None:
+            largest = style.abs().amax(dim=1, keepdim=True).clamp_min(EPS)
+            style = style / largest
+            factor = factor * largest * divisor
+        return style, factor
+
+    def scale(self, x: Tensor, style: Tensor) -> Tensor:
+        """Features `[n i h w]` times their style."""
+        ours = _fused(x, self.weight)
+        if ours is None:
+            return x * style[:, :, None, None].to(x.dtype)
+        scaled: Tensor = ours.scale(x, style)
+        return scaled
 
     def forward(
         self,
         x: Tensor,
-        w: Tensor,
+        factor: Tensor,
         noise: Noise = "const",
+        *,
         gain: float = 1.0,
         window: Window | None = None,
+        after: Tensor | None = None,
     ) -> Tensor:
-        """Features `[n i h w]` and latent `[n c]` to features `[n o h w]` (doubled with
-        `upsample`), times `gain`. `ValueError` where there are not `n` sources of noise.
+        """Features `[n i h w]`, already times their style, to features `[n o h w]` (doubled with
+        `upsample`), times `gain` and the style `[n o]` of what comes after. `ValueError` where
+        there are not `n` sources of noise.
 
         window: where the result lies in the whole, None for all of it.
         """
-        x, demodulation = self.convolve(x, w)
-        assert demodulation is not None
+        kernel = (self._kernels or self._compute_kernels())[0]
+        if self.blur is None:
+            x = F.conv2d(x, kernel, padding=1)
+        else:
+            x = F.conv_transpose2d(x, kernel, stride=2)
+        added = self._noise(noise, len(x))
+        if window is not None:
+            added = window.cut(added[:, None])[:, 0]
         # Demodulation, noise, bias and gain in one pass over the features, whose size is what costs
         # time here: leaky ReLU passes a positive factor through.
+        clamp = None if self.clamp is None else self.clamp * gain
         gain *= ACTIVATION_GAIN
-        added = self._noise(noise, len(x))
-        if window is not None and isinstance(added, Tensor):
-            added = window.cut(added.view(-1, 1, *self.noise_const.shape))
-        offset = (added + self.bias[:, None, None]) * gain
-        x = torch.addcmul(offset.to(x.dtype), x, (demodulation * gain).to(x.dtype))
-        x = F.leaky_relu(x, LEAKY_SLOPE)
-        if self.clamp is None:
-            return x
-        clamp = self.clamp * gain / ACTIVATION_GAIN
-        return x.clamp(-clamp, clamp)
+        factor = factor * gain
+        ours = _fused(x, self.weight)
+        if ours is None:
+            x = self._finish(x, factor, added, gain, clamp)
+            return x if after is None else self.scale(x, after)
+        finished: Tensor = ours.finish(
+            x,
+            factor,
+            added,
+            self.bias,
+            torch.ones_like(factor) if after is None else after,
+            blur=self.blur is not None,
+            gain=gain,
+            slope=LEAKY_SLOPE,
+            clamp=clamp,
+        )
+        return finished
 
-    def _noise(self, noise: Noise, images: int) -> Tensor | float:
-        """What is added to every channel: `[h w]` for all images, or `[n 1 h w]`."""
+    def _finish(
+        self, x: Tensor, factor: Tensor, added: Tensor, gain: float, clamp: float | None
+    ) -> Tensor:
+        """What follows the convolution: noise `[1|n h w]` is added, factors `[n o]` multiply."""
+        if self.blur is not None:
+            x = self.blur(x)
+        offset = (added[:, None] + self.bias[:, None, None]) * gain
+        x = torch.addcmul(offset.to(x.dtype), x, factor[:, :, None, None].to(x.dtype))
+        x = F.leaky_relu(x, LEAKY_SLOPE)
+        return x if clamp is None else x.clamp(-clamp, clamp)
+
+    def _noise(self, noise: Noise, images: int) -> Tensor:
+        """What is added to every channel: `[1 h w]` for all images, or `[n h w]`."""
         if noise == "none":
-            return 0.0
+            return torch.zeros_like(self.noise_const)[None]
         if noise == "const":
-            return self.noise_const * self.noise_strength
+            return (self.noise_const * self.noise_strength)[None]
         if len(noise) != images:
             raise ValueError(f"found {len(noise)} sources of noise for {images} images")
         size, device = self.noise_const.shape, self.noise_const.device
         fresh = [torch.randn(size, generator=source, device=source.device) for source in noise]
-        return torch.stack(fresh)[:, None].to(device) * self.noise_strength
+        return torch.stack(fresh).to(device) * self.noise_strength
 
 
-class ToRGB(ModulatedConv):
-    """Modulated 1x1 convolution to colours, without demodulation."""
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to colours, without demodulation.
+
+    Here the weights take the style, not the features: there are few of them.
+    """
 
     def __init__(
         self, channels: int, image_channels: int, w_dim: int, *, clamp: float | None
     ) -> None:
-        super().__init__(channels, image_channels, w_dim, size=1, upsample=False, demodulate=False)
+        super().__init__()
+        self.affine = Dense(w_dim, channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(image_channels, channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(image_channels))
+        self.gain = 1.0 / math.sqrt(channels)
         self.clamp = clamp
+        self.twice = Upsample(image_channels)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Features `[n c h w]` and latent `[n c]` to colours `[n 3 h w]` in the weights' type."""
-        x, factor = self.convolve(x, w)
-        x = x.to(self.bias.dtype)
-        x = (x if factor is None else x * factor) + self.bias[:, None, None]
-        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+    def forward(self, x: Tensor, w: Tensor, below: Tensor | None = None) -> Tensor:
+        """Features `[n c h w]` and latent `[n c]` to colours `[n 3 h w]` in the weights' type.
+
+        below: an image of half the size, to which they are added.
+        """
+        weights = self.weight[:, :, 0, 0] * (self.affine(w) * self.gain)[:, None]
+        ours = _fused(x, self.weight)
+        if ours is not None and len(self.bias) in (1, 3):
+            image: Tensor = ours.colours(x, weights, self.bias, below, self.clamp)
+            return image
+        mixed = (weights @ x.flatten(2).to(weights.dtype)).unflatten(2, x.shape[2:])
+        colours = mixed + self.bias[:, None, None]
+        if self.clamp is not None:
+            colours = colours.clamp(-self.clamp, self.clamp)
+        return colours if below is None else self.twice(below) + colours
 
 
 class Shortcut(nn.Module):
@@ -254,3 +284,12 @@ def blur_kernel() -> Tensor:
     # On the CPU also where a network is only outlined, on the device `meta`.
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device="cpu") / 8.0
     return torch.outer(taps, taps)
+
+
+def _fused(x: Tensor, weight: Tensor) -> ModuleType | None:
+    """The fused kernels where they serve: on a GPU, for weights that have no gradient."""
+    if not x.is_cuda or weight.requires_grad or x.dtype == torch.float64:
+        return None
+    from insetgan_batch.nets import fused  # Triton is there where a GPU is
+
+    return fused

@@ -24,12 +24,10 @@ from insetgan_batch.nets.layers import (
     LEAKY_SLOPE,
     RESIDUAL_GAIN,
     Dense,
-    ModulatedConv,
     Noise,
     Shortcut,
     StyledConv,
     ToRGB,
-    Upsample,
 )
 from insetgan_batch.nets.windows import Window
 
@@ -124,7 +122,7 @@ class StyleGAN2(nn.Module):
         """
         self.requires_grad_(False).eval()
         for module in self.modules():
-            if isinstance(module, ModulatedConv):
+            if isinstance(module, StyledConv):
                 module.cache_kernels()
         return self
 
@@ -133,7 +131,7 @@ class StyleGAN2(nn.Module):
         which may be pages of a file that other processes use too.
         """
         for module in self.modules():
-            if isinstance(module, ModulatedConv):
+            if isinstance(module, StyledConv):
                 module.memory_format = memory_format
                 module.renew_kernels()
 
@@ -143,9 +141,9 @@ class StyleGAN2(nn.Module):
         for i, name in enumerate(names):
             low = dtype if i >= len(names) - resolutions else None
             for module in self.synthesis.get_submodule(name).modules():
-                if isinstance(module, Block | ModulatedConv):
+                if isinstance(module, Block | StyledConv):
                     module.low_precision = low
-                if isinstance(module, ModulatedConv):
+                if isinstance(module, StyledConv):
                     module.renew_kernels()
 
 
@@ -198,7 +196,6 @@ class Synthesis(nn.Module):
         super().__init__()
         self.can_stop_early = architecture.synthesis == "skip"
         self.resolutions = architecture.resolutions
-        self.upsample = Upsample(architecture.image_channels)
         self.blocks = [f"b{height}" for height, _ in architecture.resolutions]
         for i, name in enumerate(self.blocks):
             self.add_module(name, Block(architecture, i))
@@ -238,8 +235,7 @@ class Synthesis(nn.Module):
         x: Tensor | None = None
         image: Tensor | None = None
         for i in range(blocks):
-            x, rgb = self._block(i, x, ws, noise)
-            image = rgb if image is None else self.upsample(image) + rgb
+            x, image = self._block(i, x, image, ws, noise)
         assert x is not None
         assert image is not None
         return x, image
@@ -251,22 +247,28 @@ class Synthesis(nn.Module):
             factor = self.resolutions[-1][0] // self.resolutions[i - 1][0]
             # What lies in the margin is spoilt by this block, and cut off before the next.
             wider = window.scaled_down(factor).with_margin(self.resolutions[i - 1])
-            x, image = (wider.within(here).cut(tensor) for tensor in (x, image))
+            x, below = (wider.within(here).cut(tensor) for tensor in (x, image))
             here = wider.scaled_up(2)
-            x, rgb = self._block(i, x, ws, "const", here)
-            assert rgb is not None
-            image = self.upsample(image) + rgb
+            x, painted = self._block(i, x, below, ws, "const", here)
+            assert painted is not None
+            image = painted
         return window.within(here).cut(image)
 
     def _block(
-        self, i: int, x: Tensor | None, ws: Tensor, noise: Noise, window: Window | None = None
+        self,
+        i: int,
+        x: Tensor | None,
+        image: Tensor | None,
+        ws: Tensor,
+        noise: Noise,
+        window: Window | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Features and RGB of one block, from the features of the one before."""
+        """Features and image after one block, from those of the one before."""
         # Block i > 0 starts with the latent that the RGB layer of block i - 1 used as its own.
         first = max(2 * i - 1, 0)
         block = self.get_submodule(self.blocks[i])
-        features, rgb = block(x, ws[:, first : 2 * i + 2], noise, window)
-        return features, rgb
+        features, painted = block(x, image, ws[:, first : 2 * i + 2], noise, window)
+        return features, painted
 
 
 class Block(nn.Module):
@@ -295,9 +297,15 @@ class Block(nn.Module):
             self.torgb = ToRGB(channels, architecture.image_channels, w_dim, clamp=clamp)
 
     def forward(
-        self, x: Tensor | None, ws: Tensor, noise: Noise, window: Window | None = None
+        self,
+        x: Tensor | None,
+        image: Tensor | None,
+        ws: Tensor,
+        noise: Noise,
+        window: Window | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Features `[n c h w]` (None at the base) and this block's latents to features and RGB.
+        """Features `[n c h w]` and image (None at the base) and this block's latents to features
+        and image.
 
         window: where the result lies in the whole, None for all of it.
         """
@@ -305,15 +313,17 @@ class Block(nn.Module):
             x = self.const.expand(ws.shape[0], -1, -1, -1)
         if self.low_precision is not None:
             x = x.to(self.low_precision)
-        if self.is_residual:
-            detour = self.conv0(x, ws[:, 0], noise, window=window)
-            detour = self.conv1(detour, ws[:, -2], noise, RESIDUAL_GAIN, window)
-            x = self.skip(x) + detour
+        detour, gain = x, RESIDUAL_GAIN if self.is_residual else 1.0
+        style, factor = self.conv1.modulation(ws[:, -2])
+        if ws.shape[1] > 2:  # not at the base
+            style0, factor0 = self.conv0.modulation(ws[:, 0])
+            detour = self.conv0.scale(x, style0)
+            detour = self.conv0(detour, factor0, noise, window=window, after=style)
         else:
-            if ws.shape[1] > 2:  # not at the base
-                x = self.conv0(x, ws[:, 0], noise, window=window)
-            x = self.conv1(x, ws[:, -2], noise, window=window)
-        return x, None if self.torgb is None else self.torgb(x, ws[:, -1])
+            detour = self.conv1.scale(x, style)
+        detour = self.conv1(detour, factor, noise, gain=gain, window=window)
+        x = self.skip(x) + detour if self.is_residual else detour
+        return x, image if self.torgb is None else self.torgb(x, ws[:, -1], image)
 
 
 def _normalise(x: Tensor) -> Tensor:

@@ -53,7 +53,6 @@ _MACHINE_SETTINGS = (
     "max_actors",
     "gpus_per_actor",
     "cores_per_actor",
-    "channels_last",
     "film_every",
     "input_roots",
     "storage",

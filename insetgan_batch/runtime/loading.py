@@ -110,9 +110,7 @@ def _segmenters(config: RunConfig, device: torch.device) -> dict[str, Segmenter]
 def _load_generator(config: RunConfig, name: str, model: str, device: torch.device) -> Generator:
     """A generator that a run can use; raises `CheckpointError`."""
     path = models.fetch(model).path
-    generator = Generator.load(
-        path, device, precision=config.precision, channels_last=config.channels_last
-    )
+    generator = Generator.load(path, device, precision=config.precision)
     if generator.image_channels != 3:
         raise CheckpointError(
             f"{path}: found {generator.image_channels} image channels, expected 3 (RGB)"

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from insetgan_batch.inset.adam import MovingLatents, adam_step
+from insetgan_batch.inset.adam import MovingBatch, MovingLatents
 
 ALL = torch.ones(5, 1)  # of latents `[5 4]`
+
+
+def adam_step(
+    moving: list[MovingLatents], gradient: Tensor, rates: list[float], free: list[Tensor]
+) -> None:
+    batch = MovingBatch(moving)
+    numbers = [m.numbers([rate])[0] for m, rate in zip(moving, rates, strict=True)]
+    batch.step(gradient, torch.tensor(numbers).T, torch.stack(free))
+    batch.hand_back(moving, 1)
 
 
 def test_every_item_has_the_adam_of_torch_with_its_own_steps_and_step_sizes() -> None:

@@ -1,54 +1,76 @@
 """What a GPU does with the optimisation: one command of under eight minutes, one JSON object.
 
-    python benchmarks/gpu.py [--size 1024] [--channels 512] [--minutes 7]
-                             [--out benchmarks/results/gpu.json]
+    python benchmarks/gpu.py [--size 1024] [--channels 512] [--minutes 7] [--pairs 3]
+                             [--slots 8,16,32,64] [--out benchmarks/results/gpu.json]
 
 Random full-channel generators, canvas and inset of the same size, the default recipe:
 
     ceilings   what the device reaches at most: a square matrix product in each precision, TFLOP/s;
                a copy of a large tensor, GB/s read and written
-    blocks     forward and backward of the synthesis up to each resolution and the difference to the
-               one below: TFLOP/s and GB/s that these are, and the least time that the ceilings
-               allow: what arithmetic takes, or what features take to be written and read once
-    steps      one optimiser step of each generator for one item, in full and in low resolution, in
-               every precision and layout; and one step of the literal loop
-    slots      items an hour for 1, 2, 4, ... items side by side until memory or time is used up,
-               with the peak of memory: a round of each stage counts as often as the schedule has it
+    blocks     forward and backward of the synthesis of eight pictures up to each resolution and the
+               difference to the one below: TFLOP/s and GB/s that these are, and the least time that
+               the ceilings allow: what arithmetic takes, or what features take to be written once
+               and read once by each of its two convolutions and in the way back
+    steps      one optimiser step of one item, the mean of both generators: the literal loop, which
+               does in every step what published programs do; ours for one item and for eight, in
+               every precision; with recorded steps or the fused kernels switched off
+    slots      items an hour for so many items side by side until memory or time is used up, with
+               the peak of memory: the whole schedule from empty slots to finished items
+    detector   MTCNN on 32 of the demo's canvases, enlarged to the size of ours
+    scores     the literal losses in full resolution where pairs end: by the literal loop under the
+               same recipe, and by ours in either precision
 
-Each part has its share of the minutes and says what it left out. Detectors and files are left out.
-The same command measures a CPU, where small sizes alone are of use.
+Each part has its share of the minutes and says what it left out. Files are left out: threads write
+them while the next items move. Losses are float32 everywhere; torch's own convolutions in float32
+use TF32 on a GPU, the literal loop's too. The same command measures a CPU, where small sizes alone
+are of use.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-import itertools
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import surroundings
 import torch
+import torch.nn.functional as F
 from optimiser import LiteralLoop, Scene
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from insetgan_batch import recipe as recipes
 from insetgan_batch.config import Precision
-from insetgan_batch.nets.generator import best_device
+from insetgan_batch.data.models import demo_path
+from insetgan_batch.inset import images
+from insetgan_batch.inset.phase import Phase
+from insetgan_batch.nets import layers
+from insetgan_batch.nets.detector import SMALLEST_FACE_OF_CANVAS, FaceDetector
+from insetgan_batch.nets.generator import Generator, best_device
 from insetgan_batch.recipe import CANVAS, Recipe
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
-_LAYOUTS = ("contiguous", "channels_last")
 _REPEATS = 3
-_MOST_SLOTS = 64
-_SHARES = {"ceilings": 0.1, "blocks": 0.2, "steps": 0.3, "slots": 0.4}  # of the minutes
+_BATCH = 8
+_DETECTED = 32
+_PUBLISHED = "official-1"
+# Of the minutes; a part that needs less leaves the rest to the next.
+_SHARES = {
+    "ceilings": 0.05,
+    "blocks": 0.1,
+    "steps": 0.2,
+    "slots": 0.35,
+    "detector": 0.05,
+    "scores": 0.25,
+}
 
 
 class Clock:
@@ -56,11 +78,11 @@ class Clock:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._end_s = 0.0
+        self._end_s = time.perf_counter()
 
     def give(self, seconds: float) -> None:
-        """So much time from now on."""
-        self._end_s = time.perf_counter() + seconds
+        """So much time more, and what the parts before have left."""
+        self._end_s = max(self._end_s, time.perf_counter() - seconds / 2) + seconds
 
     @property
     def is_over(self) -> bool:
@@ -93,6 +115,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="height of both generators")
     parser.add_argument("--channels", type=int, default=512, help="at most, in every block")
     parser.add_argument("--minutes", type=float, default=7.0)
+    parser.add_argument("--pairs", type=int, default=3, help="whose scores are compared")
+    parser.add_argument("--slots", default="8,16,32,64", help="items side by side")
+    parser.add_argument("--parts", default=",".join(_SHARES))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     clock = Clock(best_device())
@@ -101,6 +126,8 @@ def main() -> None:
         "blocks": lambda found: measure_blocks(clock, arguments, found["ceilings"]),
         "steps": lambda found: measure_steps(clock, arguments),
         "slots": lambda found: measure_slots(clock, arguments),
+        "detector": lambda found: measure_detector(clock, arguments),
+        "scores": lambda found: measure_scores(clock, arguments),
     }
     found: dict[str, Any] = {
         "command": " ".join(["python", *sys.argv]),
@@ -109,12 +136,15 @@ def main() -> None:
         "size": arguments.size,
         "channels": arguments.channels,
     } | surroundings.describe()
-    for name, measure in parts.items():
+    for name in arguments.parts.split(","):
         clock.give(60 * arguments.minutes * _SHARES[name])
-        found[name] = measure(found)
-        print(f"{name}: {json.dumps(found[name])}", flush=True)
+        started = clock.now_s()
+        found[name] = parts[name](found)
+        print(f"{name} ({clock.now_s() - started:.0f} s): {json.dumps(found[name])}", flush=True)
         if arguments.out:  # part by part, should the machine be taken away
             arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+        if clock.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _about(device: torch.device) -> dict[str, object]:
@@ -141,10 +171,23 @@ def measure_ceilings(clock: Clock) -> dict[str, float]:
         a = torch.randn(side, side, device=clock.device).to(dtype)
         seconds = clock.best_s(lambda a=a: a @ a)  # type: ignore[misc]
         found[f"{name}_tflops"] = _rounded(2 * side**3 / seconds / 1e12)
-    x = torch.zeros(count, device=clock.device)
+    if is_gpu:  # what convolutions of float32 use
+        with _matrix_products_in_tf32():
+            a = torch.randn(side, side, device=clock.device)
+            found["tf32_tflops"] = _rounded(2 * side**3 / clock.best_s(lambda: a @ a) / 1e12)
+    x = torch.randn(count, device=clock.device)
     y = torch.empty_like(x)
     found["copy_gb_per_s"] = _rounded(2 * 4 * count / clock.best_s(lambda: y.copy_(x)) / 1e9)
     return found
+
+
+@contextlib.contextmanager
+def _matrix_products_in_tf32() -> Iterator[None]:
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
 
 
 # Blocks
@@ -153,42 +196,60 @@ def measure_ceilings(clock: Clock) -> dict[str, float]:
 def measure_blocks(
     clock: Clock, arguments: argparse.Namespace, ceilings: dict[str, float]
 ) -> list[dict[str, object]]:
-    """A row for each resolution of a canvas in float32: what its block adds to those below."""
-    scene = _scene(arguments, recipes.preset("montage"), clock.device)
-    generator = scene.generators[CANVAS]
+    """A row for each resolution of a canvas: what its block adds to those below, per picture."""
     rows: list[dict[str, object]] = []
-    below_s, below_flop, below_bytes = 0.0, 0.0, 0.0
-    for height in scene.heights:
+    for precision in _PRECISIONS:
         if clock.is_over:
-            return [*rows, {"left_out_from": height}]
-        ws = scene.start(0).latents[CANVAS][1:][None].requires_grad_()
+            return [*rows, {"left_out": precision}]
+        scene = _scene(arguments, recipes.preset("montage"), clock.device, precision)
+        rate = ceilings[f"{precision}_tflops"]
+        if precision == "float32":
+            rate = ceilings.get("tf32_tflops", rate)
+        rows += _blocks_of(clock, scene, precision, arguments.channels, rate, ceilings)
+    return rows
 
-        def work(height: int = height, ws: Tensor = ws) -> None:
+
+def _blocks_of(
+    clock: Clock,
+    scene: Scene,
+    precision: Precision,
+    channels: int,
+    tflops: float,
+    ceilings: dict[str, float],
+) -> list[dict[str, object]]:
+    generator = scene.generators[CANVAS]
+    latents = torch.cat([scene.start(seed).latents[CANVAS][1:][None] for seed in range(_BATCH)])
+    ws = (latents + scene.start(0).latents[CANVAS][:1]).requires_grad_()
+    rows: list[dict[str, object]] = []
+    below_s, below_flop = 0.0, 0.0
+    for number, height in enumerate(scene.heights):
+
+        def work(height: int = height) -> None:
             image = generator.synthesise(ws, upto=height)
-            image.sum().backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(image.sum())
 
         with FlopCounterMode(display=False) as counter:
             work()
-        flop, seconds = float(counter.get_total_flops()), clock.best_s(work)
-        channels = min(32768 // height, arguments.channels)
-        # Two convolutions: features and their gradients, each written once and read once.
-        size = below_bytes + 2 * 2 * 2 * 4 * channels * height**2
-        own_s, own_flop, own_bytes = seconds - below_s, flop - below_flop, size - below_bytes
+        flop, seconds = counter.get_total_flops() / _BATCH, clock.best_s(work) / _BATCH
+        is_low = precision != "float32" and number >= len(scene.heights) - 4
+        # Two convolutions: what each takes and what it gives, and the gradients of both.
+        features = (2 if is_low else 4) * min(32768 // height, channels) * height**2
         least_s = max(
-            own_flop / ceilings["float32_tflops"] / 1e12,
-            own_bytes / ceilings["copy_gb_per_s"] / 1e9,
+            (flop - below_flop) / tflops / 1e12, 2 * 4 * features / ceilings["copy_gb_per_s"] / 1e9
         )
+        own_s = max(seconds - below_s, 1e-9)
         rows.append(
             {
+                "precision": precision,
                 "height": height,
                 "ms": _rounded(1e3 * own_s),
                 "least_ms": _rounded(1e3 * least_s),
-                "gflop": _rounded(own_flop / 1e9),
-                "tflops": _rounded(own_flop / max(own_s, 1e-9) / 1e12),
-                "gb_per_s": _rounded(own_bytes / max(own_s, 1e-9) / 1e9),
+                "gflop": _rounded((flop - below_flop) / 1e9),
+                "tflops": _rounded((flop - below_flop) / own_s / 1e12),
+                "gb_per_s": _rounded(2 * 4 * features / own_s / 1e9),
             }
         )
-        below_s, below_flop, below_bytes = seconds, flop, size
+        below_s, below_flop = seconds, flop
     return rows
 
 
@@ -196,43 +257,92 @@ def measure_blocks(
 
 
 def measure_steps(clock: Clock, arguments: argparse.Namespace) -> list[dict[str, object]]:
-    """Milliseconds of one step of both generators together, for one item, in every way."""
-    recipe = _with_steps(recipes.stages(recipes.preset("montage"))[0][1], 2)
+    """Milliseconds of one step for one item, in every way."""
+    recipe = _with_steps(recipes.stages(recipes.preset("montage"))[0][1], 4)
     literal = LiteralLoop(_scene(arguments, recipe, clock.device), seed=0)
-    ms = 1e3 * clock.best_s(literal.run_round) / 2
-    rows: list[dict[str, object]] = [{"way": "literal loop", "ms": _rounded(ms)}]
-    for precision, layout, full_share in itertools.product(_PRECISIONS, _LAYOUTS, (1.0, 0.0)):
+    literal_ms = 1e3 * clock.best_s(literal.run_round) / 8
+    published = recipes.preset(_PUBLISHED)
+    rows: list[dict[str, object]] = [
+        {
+            "way": "literal loop",
+            "items": 1,
+            "ms": _rounded(literal_ms),
+            "speedup": 1.0,
+            "seconds_per_item": {
+                "default": _rounded(literal_ms * _steps_of(recipes.preset("montage")) / 1e3),
+                _PUBLISHED: _rounded(literal_ms * _steps_of(published) / 1e3),
+            },
+        }
+    ]
+    del literal
+    ways: list[tuple[str, int, Precision]] = [
+        ("ours", 1, "bfloat16"),
+        ("ours", _BATCH, "bfloat16"),
+        ("ours", _BATCH, "float32"),
+        ("not recorded", 1, "bfloat16"),
+        ("without fused kernels", _BATCH, "bfloat16"),
+    ]
+    for way, items, precision in ways:
         if clock.is_over:
-            return [*rows, {"left_out": "the other ways"}]
-        changed = dataclasses.replace(_with_steps(recipe, 6), full_share=full_share)
-        scene = _scene(arguments, changed, clock.device, precision, layout)
+            return [*rows, {"left_out": way}]
+        with _WAYS[way]():
+            ms = 1e3 * _step_s(clock, arguments, items, precision)
         rows.append(
             {
-                "way": "ours",
+                "way": way,
+                "items": items,
                 "precision": precision,
-                "layout": layout,
-                "resolution": "full" if full_share else "low",
-                "ms": _rounded(1e3 * _step_s(clock, scene)),
+                "ms": _rounded(ms),
+                "speedup": _rounded(literal_ms / ms),
             }
         )
     return rows
 
 
-def _step_s(clock: Clock, scene: Scene) -> float:
-    """Seconds of a step of the canvas and one of the inset, without what begins a phase."""
-    batch = scene.optimizer(1)
-    batch.admit(scene.start(0))
-    batch.run_round()  # warms up
-    ends: list[list[float]] = [[]]
+def _step_s(clock: Clock, arguments: argparse.Namespace, items: int, precision: Precision) -> float:
+    """Seconds of a step of an item: how much longer a round is with 44 steps than with 4."""
+    seconds = []
+    for steps in (2, 22):
+        recipe = _with_steps(recipes.stages(recipes.preset("montage"))[0][1], steps)
+        scene = _scene(arguments, recipe, clock.device, precision)
+        batch = scene.optimizer(items)
+        for seed in range(items):
+            batch.admit(scene.start(seed))
+        batch.run_round()  # warms up
+        seconds.append(min(clock.once_s(batch.run_round) for _ in range(2)))
+    return (seconds[1] - seconds[0]) / 40 / items
 
-    def on_phase(name: str) -> None:
-        ends.append([])
 
-    batch.run_round(lambda: ends[-1].append(clock.now_s()), on_phase)
-    phases = [phase for phase in ends if phase]
+@contextlib.contextmanager
+def _not_recorded() -> Iterator[None]:
+    own, Phase._waits_for_python = Phase._waits_for_python, lambda self: False  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Phase._waits_for_python = own  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _without_kernels() -> Iterator[None]:
+    own, layers._fused = layers._fused, lambda x, weight: None
+    try:
+        yield
+    finally:
+        layers._fused = own
+
+
+_WAYS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
+    "ours": contextlib.nullcontext,
+    "not recorded": _not_recorded,
+    "without fused kernels": _without_kernels,
+}
+
+
+def _steps_of(recipe: Recipe) -> int:
+    """Of all generators together, in the whole schedule."""
     return sum(
-        statistics.median(after - before for before, after in itertools.pairwise(phase))
-        for phase in phases
+        rounds * sum(player.steps for player in stage.players.values())
+        for rounds, stage in recipes.stages(recipe)
     )
 
 
@@ -242,36 +352,93 @@ def _step_s(clock: Clock, scene: Scene) -> float:
 def measure_slots(clock: Clock, arguments: argparse.Namespace) -> list[dict[str, object]]:
     """A row for each number of items side by side: items an hour, seconds an item, memory."""
     rows: list[dict[str, object]] = []
-    count = 1
-    while count <= _MOST_SLOTS and not clock.is_over:
+    scene = _scene(arguments, recipes.preset("montage"), clock.device, "bfloat16")
+    for count in map(int, arguments.slots.split(",")):
+        if clock.is_over:
+            return [*rows, {"slots": count, "left_out": "no time"}]
+        starts = [scene.start(seed) for seed in range(count)]
         if clock.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(clock.device)
         try:
-            seconds = _schedule_s(clock, arguments, count)
+            batch = scene.optimizer(count)
+            started = clock.now_s()
+            for start in starts:
+                batch.admit(start)
+            while batch.keys:
+                batch.run_round()
+                batch.release()
+            seconds = clock.now_s() - started
         except torch.OutOfMemoryError:
             return [*rows, {"slots": count, "left_out": "out of memory"}]
         row: dict[str, object] = {
             "slots": count,
+            "seconds": _rounded(seconds),
             "seconds_per_item": _rounded(seconds / count),
             "items_per_hour": _rounded(3600 * count / seconds),
         }
         if clock.device.type == "cuda":
             row["peak_gb"] = _rounded(torch.cuda.max_memory_allocated(clock.device) / 1e9)
         rows.append(row)
-        count *= 2
+        print(f"slots: {json.dumps(row)}", flush=True)
     return rows
 
 
-def _schedule_s(clock: Clock, arguments: argparse.Namespace, count: int) -> float:
-    """Seconds of the whole schedule for so many items, from a round of each stage."""
-    total_s = 0.0
-    for rounds, stage in recipes.stages(recipes.preset("montage")):
-        scene = _scene(arguments, stage, clock.device)
-        batch = scene.optimizer(count)
-        for seed in range(count):
-            batch.admit(scene.start(seed))
-        total_s += rounds * clock.once_s(batch.run_round)
-    return total_s
+# Detector
+
+
+def measure_detector(clock: Clock, arguments: argparse.Namespace) -> dict[str, object]:
+    """Milliseconds of one look at one canvas, and how many of them an item has."""
+    generator = Generator.load(demo_path("canvas"), clock.device)
+    small = generator.images_of_seeds(range(_DETECTED), 0.7)
+    size = (arguments.size, arguments.size * generator.width // generator.height)
+    pixels = images.to_pixels(F.interpolate(small, size, mode="bilinear"))
+    detector = FaceDetector(clock.device, smallest_face=SMALLEST_FACE_OF_CANVAS)
+    seconds = clock.best_s(lambda: detector.find(pixels))
+    found = sum(box is not None for box in detector.find(pixels))
+    stages = recipes.stages(recipes.preset("montage"))
+    looks = sum(rounds for rounds, stage in stages if stage.region_step)
+    return {"ms": _rounded(1e3 * seconds / _DETECTED), "found": found, "looks_per_item": looks}
+
+
+# Scores
+
+
+def measure_scores(clock: Clock, arguments: argparse.Namespace) -> dict[str, object]:
+    """The literal losses of every pair at the start and after each side; their means."""
+    plain = recipes.preset("montage")
+    scene = _scene(arguments, plain, clock.device)
+    ends = {
+        precision: _ends(arguments, plain, clock.device, precision) for precision in _PRECISIONS
+    }
+    rows: list[list[float]] = []
+    for seed in range(arguments.pairs):
+        if clock.is_over and rows:
+            break
+        literal = LiteralLoop(scene, seed)
+        for rounds, stage in recipes.stages(plain):
+            literal.enter(stage)
+            for _ in range(rounds):
+                literal.run_round()
+        results = [scene.start(seed).latents, literal.latents()]
+        results += [ends[precision][seed] for precision in _PRECISIONS]
+        rows.append([_rounded(literal.score(latents)) for latents in results])
+    means = [_rounded(statistics.mean(column)) for column in zip(*rows, strict=True)]
+    return {"sides": ["start", "literal", *_PRECISIONS], "pairs": rows, "means": means}
+
+
+def _ends(
+    arguments: argparse.Namespace, recipe: Recipe, device: torch.device, precision: Precision
+) -> list[dict[str, Tensor]]:
+    """Where pairs end: `[1+l c]` of each generator."""
+    scene = _scene(arguments, recipe, device, precision)
+    batch = scene.optimizer(arguments.pairs)
+    for seed in range(arguments.pairs):
+        batch.admit(scene.start(seed))
+    finished: dict[int, dict[str, Tensor]] = {}
+    while batch.keys:
+        batch.run_round()
+        finished |= {int(item.key): item.best.latents for item in batch.release()}
+    return [finished[seed] for seed in range(arguments.pairs)]
 
 
 def _scene(
@@ -279,16 +446,8 @@ def _scene(
     recipe: Recipe,
     device: torch.device,
     precision: Precision = "float32",
-    layout: str = _LAYOUTS[0],
 ) -> Scene:
-    return Scene(
-        arguments.size,
-        recipe,
-        arguments.channels,
-        device=device,
-        precision=precision,
-        channels_last=layout == "channels_last",
-    )
+    return Scene(arguments.size, recipe, arguments.channels, device=device, precision=precision)
 
 
 def _with_steps(recipe: Recipe, steps: int) -> Recipe:

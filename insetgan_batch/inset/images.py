@@ -33,8 +33,8 @@ class Cut:
         grids = self._grids[size]
         if len(grids) == 1:
             return _sampled(image, grids[0], self._factors[0])
-        pieces = zip(grids, self._factors, strict=True)
-        return torch.cat([_sampled(image[i : i + 1], *piece) for i, piece in enumerate(pieces)])
+        pieces = zip(image, grids, self._factors, strict=True)
+        return torch.cat([_sampled(own[None], grid, factor) for own, grid, factor in pieces])
 
     def _grids_in(self, image_size: tuple[int, int]) -> list[Tensor]:
         """One for all images; or one for each, since an item's samples do not depend on its

@@ -80,8 +80,7 @@ class ImageTerms:
             if f"{name}.l2" in self._wanted:
                 terms[f"{name}.l2"] = losses.masked_l2(image, self._target, mask)
         if self._seen:
-            features = self._perceptual.features(self._masked(image))
-            distances = self._perceptual.distance(features, self._features)
+            distances = self._perceptual.distance_to(self._masked(image), self._features)
             rows = distances.view(len(self._seen), len(image))
             for name, row, share in zip(self._seen, rows, self._shares, strict=True):
                 terms[f"{name}.lpips"] = row / share

@@ -1,9 +1,10 @@
-"""The generator's elementwise work on NVIDIA GPUs, one Triton kernel for each of its steps.
+"""What lies between convolutions, on NVIDIA GPUs: one Triton kernel for each step of it.
 
-Between two convolutions features are filtered, scaled, shifted, bent and scaled again. What that
-costs is moving them through memory, so each step reads and writes them once, and a backward pass
-needs only what the next convolution keeps anyway. `layers.py` has the same steps in torch's own
-operations, which is what these are tested against and what other devices use.
+Between two convolutions of a generator features are filtered, scaled, shifted, bent and scaled
+again; those of LPIPS are normalised and compared. What that costs is moving them through memory, so
+each step reads and writes them once, and a backward pass needs only what the next convolution keeps
+anyway. `layers.py` and `perceptual.py` have the same steps in torch's own operations, which is what
+these are tested against and what other devices use.
 
 Features are `[n c h w]` with the channels innermost in memory (`torch.channels_last`), in float32,
 bfloat16 or float16; sums are made in float32, in an order that does not change from run to run.
@@ -30,7 +31,7 @@ _MOST_CHANNELS = 128  # of a tile
 _MOST_TILES = 16  # of a program that adds up: more tiles, fewer sums
 _PROGRAMS = 2048  # that keep a GPU busy
 _ROWS = 8  # of a strip that is filtered: more rows, fewer rows that two strips read
-_STRIP = (32, 64)  # columns and channels of a strip
+_STRIP = (32, 32)  # columns and channels of a strip
 # Compile once for all sizes, not anew for each that is a multiple of 16 or 1.
 _SIZES = ["pixels", "tiles", "height", "width", "height_in", "width_in", "noise_step", "images"]
 
@@ -41,8 +42,10 @@ _SIZES = ["pixels", "tiles", "height", "width", "height_in", "width_in", "noise_
 @triton.jit(do_not_specialize=_SIZES)
 def _scale_forward(x, style, out, pixels, channels, tile: tl.constexpr, wide: tl.constexpr):
     n, c, p = _place(1, tile, wide)
+    x += n * pixels * channels
+    out += n * pixels * channels
     mask = (p < pixels)[:, None] & (c < channels)[None, :]
-    at = n * pixels * channels + p[:, None] * channels + c[None, :]
+    at = p[:, None] * channels + c[None, :]
     value = tl.load(x + at, mask=mask, other=0).to(tl.float32)
     factor = tl.load(style + n * channels + c, mask=c < channels, other=0)
     tl.store(out + at, value * factor[None, :], mask=mask)
@@ -53,11 +56,14 @@ def _scale_backward(
     gradient, x, style, out, sums, pixels, channels, tiles, tile: tl.constexpr, wide: tl.constexpr
 ):
     n, c, p = _place(tiles, tile, wide)
+    gradient += n * pixels * channels
+    x += n * pixels * channels
+    out += n * pixels * channels
     factor = tl.load(style + n * channels + c, mask=c < channels, other=0)[None, :]
     total = tl.zeros((tile, wide), tl.float32)
     for _ in range(tiles):
         mask = (p < pixels)[:, None] & (c < channels)[None, :]
-        at = n * pixels * channels + p[:, None] * channels + c[None, :]
+        at = p[:, None] * channels + c[None, :]
         g = tl.load(gradient + at, mask=mask, other=0).to(tl.float32)
         total += g * tl.load(x + at, mask=mask, other=0).to(tl.float32)
         tl.store(out + at, g * factor, mask=mask)
@@ -110,9 +116,11 @@ def _finish_forward(
     tile: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     n, c, p = _place(1, tile, wide)
+    x += n * pixels * channels
+    out += n * pixels * channels
     is_channel = c < channels
     mask = (p < pixels)[:, None] & is_channel[None, :]
-    at = n * pixels * channels + p[:, None] * channels + c[None, :]
+    at = p[:, None] * channels + c[None, :]
     f = tl.load(factor + n * channels + c, mask=is_channel, other=0)[None, :]
     style = tl.load(after + n * channels + c, mask=is_channel, other=0)[None, :]
     shift = tl.load(noise + n * noise_step + p, mask=p < pixels, other=0)[:, None]
@@ -127,24 +135,27 @@ def _finish_backward(
     tiles, gain, slope, clamp, tile: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     n, c, p = _place(tiles, tile, wide)
+    gradient += n * pixels * channels
+    y += n * pixels * channels
+    out += n * pixels * channels
     is_channel = c < channels
     f = tl.load(factor + n * channels + c, mask=is_channel, other=0)[None, :]
     style = tl.load(after + n * channels + c, mask=is_channel, other=0)[None, :]
     b = tl.load(bias + c, mask=is_channel, other=0)[None, :]
+    unstyle = tl.where(style == 0, 0.0, 1 / style)
     total = tl.zeros((tile, wide), tl.float32)
     style_total = tl.zeros((tile, wide), tl.float32)
     for _ in range(tiles):
         mask = (p < pixels)[:, None] & is_channel[None, :]
-        at = n * pixels * channels + p[:, None] * channels + c[None, :]
+        at = p[:, None] * channels + c[None, :]
         shift = tl.load(noise + n * noise_step + p, mask=p < pixels, other=0)[:, None]
         g = tl.load(gradient + at, mask=mask, other=0).to(tl.float32)
-        bent = tl.load(y + at, mask=mask, other=0).to(tl.float32)
-        bent = tl.where(style == 0, 0.0, bent / style)
+        bent = tl.load(y + at, mask=mask, other=0).to(tl.float32) * unstyle
         style_total += g * bent
         g = g * style * tl.where(bent > 0, 1.0, slope)
         g = tl.where(tl.abs(bent) < clamp, g, 0.0)
         # What the convolution gave follows from what has become of it.
-        total += g * (tl.where(bent > 0, bent, bent / slope) - (shift + b) * gain)
+        total += g * (bent * tl.where(bent > 0, 1.0, 1 / slope) - (shift + b) * gain)
         tl.store(out + at, g * f, mask=mask)
         p += tile
     row = n * tl.num_programs(0) + tl.program_id(0)
@@ -236,8 +247,7 @@ class _Finish(torch.autograd.Function):
                 x, factor, noise, bias, after, out, _pixels(x), channels, step, *numbers, *tile
             )
         context.save_for_backward(out, factor, noise, bias, after)
-        # A clamped value is found again as it was rounded.
-        limit = float(torch.tensor(clamp, dtype=x.dtype))
+        limit = clamp * (1 - torch.finfo(x.dtype).eps)  # what was clamped has been rounded since
         context.step, context.blur, context.numbers = step, blur, (gain, slope, limit)
         return out
 
@@ -297,8 +307,11 @@ def _colours_forward(
 ):  # fmt: skip
     n, c, p = _place(1, tile, wide)
     pixels = height * width
+    x += n * pixels * channels
+    out += n * colours * pixels
+    below += n * colours * (pixels // 4)
     is_channel, is_pixel = c < channels, p < pixels
-    at = n * pixels * channels + p[:, None] * channels + c[None, :]
+    at = p[:, None] * channels + c[None, :]
     value = tl.load(x + at, mask=is_pixel[:, None] & is_channel[None, :], other=0).to(tl.float32)
     row, column = p // width, p % width
     # Of the filter's taps on pixels that are spread two are not on a zero: the near one and a far.
@@ -309,14 +322,14 @@ def _colours_forward(
         mixed = tl.sum(value * weight[None, :], axis=1) + tl.load(bias + k)
         mixed = tl.minimum(tl.maximum(mixed, -clamp), clamp)
         if adds:
-            image = below + (n * colours + k) * (pixels // 4)
+            image = below + k * (pixels // 4)
             for i in tl.static_range(4):
                 y = far_row if i // 2 else near_row
                 z = far_column if i % 2 else near_column
                 share = (0.25 if i // 2 else 0.75) * (0.25 if i % 2 else 0.75)
                 is_in = is_pixel & (y >= 0) & (y < height // 2) & (z >= 0) & (z < width // 2)
                 mixed += share * tl.load(image + y * (width // 2) + z, mask=is_in, other=0)
-        tl.store(out + (n * colours + k) * pixels + p, mixed, mask=is_pixel)
+        tl.store(out + k * pixels + p, mixed, mask=is_pixel)
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -326,6 +339,9 @@ def _colours_backward(
 ):  # fmt: skip
     """One program adds up for one colour at a time, in the order of the pixels."""
     n, c, p = _place(tiles, tile, wide)
+    gradient += n * colours * pixels
+    x += n * pixels * channels
+    out += n * pixels * channels
     is_channel = c < channels
     row = n * tl.num_programs(0) + tl.program_id(0)
     first = tl.zeros((tile, wide), tl.float32)
@@ -334,13 +350,13 @@ def _colours_backward(
     for _ in range(tiles):
         is_pixel = p < pixels
         mask = is_pixel[:, None] & is_channel[None, :]
-        at = n * pixels * channels + p[:, None] * channels + c[None, :]
+        at = p[:, None] * channels + c[None, :]
         value = tl.load(x + at, mask=mask, other=0).to(tl.float32)
         back = tl.zeros((tile, wide), tl.float32)
         for k in tl.static_range(colours):
             to = (n * colours + k) * channels + c
             weight = tl.load(weights + to, mask=is_channel, other=0)[None, :]
-            g = tl.load(gradient + (n * colours + k) * pixels + p, mask=is_pixel, other=0)
+            g = tl.load(gradient + k * pixels + p, mask=is_pixel, other=0)
             if clamps:
                 mixed = tl.sum(value * weight, axis=1) + tl.load(bias + k)
                 g = tl.where(tl.abs(mixed) < clamp, g, 0.0)
@@ -427,6 +443,78 @@ def colours(
     a bias `[3]`, clamped; added to an image `[n 3 h/2 w/2]` at twice its size. One colour or three.
     """
     return _Colours.apply(x, weights, bias, below, math.inf if clamp is None else clamp)
+
+
+# ---- LPIPS -------------------------------------------------------------------------------------
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def _apart_forward(
+    x, target, weights, sums, pixels, channels, eps, tile: tl.constexpr, wide: tl.constexpr
+):
+    n, c, p = _place(1, tile, wide)
+    x += n * pixels * channels
+    target += n * pixels * channels
+    mask = (p < pixels)[:, None] & (c < channels)[None, :]
+    at = p[:, None] * channels + c[None, :]
+    value = tl.load(x + at, mask=mask, other=0).to(tl.float32)
+    weight = tl.load(weights + c, mask=c < channels, other=0)[None, :]
+    value *= tl.rsqrt(tl.sum(value * value, axis=1) + eps)[:, None]
+    difference = value - tl.load(target + at, mask=mask, other=0).to(tl.float32)
+    total = tl.sum(tl.sum(weight * difference * difference, axis=1), axis=0)
+    tl.store(sums + n * tl.num_programs(0) + tl.program_id(0), total)
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def _apart_backward(
+    gradient, x, target, weights, out, pixels, channels, eps, tile: tl.constexpr,
+    wide: tl.constexpr,
+):  # fmt: skip
+    n, c, p = _place(1, tile, wide)
+    x += n * pixels * channels
+    target += n * pixels * channels
+    out += n * pixels * channels
+    mask = (p < pixels)[:, None] & (c < channels)[None, :]
+    at = p[:, None] * channels + c[None, :]
+    value = tl.load(x + at, mask=mask, other=0).to(tl.float32)
+    weight = tl.load(weights + c, mask=c < channels, other=0)[None, :]
+    length = tl.rsqrt(tl.sum(value * value, axis=1) + eps)[:, None]
+    value *= length
+    difference = value - tl.load(target + at, mask=mask, other=0).to(tl.float32)
+    g = 2 * tl.load(gradient + n) / pixels * weight * difference
+    g = length * (g - value * tl.sum(g * value, axis=1)[:, None])
+    tl.store(out + at, g, mask=mask)
+
+
+class _Apart(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor, target: Tensor, weights: Tensor, eps: float) -> Tensor:
+        x, target = _channels_last(x), _channels_last(target)
+        grid, tile = _grid(x, together=x.shape[1])
+        sums = x.new_empty((len(x), grid[0]), dtype=torch.float32)
+        _apart_forward[grid](x, target, weights, sums, _pixels(x), x.shape[1], eps, *tile)
+        context.save_for_backward(x, target, weights)
+        context.eps = eps
+        return sums.sum(dim=1) / _pixels(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        x, target, weights = context.saved_tensors
+        out = torch.empty_like(x)
+        grid, tile = _grid(x, together=x.shape[1])
+        _apart_backward[grid](
+            gradient.contiguous(), x, target, weights, out, _pixels(x), x.shape[1], context.eps,
+            *tile,
+        )  # fmt: skip
+        return out, None, None, None
+
+
+def apart(x: Tensor, target: Tensor, weights: Tensor, eps: float) -> Tensor:
+    """How far features `[n c h w]`, normalised over channels here, are from features that are
+    already: the weighted sum of squares over channels `[c]`, its mean over pixels `[n]`.
+    """
+    return _Apart.apply(x, target, weights, eps)
 
 
 # ---- tiles -------------------------------------------------------------------------------------

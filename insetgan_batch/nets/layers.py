@@ -232,11 +232,13 @@ class ToRGB(nn.Module):
         if ours is not None and len(self.bias) in (1, 3):
             image: Tensor = ours.colours(x, weights, self.bias, below, self.clamp)
             return image
-        mixed = (weights @ x.flatten(2).to(weights.dtype)).unflatten(2, x.shape[2:])
+        mixed: Tensor = (weights @ x.flatten(2).to(weights.dtype)).unflatten(2, x.shape[2:])
         colours = mixed + self.bias[:, None, None]
         if self.clamp is not None:
             colours = colours.clamp(-self.clamp, self.clamp)
-        return colours if below is None else self.twice(below) + colours
+        if below is not None:
+            colours = self.twice(below) + colours
+        return colours
 
 
 class Shortcut(nn.Module):
@@ -275,7 +277,7 @@ class Upsample(Blur):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[n c h w]` to `[n c 2h 2w]`: spread and filtered at once."""
-        kernel = self.kernel.to(x.dtype)
+        kernel: Tensor = self.kernel.to(x.dtype)
         return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
 
 

@@ -101,11 +101,12 @@ class Window:
         if x.shape[2:] == (self.height, self.width):
             return x
         x = x.expand(len(self.corners), -1, -1, -1)
+        # Image by image, so that what a piece passes back is as large as its image, not the batch.
         pieces = [
-            x[i : i + 1, :, top : top + self.height, left : left + self.width]
-            for i, (top, left) in enumerate(self.corners)
+            image[:, top : top + self.height, left : left + self.width]
+            for image, (top, left) in zip(x, self.corners, strict=True)
         ]
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        return torch.stack(pieces)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,18 +7,18 @@ Random full-channel generators, canvas and inset of the same size, the default r
 
     ceilings   what the device reaches at most: a square matrix product in each precision, TFLOP/s;
                a copy of a large tensor, GB/s read and written
-    blocks     forward and backward of the synthesis of eight pictures up to each resolution and the
-               difference to the one below: TFLOP/s and GB/s that these are, and the least time that
-               the ceilings allow: what arithmetic takes, or what features take to be written once
-               and read once by each of its two convolutions and in the way back
     steps      one optimiser step of one item, the mean of both generators: the literal loop, which
                does in every step what published programs do; ours for one item and for eight, in
                every precision; with recorded steps or the fused kernels switched off
     slots      items an hour for so many items side by side until memory or time is used up, with
                the peak of memory: the whole schedule from empty slots to finished items
-    detector   MTCNN on 32 of the demo's canvases, enlarged to the size of ours
     scores     the literal losses in full resolution where pairs end: by the literal loop under the
                same recipe, and by ours in either precision
+    blocks     forward and backward of the synthesis of eight pictures up to each resolution and the
+               difference to the one below: TFLOP/s and GB/s that these are, and the least time that
+               the ceilings allow: what arithmetic takes, or what features take to be written once
+               and read once by each of its two convolutions and in the way back
+    detector   MTCNN on 32 of the demo's canvases, enlarged to the size of ours
 
 Each part has its share of the minutes and says what it left out. Files are left out: threads write
 them while the next items move. Losses are float32 everywhere; torch's own convolutions in float32
@@ -65,11 +65,11 @@ _PUBLISHED = "official-1"
 # Of the minutes; a part that needs less leaves the rest to the next.
 _SHARES = {
     "ceilings": 0.05,
-    "blocks": 0.1,
     "steps": 0.2,
     "slots": 0.35,
-    "detector": 0.05,
     "scores": 0.25,
+    "blocks": 0.1,
+    "detector": 0.05,
 }
 
 

@@ -275,7 +275,7 @@ class Scene:
         device: torch.device = _CPU,
         precision: Precision = "float32",
     ) -> None:
-        self.recipe, self.perceptual = recipe, Perceptual(None).to(device)
+        self.recipe, self.perceptual = recipe, Perceptual(None, precision).to(device)
         heights = [4 << i for i in range(int(math.log2(size)) - 1)]
         architecture = Architecture(
             (4, 4),

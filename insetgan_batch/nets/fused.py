@@ -30,7 +30,7 @@ _TILE = 2048  # elements of a tile, so that several programs are under way on ea
 _MOST_CHANNELS = 128  # of a tile
 _MOST_TILES = 16  # of a program that adds up: more tiles, fewer sums
 _PROGRAMS = 2048  # that keep a GPU busy
-_ROWS = 8  # of a strip that is filtered: more rows, fewer rows that two strips read
+_ROWS = 4  # of a strip that is filtered: more rows, fewer rows that two strips read
 _STRIP = (32, 32)  # columns and channels of a strip
 # Compile once for all sizes, not anew for each that is a multiple of 16 or 1.
 _SIZES = ["pixels", "tiles", "height", "width", "height_in", "width_in", "noise_step", "images"]
@@ -113,7 +113,7 @@ def _bend(value, slope, clamp):
 @triton.jit(do_not_specialize=_SIZES)
 def _finish_forward(
     x, factor, noise, bias, after, out, pixels, channels, noise_step, gain, slope, clamp,
-    tile: tl.constexpr, wide: tl.constexpr,
+    styled: tl.constexpr, tile: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     n, c, p = _place(1, tile, wide)
     x += n * pixels * channels
@@ -122,17 +122,19 @@ def _finish_forward(
     mask = (p < pixels)[:, None] & is_channel[None, :]
     at = p[:, None] * channels + c[None, :]
     f = tl.load(factor + n * channels + c, mask=is_channel, other=0)[None, :]
-    style = tl.load(after + n * channels + c, mask=is_channel, other=0)[None, :]
     shift = tl.load(noise + n * noise_step + p, mask=p < pixels, other=0)[:, None]
     shift = (shift + tl.load(bias + c, mask=is_channel, other=0)[None, :]) * gain
     value = tl.load(x + at, mask=mask, other=0).to(tl.float32) * f + shift
-    tl.store(out + at, _bend(value, slope, clamp) * style, mask=mask)
+    value = _bend(value, slope, clamp)
+    if styled:
+        value *= tl.load(after + n * channels + c, mask=is_channel, other=0)[None, :]
+    tl.store(out + at, value, mask=mask)
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def _finish_backward(
     gradient, y, factor, noise, bias, after, out, sums, style_sums, pixels, channels, noise_step,
-    tiles, gain, slope, clamp, tile: tl.constexpr, wide: tl.constexpr,
+    tiles, gain, slope, clamp, styled: tl.constexpr, tile: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     n, c, p = _place(tiles, tile, wide)
     gradient += n * pixels * channels
@@ -140,19 +142,23 @@ def _finish_backward(
     out += n * pixels * channels
     is_channel = c < channels
     f = tl.load(factor + n * channels + c, mask=is_channel, other=0)[None, :]
-    style = tl.load(after + n * channels + c, mask=is_channel, other=0)[None, :]
     b = tl.load(bias + c, mask=is_channel, other=0)[None, :]
-    unstyle = tl.where(style == 0, 0.0, 1 / style)
     total = tl.zeros((tile, wide), tl.float32)
-    style_total = tl.zeros((tile, wide), tl.float32)
+    if styled:
+        style = tl.load(after + n * channels + c, mask=is_channel, other=0)[None, :]
+        unstyle = tl.where(style == 0, 0.0, 1 / style)
+        style_total = tl.zeros((tile, wide), tl.float32)
     for _ in range(tiles):
         mask = (p < pixels)[:, None] & is_channel[None, :]
         at = p[:, None] * channels + c[None, :]
         shift = tl.load(noise + n * noise_step + p, mask=p < pixels, other=0)[:, None]
         g = tl.load(gradient + at, mask=mask, other=0).to(tl.float32)
-        bent = tl.load(y + at, mask=mask, other=0).to(tl.float32) * unstyle
-        style_total += g * bent
-        g = g * style * tl.where(bent > 0, 1.0, slope)
+        bent = tl.load(y + at, mask=mask, other=0).to(tl.float32)
+        if styled:
+            bent *= unstyle
+            style_total += g * bent
+            g *= style
+        g *= tl.where(bent > 0, 1.0, slope)
         g = tl.where(tl.abs(bent) < clamp, g, 0.0)
         # What the convolution gave follows from what has become of it.
         total += g * (bent * tl.where(bent > 0, 1.0, 1 / slope) - (shift + b) * gain)
@@ -161,14 +167,15 @@ def _finish_backward(
     row = n * tl.num_programs(0) + tl.program_id(0)
     # Beyond the image all gradients are 0, and there is nothing to add.
     tl.store(sums + row * channels + c, tl.sum(total, axis=0), mask=is_channel)
-    tl.store(style_sums + row * channels + c, tl.sum(style_total, axis=0), mask=is_channel)
+    if styled:
+        tl.store(style_sums + row * channels + c, tl.sum(style_total, axis=0), mask=is_channel)
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def _blur(
     x, factor, noise, bias, after, out, height_in, width_in, height, width, channels, noise_step,
-    gain, slope, clamp, before: tl.constexpr, finish: tl.constexpr, rows: tl.constexpr,
-    tile: tl.constexpr, wide: tl.constexpr,
+    gain, slope, clamp, before: tl.constexpr, finish: tl.constexpr, styled: tl.constexpr,
+    rows: tl.constexpr, tile: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     """The [1 3 3 1] filter with so many zeros before each row and column; what follows it, too."""
     across = tl.cdiv(width, tile)
@@ -179,10 +186,15 @@ def _blur(
     is_channel = c < channels
     x += n * height_in * width_in * channels
     out += n * height * width * channels
+    if finish:
+        f = tl.load(factor + n * channels + c, mask=is_channel, other=0)[None, :]
+        b = tl.load(bias + c, mask=is_channel, other=0)[None, :]
+    if styled:
+        style = tl.load(after + n * channels + c, mask=is_channel, other=0)[None, :]
     first = tl.zeros((tile, wide), tl.float32)
     second = tl.zeros((tile, wide), tl.float32)
     third = tl.zeros((tile, wide), tl.float32)
-    for i in range(rows + 3):
+    for i in tl.static_range(rows + 3):
         row = top + i - before + tl.zeros((tile,), tl.int32)
         fourth = tl.zeros((tile, wide), tl.float32)
         for k in tl.static_range(4):
@@ -191,17 +203,17 @@ def _blur(
             at = (row * width_in + column)[:, None] * channels + c[None, :]
             seen = tl.load(x + at, mask=is_in[:, None] & is_channel[None, :], other=0)
             fourth += _tap(k) * seen.to(tl.float32)
-        row = top + i - 3 + tl.zeros((tile,), tl.int32)
-        is_in = (row >= top) & (row < height) & (columns < width)
-        value = _tap(0) * first + _tap(1) * second + _tap(2) * third + _tap(3) * fourth
-        if finish:
-            f = tl.load(factor + n * channels + c, mask=is_channel, other=0)[None, :]
-            style = tl.load(after + n * channels + c, mask=is_channel, other=0)[None, :]
-            shift = tl.load(noise + n * noise_step + row * width + columns, mask=is_in, other=0)
-            b = tl.load(bias + c, mask=is_channel, other=0)[None, :]
-            value = _bend(value * f + (shift[:, None] + b) * gain, slope, clamp) * style
-        at = (row * width + columns)[:, None] * channels + c[None, :]
-        tl.store(out + at, value, mask=is_in[:, None] & is_channel[None, :])
+        if i > 2:
+            row = top + i - 3 + tl.zeros((tile,), tl.int32)
+            is_in = (row < height) & (columns < width)
+            value = _tap(0) * first + _tap(1) * second + _tap(2) * third + _tap(3) * fourth
+            if finish:
+                shift = tl.load(noise + n * noise_step + row * width + columns, mask=is_in, other=0)
+                value = _bend(value * f + (shift[:, None] + b) * gain, slope, clamp)
+            if styled:
+                value *= style
+            at = (row * width + columns)[:, None] * channels + c[None, :]
+            tl.store(out + at, value, mask=is_in[:, None] & is_channel[None, :])
         first = second
         second = third
         third = fourth
@@ -221,14 +233,16 @@ class _Finish(torch.autograd.Function):
         factor: Tensor,
         noise: Tensor,
         bias: Tensor,
-        after: Tensor,
+        after: Tensor | None,
         blur: bool,
         gain: float,
         slope: float,
         clamp: float,
     ) -> Tensor:
-        x, factor, after = _channels_last(x), factor.float().contiguous(), after.float()
-        noise, bias, after = noise.float().contiguous(), bias.float(), after.contiguous()
+        x, factor = _channels_last(x), factor.float().contiguous()
+        noise, bias = noise.float().contiguous(), bias.float()
+        styled = after is not None
+        after = factor if after is None else after.float().contiguous()
         n, channels, height, width = x.shape
         if blur:
             height, width = height - 1, width - 1
@@ -239,16 +253,18 @@ class _Finish(torch.autograd.Function):
             grid, strip = _strips(out)
             _blur[grid](
                 x, factor, noise, bias, after, out, height + 1, width + 1, height, width, channels,
-                step, *numbers, 1, True, *strip,
+                step, *numbers, 1, True, styled, *strip,
             )  # fmt: skip
         else:
             grid, tile = _grid(x)
             _finish_forward[grid](
-                x, factor, noise, bias, after, out, _pixels(x), channels, step, *numbers, *tile
-            )
+                x, factor, noise, bias, after, out, _pixels(x), channels, step, *numbers, styled,
+                *tile,
+            )  # fmt: skip
         context.save_for_backward(out, factor, noise, bias, after)
         limit = clamp * (1 - torch.finfo(x.dtype).eps)  # what was clamped has been rounded since
-        context.step, context.blur, context.numbers = step, blur, (gain, slope, limit)
+        context.step, context.numbers = step, (gain, slope, limit)
+        context.blur, context.styled = blur, styled
         return out
 
     @staticmethod
@@ -259,21 +275,23 @@ class _Finish(torch.autograd.Function):
         out = torch.empty_like(y)
         tiles = _tiles(y)
         grid, tile = _grid(y, tiles)
-        sums, style_sums = _sums(y, grid[0]), _sums(y, grid[0])
+        sums = _sums(y, grid[0])
+        style_sums = _sums(y, grid[0]) if context.styled else sums
         _finish_backward[grid](
             _channels_last(gradient), y, factor, noise, bias, after, out, sums, style_sums,
-            _pixels(y), channels, context.step, tiles, *context.numbers, *tile,
+            _pixels(y), channels, context.step, tiles, *context.numbers, context.styled, *tile,
         )  # fmt: skip
         if context.blur:
             unblurred = _empty(y, n, channels, height + 1, width + 1)
             grid, strip = _strips(unblurred)
             _blur[grid](
                 out, factor, noise, bias, after, unblurred, height, width, height + 1, width + 1,
-                channels, 0, *context.numbers, 2, False, *strip,
+                channels, 0, *context.numbers, 2, False, False, *strip,
             )  # fmt: skip
             out = unblurred
         of_factor = sums.sum(dim=1) / factor
-        return out, of_factor, None, None, style_sums.sum(dim=1), None, None, None, None
+        of_style = style_sums.sum(dim=1) if context.styled else None
+        return out, of_factor, None, None, of_style, None, None, None, None
 
 
 def finish(
@@ -281,14 +299,14 @@ def finish(
     factor: Tensor,
     noise: Tensor,
     bias: Tensor,
-    after: Tensor,
+    after: Tensor | None,
     *,
     blur: bool,
     gain: float,
     slope: float,
     clamp: float | None,
 ) -> Tensor:
-    """`leaky_relu(x * factor + (noise + bias) * gain)`, clamped, times `after`.
+    """`leaky_relu(x * factor + (noise + bias) * gain)`, clamped, times `after` where it is given.
 
     factor: `[n c]`, above 0, with the gain in it; noise `[1|n h w]`; bias `[c]`; after `[n c]`.
     blur: x `[n c h+1 w+1]` comes from a transposed convolution and first needs its filter.

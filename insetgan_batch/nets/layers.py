@@ -173,7 +173,7 @@ class StyledConv(nn.Module):
             factor,
             added,
             self.bias,
-            torch.ones_like(factor) if after is None else after,
+            after,
             blur=self.blur is not None,
             gain=gain,
             slope=LEAKY_SLOPE,

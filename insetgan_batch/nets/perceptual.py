@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from insetgan_batch.config import Precision
 from insetgan_batch.errors import CheckpointError, one_line
 
 _RANDOM_SEED = 0
@@ -47,8 +48,12 @@ class Perceptual(nn.Module):
     _kernel: Tensor
     _ones: Tensor
 
-    def __init__(self, trunk: Path | None) -> None:
-        """trunk: torchvision's `alexnet` state dict (`.pth`), or None for seeded random weights."""
+    def __init__(self, trunk: Path | None, precision: Precision = "float32") -> None:
+        """trunk: torchvision's `alexnet` state dict (`.pth`), or None for seeded random weights.
+
+        precision: with any but float32 convolutions are computed in bfloat16 (what a loss passes
+        back would leave float16's range), what is made of them in float32.
+        """
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_RANDOM_SEED)
@@ -61,6 +66,8 @@ class Perceptual(nn.Module):
             self.name = f"alexnet-{trunk.stem}"
             _load_trunk(self._lpips.net, trunk)
         self.requires_grad_(False).eval()
+        if precision != "float32":
+            self._lpips.net.to(torch.bfloat16)
         first = self._lpips.net.slice1[0]
         self.register_buffer("_kernel", _of_squares(first.weight), persistent=False)
         self._bias = first.bias
@@ -68,7 +75,7 @@ class Perceptual(nn.Module):
 
     def features(self, image: Tensor) -> Features:
         """Feature maps of images `[n 3 h w]` (-1..1, at least 32 px), normalised over channels."""
-        maps = self._maps(image)
+        maps = [m.float() if m.dtype == torch.bfloat16 else m for m in self._maps(image)]
         return [m * torch.rsqrt(m.square().sum(dim=1, keepdim=True) + _EPS) for m in maps]
 
     def distance(self, a: Features, b: Features) -> Tensor:
@@ -95,9 +102,7 @@ class Perceptual(nn.Module):
         return torch.stack(distances).sum(dim=0)
 
     def _maps(self, image: Tensor) -> Features:
-        squares = _squares(self._lpips.scaling_layer(image))
-        if image.is_cuda:
-            squares = squares.contiguous(memory_format=torch.channels_last)
+        squares = _squares(self._lpips.scaling_layer(image).to(self._kernel.dtype))
         net = self._lpips.net
         maps = [F.relu(F.conv2d(squares, self._kernel, self._bias))]
         for part in (net.slice2, net.slice3, net.slice4, net.slice5):
@@ -120,7 +125,14 @@ def _squares(image: Tensor) -> Tensor:
     stride, whose gradient takes a third of the time on a CPU and less on a GPU.
     """
     after = [_STRIDE * ((size - 7) // _STRIDE + 3) - size - 2 for size in image.shape[2:]]
-    return F.pixel_unshuffle(F.pad(image, (2, after[1], 2, after[0])), _STRIDE)
+    image = F.pad(image, (2, after[1], 2, after[0]))
+    if not image.is_cuda:
+        return F.pixel_unshuffle(image, _STRIDE)
+    # The same with the channels innermost in memory, as a GPU's convolutions want it.
+    n, channels, height, width = image.shape
+    rows, columns = height // _STRIDE, width // _STRIDE
+    squares = image.reshape(n, channels, rows, _STRIDE, columns, _STRIDE).permute(0, 2, 4, 1, 3, 5)
+    return squares.reshape(n, rows, columns, -1).permute(0, 3, 1, 2)
 
 
 def _of_squares(kernel: Tensor) -> Tensor:

@@ -139,4 +139,5 @@ def _load_encoder(
 
 def _load_perceptual(config: RunConfig, device: torch.device) -> Perceptual:
     trunk = config.perceptual_trunk
-    return Perceptual(None if trunk is None else models.fetch(trunk).path).to(device)
+    path = None if trunk is None else models.fetch(trunk).path
+    return Perceptual(path, config.precision).to(device)

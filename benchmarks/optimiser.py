@@ -18,6 +18,7 @@ faster is switched off in turn:
 and what the default does not do is switched on:
 
     low       three of four steps look at as much of the pictures as they must (`full_share: 0.25`)
+    bfloat16  the four highest resolutions and LPIPS in bfloat16 (`precision: bfloat16`)
 
 All steps of a side cost the same, so the first stage is enough: ours on one round with all that
 surrounds its steps (objectives, whole pictures, scores), the literal loops, which have nothing
@@ -151,7 +152,7 @@ class Clock:
 
 
 _LITERAL_SIDES = ("literal", "anew")
-_SIDES = (*_LITERAL_SIDES, "ours", "kernels", "low", "batch")
+_SIDES = (*_LITERAL_SIDES, "ours", "kernels", "low", "bfloat16", "batch")
 _LITERAL_STEPS = 5
 _LOW_SHARE = 0.25
 
@@ -186,7 +187,8 @@ def _measure_side(name: str, size: int, items: int) -> tuple[float, float]:
         stage = _with_steps(stage, _LITERAL_STEPS)
     elif name == "low":
         stage = dataclasses.replace(stage, full_share=_LOW_SHARE)
-    scene, clock = Scene(size, stage), Clock()
+    precision: Precision = "bfloat16" if name == "bfloat16" else "float32"
+    scene, clock = Scene(size, stage, precision=precision), Clock()
     clock.time(_round_of(name, scene, items))
     steps = len(_NAMES) * stage.canvas.steps * (items if name == "batch" else 1)
     return 1e3 * clock.wall_s / steps, 1e3 * clock.cpu_s / steps
@@ -225,16 +227,17 @@ def measure_scores(pairs: int) -> dict[str, object]:
     )
     low = dataclasses.replace(plain, full_share=_LOW_SHARE, picture_size=_SCORED_PX << 1)
     scene = Scene(_SCORED_PX << 2, plain, channels=16)
-    ours, lower = (_finish(plain, scene, pairs), _finish(low, scene, pairs))
+    rough = Scene(_SCORED_PX << 2, plain, channels=16, precision="bfloat16")
+    ends = [_finish(plain, scene, pairs), _finish(low, scene, pairs), _finish(plain, rough, pairs)]
     rows: list[list[float]] = []
-    print(f"{'pair':>4} {'start':>8} {'literal':>8} {'ours':>8} {'low':>8}")
+    print(f"{'pair':>4} {'start':>8} {'literal':>8} {'ours':>8} {'low':>8} {'bfloat16':>8}")
     for seed in range(pairs):
         literal = LiteralLoop(scene, seed)
         for rounds, stage in recipes.stages(plain):
             literal.enter(stage)
             for _ in range(rounds):
                 literal.run_round()
-        results = (scene.start(seed).latents, literal.latents(), ours[seed], lower[seed])
+        results = [scene.start(seed).latents, literal.latents(), *(end[seed] for end in ends)]
         rows.append([round(literal.score(latents), 4) for latents in results])
         print(f"{seed:4} " + " ".join(f"{score:8}" for score in rows[-1]))
     means = [round(statistics.mean(column), 4) for column in zip(*rows, strict=True)]

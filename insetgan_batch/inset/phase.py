@@ -20,6 +20,7 @@ from insetgan_batch.inset.sight import Look
 from insetgan_batch.recipe import Player
 
 Weights = Mapping[str, float]
+_SCARCE = 0.5  # of the memory: a step that is being recorded cannot make room for itself
 
 
 class Phase:
@@ -115,6 +116,9 @@ class Phase:
 
     def _record(self, look: Look, objective: Objective) -> None:
         """Record a step without taking it."""
+        free, total = torch.cuda.mem_get_info(self._batch.latents.device)
+        if free < total * _SCARCE:
+            torch.cuda.empty_cache()  # of what the recordings of earlier phases have left
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -145,7 +145,8 @@ class RunConfig:
     # `gpus_per_actor`, or by `cores_per_actor` where there is no GPU.
     max_actors: Annotated[int, Field(ge=1, le=_MOST_ACTORS)] | None = None
     cores_per_actor: Annotated[int, Field(ge=1, le=_MOST_CORES)] = 1
-    # Of the highest resolutions of every generator; the rest, and all losses, are float32.
+    # Of the convolutions of every generator's highest resolutions and, as bfloat16, of LPIPS; all
+    # else is float32.
     precision: Precision = "float32"
     # The class of each generator that was trained with classes, by its name.
     classes: dict[str, Annotated[int, Field(ge=0)]] = dataclasses.field(default_factory=dict)

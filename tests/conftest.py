@@ -6,6 +6,11 @@ not zero, because a fresh network has both at zero and hides mistakes in them.
 
 from __future__ import annotations
 
+import os
+
+# Before anything imports Triton: the kernels for GPUs run on the CPU, in its interpreter.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 import pytest
 import torch
 

@@ -54,6 +54,27 @@ def test_the_distance_grows_with_the_noise(perceptual: Perceptual) -> None:
     assert 0 < found[0] < found[1] < found[2] < found[3]
 
 
+def test_the_distance_to_features_is_the_distance(perceptual: Perceptual) -> None:
+    a, b = pictures(seed=0), pictures(seed=1)
+    found = perceptual.distance_to(a, perceptual.features(b))
+    assert torch.equal(found, distance(perceptual, a, b))
+
+
+def test_in_low_precision_the_distance_and_its_gradient_are_near() -> None:
+    exact, low = Perceptual(None), Perceptual(None, "bfloat16")
+    target = pictures(seed=1)
+    results = []
+    for perceptual in (exact, low):
+        image = pictures(seed=0).requires_grad_(True)
+        value = perceptual.distance_to(image, perceptual.features(target))
+        assert value.dtype == torch.float32
+        results.append((value, torch.autograd.grad(value.sum(), image)[0]))
+    (expected, there), (found, here) = results
+    torch.testing.assert_close(found, expected, rtol=2e-2, atol=0)
+    assert not torch.equal(found, expected)
+    assert torch.cosine_similarity(here.flatten(), there.flatten(), dim=0) > 0.99
+
+
 def test_each_pair_of_a_batch_has_its_own_distance(perceptual: Perceptual) -> None:
     a, b = pictures(3, seed=0), pictures(3, seed=1)
     b[1] = a[1]
@@ -73,10 +94,14 @@ def test_the_distance_pulls_an_image_towards_its_target(perceptual: Perceptual) 
     assert float(after) < before.item()
 
 
-def test_random_weights_give_what_lpips_itself_gives(perceptual: Perceptual) -> None:
+@pytest.mark.parametrize("size", [(40, 40), (32, 32), (33, 47), (35, 64), (63, 34), (38, 41)])
+def test_random_weights_give_what_lpips_itself_gives(
+    perceptual: Perceptual, size: tuple[int, int]
+) -> None:
+    """At any size: AlexNet's first convolution is computed in another way."""
     reference = lpips.LPIPS(net="alex", pnet_rand=True, lpips=False, verbose=False)
     reference.net.load_state_dict(perceptual._lpips.net.state_dict())
-    a, b = pictures(seed=0), pictures(seed=1)
+    a, b = (pictures(side=64, seed=seed)[:, :, : size[0], : size[1]] for seed in (0, 1))
     expected = reference.eval()(a, b).flatten()
     torch.testing.assert_close(distance(perceptual, a, b), expected, rtol=1e-4, atol=1e-7)
 

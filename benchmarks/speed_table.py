@@ -43,6 +43,7 @@ def with_table(text: str, lines: str) -> str:
 
 
 def _rows() -> Iterator[Row]:
+    yield from _gpu(_read("gpu"))
     yield from _optimiser(_read("optimiser"))
     generators = _read("generators")
     for row in generators["rows"]:
@@ -85,13 +86,43 @@ def _rows() -> Iterator[Row]:
     )
 
 
+def _gpu(found: dict[str, Any]) -> Iterator[Row]:
+    facts = found | {"device": found["device"]["name"]}
+    literal, *others = found["steps"]
+    for row in others:
+        if row.get("way") == "ours":
+            yield (
+                f"a step of {_items(row['items'])} at {found['size']} px in {row['precision']},"
+                " against the literal loop's",
+                f"{row['ms']:.1f} ms an item, {row['speedup']:.1f}x",
+                "python benchmarks/gpu.py",
+                facts,
+            )
+    fastest = min(
+        (row for row in found["slots"] if "seconds" in row), key=lambda row: row["seconds_per_item"]
+    )
+    loop_s = literal["seconds_per_item"]["default"]
+    own_s = fastest["seconds_per_item"]
+    yield (
+        f"a result at {found['size']} px, {fastest['slots']} side by side in bfloat16, against the"
+        " literal loop's, one after the other",
+        f"{own_s:.2f} s, {loop_s / own_s:.0f}x",
+        "python benchmarks/gpu.py",
+        facts,
+    )
+
+
+def _items(count: int) -> str:
+    return "one item" if count == 1 else f"{count} items"
+
+
 def _optimiser(found: dict[str, Any]) -> Iterator[Row]:
     command = "python benchmarks/optimiser.py"
     for name, result in found.items():
         if name.startswith("steps at "):
             size = name.removeprefix("steps at ")
             for row in result["found"]:
-                if row["side"] in ("ours", "low", "batch"):
+                if row["side"] in ("ours", "low", "bfloat16", "batch"):
                     yield (
                         f"an item-step at {size} px against the literal loop's{_way(row)}",
                         f"{row['speedup']:.2f}x ({row['speedup_by_cpu']:.2f}x by CPU time)",
@@ -112,6 +143,7 @@ def _optimiser(found: dict[str, Any]) -> Iterator[Row]:
 def _way(row: dict[str, Any]) -> str:
     return {
         "ours": ", one item",
+        "bfloat16": ", one item, in bfloat16",
         "low": ", one item, three of four steps in low resolution",
         "batch": f", {row['items']} items side by side",
     }[row["side"]]

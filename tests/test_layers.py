@@ -50,6 +50,7 @@ DOORS = {
     "botocore": {"data/s3.py"},
     "s3transfer": {"data/s3.py"},
     "pyarrow": {"data/"},
+    "triton": {"nets/fused.py"},
     "torch": {
         "nets/",
         "inset/",

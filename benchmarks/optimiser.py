@@ -6,10 +6,10 @@
 
 Steps: random full-channel generators, canvas and inset of the same size, a region of a quarter of
 it, the default recipe. The literal loop does in every step what published programs do: it paints
-both sides, computes the features of both images of every pair, and the gradients of the weights
-too, since nothing tells it not to; one pair at a time, torch's Adam. The standing side is painted
-without gradients, which is kind to it. Losses, weights and schedule are the same. What makes ours
-faster is switched off in turn:
+both sides, lets the package `lpips` compare both images of every pair, and computes the gradients
+of the weights too, since nothing tells it not to; one pair at a time, torch's Adam. The standing
+side is painted without gradients, which is kind to it. Losses, weights and schedule are the same.
+What makes ours faster is switched off in turn:
 
     anew      the literal loop with our generators: the standing side and the features of what
               stands still are computed in every step
@@ -53,6 +53,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import lpips
 import surroundings
 import torch
 from generators import Weights, paint_literally
@@ -279,6 +280,7 @@ class Scene:
         precision: Precision = "float32",
     ) -> None:
         self.recipe, self.perceptual = recipe, Perceptual(None, precision).to(device)
+        self.lpips = _lpips(self.perceptual).to(device)
         heights = [4 << i for i in range(int(math.log2(size)) - 1)]
         architecture = Architecture(
             (4, 4),
@@ -327,6 +329,14 @@ class Scene:
             latents[name] = torch.cat([w, w.new_zeros(generator.num_ws, w.shape[1])])
             references[name] = generator.images_of_seeds([seed], _PSI)[0]
         return Start(str(seed), recipe or self.recipe, latents, references)
+
+
+def _lpips(ours: Perceptual) -> lpips.LPIPS:
+    """With our weights, as its authors' package computes it, which published programs use."""
+    theirs = lpips.LPIPS(net="alex", pnet_rand=True, lpips=False, verbose=False)
+    weights = {name.partition(".net.")[2]: tensor for name, tensor in ours.state_dict().items()}
+    theirs.net.load_state_dict({name: tensor for name, tensor in weights.items() if name})
+    return theirs.requires_grad_(False).eval()
 
 
 def _random(architecture: Architecture, seed: int) -> StyleGAN2:
@@ -433,9 +443,8 @@ class LiteralLoop:
         self, image: Tensor, target: Tensor, mask: Tensor, weights: ImageWeights
     ) -> Tensor:
         difference = (image - target).abs().mean(dim=1, keepdim=True)
-        look = self._scene.perceptual
-        lpips = look.distance(look.features(image * mask), look.features(target * mask))
-        distances = weights.l1 * (difference * mask).mean() + weights.lpips * lpips.sum()
+        apart = self._scene.lpips(image * mask, target * mask).sum()
+        distances: Tensor = weights.l1 * (difference * mask).mean() + weights.lpips * apart
         return distances / mask.mean()
 
     def _latent_loss(self, name: str, latents: Tensor) -> Tensor:

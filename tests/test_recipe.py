@@ -548,11 +548,16 @@ def test_faces_for_a_body_are_compared_more_coarsely_than_the_montage() -> None:
 
 
 def test_multi_inset_is_the_montage_with_shoes_that_weigh_as_the_face() -> None:
-    found = preset("multi_inset")
-    canvas = dataclasses.replace(Recipe().canvas, seam=found.canvas.seam)
-    face = dataclasses.replace(Recipe().insets["face"], seam=found.insets["face"].seam)
+    found, montage = preset("multi_inset"), preset("montage")
+    face = montage.insets["face"]
+    first, last = montage.stages
+    closing = last.changes["insets"]["face"]
+    changes = last.changes | {"insets": {"face": closing, "shoes": closing}}
     assert found == dataclasses.replace(
-        Recipe(), name="multi_inset", canvas=canvas, insets={"face": face, "shoes": face}
+        montage,
+        name="multi_inset",
+        insets={"face": face, "shoes": face},
+        stages=(first, dataclasses.replace(last, changes=changes)),
     )
 
 

@@ -34,6 +34,8 @@ _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _XMP = "http://ns.adobe.com/xap/1.0/"
 _OWN = "urn:insetgan-batch:provenance:1/"
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# zlib's; its usual 6 takes twice the time and saves a twentieth of the bytes.
+_COMPRESSION = 4
 _BROKEN_PNG = (OSError, SyntaxError, ValueError, TypeError)
 
 
@@ -46,7 +48,7 @@ def to_png(
     text.add_text(_TEXT_KEY, json.dumps(provenance, sort_keys=True))
     text.add_itxt(_XMP_KEY, _packet(item, provenance))
     sink = io.BytesIO()
-    Image.fromarray(image).save(sink, format="PNG", pnginfo=text)
+    Image.fromarray(image).save(sink, format="PNG", pnginfo=text, compress_level=_COMPRESSION)
     return sink.getvalue()
 
 

@@ -129,6 +129,16 @@ def _optimiser(found: dict[str, Any]) -> Iterator[Row]:
                         f"{command} --size {size}",
                         result,
                     )
+    scores = found["scores"]
+    yield (
+        f"the score where {len(scores['found']['pairs'])} pairs end, against the literal loop's: in"
+        " float32, in bfloat16",
+        " and ".join(
+            f"{scores['found']['means'][i] / scores['found']['means'][1]:.3f}" for i in (2, 4)
+        ),
+        f"{command} --parts scores",
+        scores,
+    )
     populations = found.get("populations", {"found": {}})
     for name, row in populations["found"].items():
         yield (

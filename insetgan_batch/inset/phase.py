@@ -51,6 +51,7 @@ class Phase:
         # What the next step reads, in one place of the memory.
         self._numbers = torch.empty_like(self._table[0])
         self._w_noise = None if noise is None else torch.empty_like(noise[0])
+        # By the number of layers that are seen, which says which kind of step it is.
         self._free: dict[int, Tensor] = {}
         self._makes_up = latents.new_tensor(
             [[[float(player.latents == "w+delta")]] for player in players]
@@ -70,17 +71,16 @@ class Phase:
         self._numbers.copy_(self._table[number])
         if self._noise is not None and self._w_noise is not None:
             self._w_noise.copy_(self._noise[number])
+        is_first = look.layers not in self._free
+        if not (is_first or look.layers in self._recordings) and self._waits_for_python():
+            self._record(look, objective)
         if look.layers in self._recordings:
             graph, terms = self._recordings[look.layers]
             graph.replay()
         else:
-            if look.layers in self._free and self._waits_for_python():
-                self._record(look, objective)
-                return self.step(look, objective)
             terms = self._compute(look, objective)
         self.terms = list(terms)
         self._history.append(torch.stack(list(terms.values())))
-        return None
 
     def end(self) -> Tensor:
         """Hand the latents back; the raw losses before each step, `[steps terms n]`."""
@@ -110,7 +110,7 @@ class Phase:
         return {term: value.detach() for term, value in terms.items()}
 
     def _waits_for_python(self) -> bool:
-        """Whether the device has nothing left to do, though a step has just been given to it."""
+        """Whether the device has nothing left to do, though it was given a step a moment ago."""
         device = self._batch.latents.device
         return device.type == "cuda" and torch.cuda.current_stream(device).query()
 

@@ -42,8 +42,7 @@ from typing import Any
 import surroundings
 import torch
 import torch.nn.functional as F
-from optimiser import LiteralLoop, Scene
-from torch import Tensor
+from optimiser import LiteralLoop, Scene, finish, with_steps
 from torch.utils.flop_counter import FlopCounterMode
 
 from insetgan_batch import recipe as recipes
@@ -324,11 +323,11 @@ def _not_recorded() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_kernels() -> Iterator[None]:
-    own, layers._fused = layers._fused, lambda x, weight: None
+    own, layers.fused_kernels = layers.fused_kernels, lambda x, weight: None
     try:
         yield
     finally:
-        layers._fused = own
+        layers.fused_kernels = own
 
 
 _WAYS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
@@ -408,37 +407,20 @@ def measure_scores(clock: Clock, arguments: argparse.Namespace) -> dict[str, obj
     plain = recipes.preset("montage")
     scene = _scene(arguments, plain, clock.device)
     ends = {
-        precision: _ends(arguments, plain, clock.device, precision) for precision in _PRECISIONS
+        precision: finish(plain, _scene(arguments, plain, clock.device, precision), arguments.pairs)
+        for precision in _PRECISIONS
     }
     rows: list[list[float]] = []
     for seed in range(arguments.pairs):
         if clock.is_over and rows:
             break
         literal = LiteralLoop(scene, seed)
-        for rounds, stage in recipes.stages(plain):
-            literal.enter(stage)
-            for _ in range(rounds):
-                literal.run_round()
+        literal.run_all()
         results = [scene.start(seed).latents, literal.latents()]
         results += [ends[precision][seed] for precision in _PRECISIONS]
         rows.append([_rounded(literal.score(latents)) for latents in results])
     means = [_rounded(statistics.mean(column)) for column in zip(*rows, strict=True)]
     return {"sides": ["start", "literal", *_PRECISIONS], "pairs": rows, "means": means}
-
-
-def _ends(
-    arguments: argparse.Namespace, recipe: Recipe, device: torch.device, precision: Precision
-) -> list[dict[str, Tensor]]:
-    """Where pairs end: `[1+l c]` of each generator."""
-    scene = _scene(arguments, recipe, device, precision)
-    batch = scene.optimizer(arguments.pairs)
-    for seed in range(arguments.pairs):
-        batch.admit(scene.start(seed))
-    finished: dict[int, dict[str, Tensor]] = {}
-    while batch.keys:
-        batch.run_round()
-        finished |= {int(item.key): item.best.latents for item in batch.release()}
-    return [finished[seed] for seed in range(arguments.pairs)]
 
 
 def _scene(
@@ -452,9 +434,7 @@ def _scene(
 
 def _with_steps(recipe: Recipe, steps: int) -> Recipe:
     """So many steps of each generator in a round, and rounds enough."""
-    insets = {name: dataclasses.replace(p, steps=steps) for name, p in recipe.insets.items()}
-    canvas = dataclasses.replace(recipe.canvas, steps=steps)
-    return dataclasses.replace(recipe, canvas=canvas, insets=insets, max_rounds=99, min_rounds=99)
+    return dataclasses.replace(with_steps(recipe, steps), max_rounds=99, min_rounds=99)
 
 
 def _rounded(value: float) -> float:

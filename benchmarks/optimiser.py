@@ -185,7 +185,7 @@ def _measure_side(name: str, size: int, items: int) -> tuple[float, float]:
     """Milliseconds of one step of one item, of the clock and of the CPU."""
     _, stage = recipes.stages(recipes.preset("montage"))[0]
     if name in _LITERAL_SIDES:
-        stage = _with_steps(stage, _LITERAL_STEPS)
+        stage = with_steps(stage, _LITERAL_STEPS)
     elif name == "low":
         stage = dataclasses.replace(stage, full_share=_LOW_SHARE)
     precision: Precision = "bfloat16" if name == "bfloat16" else "float32"
@@ -229,15 +229,12 @@ def measure_scores(pairs: int) -> dict[str, object]:
     low = dataclasses.replace(plain, full_share=_LOW_SHARE, picture_size=_SCORED_PX << 1)
     scene = Scene(_SCORED_PX << 2, plain, channels=16)
     rough = Scene(_SCORED_PX << 2, plain, channels=16, precision="bfloat16")
-    ends = [_finish(plain, scene, pairs), _finish(low, scene, pairs), _finish(plain, rough, pairs)]
+    ends = [finish(plain, scene, pairs), finish(low, scene, pairs), finish(plain, rough, pairs)]
     rows: list[list[float]] = []
     print(f"{'pair':>4} {'start':>8} {'literal':>8} {'ours':>8} {'low':>8} {'bfloat16':>8}")
     for seed in range(pairs):
         literal = LiteralLoop(scene, seed)
-        for rounds, stage in recipes.stages(plain):
-            literal.enter(stage)
-            for _ in range(rounds):
-                literal.run_round()
+        literal.run_all()
         results = [scene.start(seed).latents, literal.latents(), *(end[seed] for end in ends)]
         rows.append([round(literal.score(latents), 4) for latents in results])
         print(f"{seed:4} " + " ".join(f"{score:8}" for score in rows[-1]))
@@ -246,7 +243,7 @@ def measure_scores(pairs: int) -> dict[str, object]:
     return {"pairs": rows, "means": means, "ours_by_literal": round(means[2] / means[1], 4)}
 
 
-def _finish(recipe: Recipe, scene: Scene, pairs: int) -> list[dict[str, Tensor]]:
+def finish(recipe: Recipe, scene: Scene, pairs: int) -> list[dict[str, Tensor]]:
     """Where pairs end under a recipe: `[1+l c]` of each generator."""
     batch = scene.optimizer(pairs, recipe=recipe)
     for seed in range(pairs):
@@ -258,7 +255,7 @@ def _finish(recipe: Recipe, scene: Scene, pairs: int) -> list[dict[str, Tensor]]
     return [finished[seed] for seed in range(pairs)]
 
 
-def _with_steps(recipe: Recipe, steps: int) -> Recipe:
+def with_steps(recipe: Recipe, steps: int) -> Recipe:
     """So many steps of each generator in a round."""
     return dataclasses.replace(
         recipe,
@@ -374,6 +371,13 @@ class LiteralLoop:
         for name in _NAMES:
             for _ in range(self._recipe.players[name].steps):
                 self._step(name)
+
+    def run_all(self) -> None:
+        """The whole schedule of the scene's recipe."""
+        for rounds, stage in recipes.stages(self._scene.recipe):
+            self.enter(stage)
+            for _ in range(rounds):
+                self.run_round()
 
     def latents(self) -> dict[str, Tensor]:
         """Where it is: `[1+l c]` of each generator."""

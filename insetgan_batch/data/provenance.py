@@ -34,7 +34,7 @@ _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _XMP = "http://ns.adobe.com/xap/1.0/"
 _OWN = "urn:insetgan-batch:provenance:1/"
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# zlib's; its usual 6 takes twice the time and saves a twentieth of the bytes.
+# zlib's; its usual 6 takes twice the time and saves 4 to 10 % of the bytes.
 _COMPRESSION = 4
 _BROKEN_PNG = (OSError, SyntaxError, ValueError, TypeError)
 

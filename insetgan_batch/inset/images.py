@@ -164,17 +164,14 @@ def frame_in_crop(size: tuple[int, int], boxes: Tensor, crop_size: tuple[int, in
 
 
 class Paste:
-    """`paste` into the same regions again and again."""
+    """`paste` into the same regions again and again; what follows from them is computed once, and
+    once for each size of insets.
+    """
 
-    def __init__(
-        self,
-        regions: Tensor,
-        size: tuple[int, int],
-        inset_size: tuple[int, int],
-        mask: Tensor | None = None,
-    ) -> None:
-        """size, inset_size: (h, w) of canvases and insets."""
-        self._cut = Cut(frame_in_crop(size, regions, inset_size), size)
+    def __init__(self, regions: Tensor, size: tuple[int, int], mask: Tensor | None = None) -> None:
+        """size: (h, w) of canvases."""
+        self._regions, self._size = regions, size
+        self._cuts: dict[tuple[int, int], Cut] = {}
         if mask is None:
             self._inside, self._share = box_mask(regions, size) > 0, None
         else:
@@ -182,7 +179,11 @@ class Paste:
 
     def __call__(self, canvas: Tensor, inset: Tensor) -> Tensor:
         """Of canvases and insets `[n 3 h w]`: `[n 3 H W]`."""
-        pasted = self._cut(inset)
+        inset_size = (inset.shape[2], inset.shape[3])
+        if inset_size not in self._cuts:
+            frames = frame_in_crop(self._size, self._regions, inset_size)
+            self._cuts[inset_size] = Cut(frames, self._size)
+        pasted = self._cuts[inset_size](inset)
         if self._share is None:
             return torch.where(self._inside, pasted, canvas)
         return torch.lerp(canvas, pasted, self._share)
@@ -195,8 +196,7 @@ def paste(canvas: Tensor, inset: Tensor, regions: Tensor, mask: Tensor | None = 
     region `[n 4]` (canvas pixels). With a mask of the inset `[n 1 h w]` the part alone, as opaque
     as the mask.
     """
-    size, inset_size = ((x.shape[2], x.shape[3]) for x in (canvas, inset))
-    return Paste(regions, size, inset_size, mask)(canvas, inset)
+    return Paste(regions, (canvas.shape[2], canvas.shape[3]), mask)(canvas, inset)
 
 
 def to_pixels(image: Tensor) -> Tensor:

@@ -47,17 +47,13 @@ class SeamTerm:
         """
         self._window = Window.around(images.bounds(region).tolist(), size, 1)
         seen = (self._window.height, self._window.width)
-        self._region, self._mask = self._window.boxes(region), mask
+        region = self._window.boxes(region)
+        self._paste = images.Paste(region, seen, mask)
         if mask is None:
-            self._inside = images.box_mask(self._region, seen) > 0
+            self._inside = images.box_mask(region, seen) > 0
         else:
-            self._inside = images.spread(mask, self._region, seen) > 0.5
-        self._pastes: dict[tuple[int, int], images.Paste] = {}  # by the insets' size
+            self._inside = images.spread(mask, region, seen) > 0.5
 
     def __call__(self, canvas: Cutting, inset: Tensor) -> Tensor:
         """Of canvases and insets `[n 3 h w]`: `[n]`, in the range -1..1 of images."""
-        below, size = canvas.cut(self._window), (inset.shape[2], inset.shape[3])
-        if size not in self._pastes:
-            seen = (below.shape[2], below.shape[3])
-            self._pastes[size] = images.Paste(self._region, seen, size, self._mask)
-        return excess(self._pastes[size](below, inset), self._inside)
+        return excess(self._paste(canvas.cut(self._window), inset), self._inside)

@@ -33,7 +33,7 @@ _PROGRAMS = 2048  # that keep a GPU busy
 _ROWS = 4  # of a strip that is filtered: more rows, fewer rows that two strips read
 _STRIP = (32, 32)  # columns and channels of a strip
 # Compile once for all sizes, not anew for each that is a multiple of 16 or 1.
-_SIZES = ["pixels", "tiles", "height", "width", "height_in", "width_in", "noise_step", "images"]
+_SIZES = ["pixels", "tiles", "height", "width", "height_in", "width_in", "noise_step"]
 
 
 # ---- scale by a style --------------------------------------------------------------------------
@@ -355,7 +355,6 @@ def _colours_backward(
     gradient, x, weights, bias, out, sums, pixels, channels, tiles, clamp, clamps: tl.constexpr,
     colours: tl.constexpr, tile: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
-    """One program adds up for one colour at a time, in the order of the pixels."""
     n, c, p = _place(tiles, tile, wide)
     gradient += n * colours * pixels
     x += n * pixels * channels

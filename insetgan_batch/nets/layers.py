@@ -129,7 +129,7 @@ class StyledConv(nn.Module):
 
     def scale(self, x: Tensor, style: Tensor) -> Tensor:
         """Features `[n i h w]` times their style."""
-        ours = _fused(x, self.weight)
+        ours = fused_kernels(x, self.weight)
         if ours is None:
             return x * style[:, :, None, None].to(x.dtype)
         scaled: Tensor = ours.scale(x, style)
@@ -164,7 +164,7 @@ class StyledConv(nn.Module):
         clamp = None if self.clamp is None else self.clamp * gain
         gain *= ACTIVATION_GAIN
         factor = factor * gain
-        ours = _fused(x, self.weight)
+        ours = fused_kernels(x, self.weight)
         if ours is None:
             x = self._finish(x, factor, added, gain, clamp)
             return x if after is None else self.scale(x, after)
@@ -228,7 +228,7 @@ class ToRGB(nn.Module):
         below: an image of half the size, to which they are added.
         """
         weights = self.weight[:, :, 0, 0] * (self.affine(w) * self.gain)[:, None]
-        ours = _fused(x, self.weight)
+        ours = fused_kernels(x, self.weight)
         if ours is not None and len(self.bias) in (1, 3):
             image: Tensor = ours.colours(x, weights, self.bias, below, self.clamp)
             return image
@@ -288,7 +288,7 @@ def blur_kernel() -> Tensor:
     return torch.outer(taps, taps)
 
 
-def _fused(x: Tensor, weight: Tensor) -> ModuleType | None:
+def fused_kernels(x: Tensor, weight: Tensor) -> ModuleType | None:
     """The fused kernels where they serve: on a GPU, for weights that have no gradient."""
     if not x.is_cuda or weight.requires_grad or x.dtype == torch.float64:
         return None

@@ -169,7 +169,7 @@ def test_a_generator_paints_with_them_what_it_paints_without(
     network = random_generator(architecture).freeze()
     ws = drawn(2, architecture.num_ws, architecture.w_dim).requires_grad_()
     expected = network.synthesis(ws)
-    monkeypatch.setattr(layers, "_fused", lambda x, weight: fused)
+    monkeypatch.setattr(layers, "fused_kernels", lambda x, weight: fused)
     assert_same(network.synthesis(ws), expected, [ws])
 
 
@@ -179,7 +179,7 @@ def test_they_see_through_windows_too(monkeypatch: pytest.MonkeyPatch) -> None:
     ws = drawn(2, architecture.num_ws, architecture.w_dim).requires_grad_()
     window = Window(((4, 0), (0, 8)), 8, 4)
     expected = window.cut(network.synthesis(ws))
-    monkeypatch.setattr(layers, "_fused", lambda x, weight: fused)
+    monkeypatch.setattr(layers, "fused_kernels", lambda x, weight: fused)
     _, (found,) = network.synthesis.look(ws, 1, [window])
     assert_same(found, expected, [ws])
 
@@ -187,9 +187,9 @@ def test_they_see_through_windows_too(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_that_learn_and_other_devices_do_without_them() -> None:
     network = random_generator(Architecture((4, 4), (6, 5), z_dim=4, w_dim=5, mapping_layers=2))
     x = torch.zeros(1, 6, 4, 4)
-    assert layers._fused(x, network.get_parameter("synthesis.b8.conv0.weight")) is None
+    assert layers.fused_kernels(x, network.get_parameter("synthesis.b8.conv0.weight")) is None
     network.freeze()
-    assert layers._fused(x, network.get_parameter("synthesis.b8.conv0.weight")) is None
+    assert layers.fused_kernels(x, network.get_parameter("synthesis.b8.conv0.weight")) is None
 
 
 def test_lpips_is_summed_from_them(perceptual: Perceptual) -> None:

@@ -50,7 +50,6 @@ class Training:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             generator = StyleGAN2(model.architecture)
-            generator.set_layout(torch.channels_last)
         return cls(model, generator, torch.optim.Adam(generator.parameters()))
 
     @classmethod

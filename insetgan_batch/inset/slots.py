@@ -263,7 +263,9 @@ class SlotOptimizer:
         share = recipes[0].full_share
         is_full = [sight.is_whole or schedule.is_full(share, number) for number in range(count)]
         objectives = {
-            full: self._objective(name, slots, recipes, None if full else sight.height)
+            full: self._objective(
+                name, slots, recipes, self._perceptual.draft, None if full else sight.height
+            )
             for full in set(is_full)
         }
         weights = [self._weights_of_steps(name, slot, count) for slot in slots]
@@ -320,7 +322,12 @@ class SlotOptimizer:
         )
 
     def _objective(
-        self, name: str, slots: list[Slot], recipes: list[Recipe], height: int | None = None
+        self,
+        name: str,
+        slots: list[Slot],
+        recipes: list[Recipe],
+        perceptual: Perceptual,
+        height: int | None = None,
     ) -> Objective:
         """What the generator is held to, for these items; its whole pictures at that height."""
         wanted = {
@@ -336,7 +343,7 @@ class SlotOptimizer:
         if name == CANVAS:
             return CanvasObjective(
                 wanted=wanted,
-                perceptual=self._perceptual,
+                perceptual=perceptual,
                 reference=reference,
                 insets={n: torch.stack([s.images[n] for s in slots]) for n in self._insets},
                 regions=self._regions(slots, reference),
@@ -350,7 +357,7 @@ class SlotOptimizer:
         return InsetObjective(
             name,
             wanted=wanted,
-            perceptual=self._perceptual,
+            perceptual=perceptual,
             reference=reference,
             box=boxes_as_tensor([slot.inset_boxes[name] for slot in slots], reference),
             canvas=torch.stack([slot.images[CANVAS] for slot in slots]),
@@ -424,7 +431,8 @@ class SlotOptimizer:
             for name in self._generators:
                 image = torch.stack([slot.images[name] for slot in slots])
                 latents = torch.stack([slot.moments[name].latents for slot in slots])
-                terms = self._objective(name, slots, recipes).terms(image, latents)
+                objective = self._objective(name, slots, recipes, self._perceptual)
+                terms = objective.terms(image, latents)
                 weights = [self._weights(name, _player(recipe, name)) for recipe in recipes]
                 score = score + _weighted(terms, weights)
                 raw |= terms

@@ -5,6 +5,9 @@ the style on the activations one ordinary convolution serves the whole batch, an
 respect to the latents never computes one with respect to the weights. On a GPU what lies between
 the convolutions is done by fused kernels (`fused.py`); here it stands in torch's own operations.
 
+Features lie in memory with their channels innermost (`channels_last`), which kernels bring about:
+other layouts are turned into it and back for every convolution, on a CPU too.
+
 The convolution that upsamples is a transposed one and a depthwise blur. As one plain convolution
 (four 3x3 kernels whose outputs interleave) it would need no blur and four times the arithmetic,
 which costs more than it saves.
@@ -79,7 +82,6 @@ class StyledConv(nn.Module):
         self.blur = Blur(channels_out) if upsample else None
         self.clamp = clamp
         self.low_precision: torch.dtype | None = None
-        self.memory_format = torch.preserve_format
         self._kernels: tuple[Tensor, Tensor, Tensor | None] | None = None
 
     def cache_kernels(self) -> None:
@@ -109,10 +111,8 @@ class StyledConv(nn.Module):
         if self.low_precision is not None:
             divisor = weight.abs().amax(dim=(1, 2, 3)).clamp_min(EPS) / self.gain
             weight = (weight / divisor[:, None, None, None]).to(self.low_precision)
-        kernel = weight if self.blur is None else weight.transpose(0, 1).contiguous()
-        if self.memory_format != torch.preserve_format:
-            kernel = kernel.contiguous(memory_format=self.memory_format)
-        return kernel, power, divisor
+        kernel = weight if self.blur is None else weight.transpose(0, 1)
+        return kernel.contiguous(memory_format=torch.channels_last), power, divisor
 
     def modulation(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """From latents `[n c]`: the style `[n i]` that features are multiplied by before the
@@ -187,9 +187,10 @@ class StyledConv(nn.Module):
         """What follows the convolution: noise `[1|n h w]` is added, factors `[n o]` multiply."""
         if self.blur is not None:
             x = self.blur(x)
-        offset = (added[:, None] + self.bias[:, None, None]) * gain
-        x = torch.addcmul(offset.to(x.dtype), x, factor[:, :, None, None].to(x.dtype))
-        x = F.leaky_relu(x, LEAKY_SLOPE)
+        bias = (self.bias[:, None, None] * gain).to(x.dtype)
+        x = torch.addcmul(bias, x, factor[:, :, None, None].to(x.dtype))
+        x = x.add_((added[:, None] * gain).to(x.dtype))
+        x = F.leaky_relu(x, LEAKY_SLOPE, inplace=True)
         return x if clamp is None else x.clamp(-clamp, clamp)
 
     def _noise(self, noise: Noise, images: int) -> Tensor:
@@ -232,8 +233,10 @@ class ToRGB(nn.Module):
         if ours is not None and len(self.bias) in (1, 3):
             image: Tensor = ours.colours(x, weights, self.bias, below, self.clamp)
             return image
-        mixed: Tensor = (weights @ x.flatten(2).to(weights.dtype)).unflatten(2, x.shape[2:])
-        colours = mixed + self.bias[:, None, None]
+        # Image by image: the gradient of one product for all of them takes four times as long.
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2).to(weights.dtype)
+        mixed = [torch.addmm(self.bias, *own) for own in zip(pixels, weights.mT, strict=True)]
+        colours = torch.stack(mixed).mT.reshape(len(x), -1, *x.shape[2:])
         if self.clamp is not None:
             colours = colours.clamp(-self.clamp, self.clamp)
         if below is not None:
@@ -265,7 +268,8 @@ class Blur(nn.Module):
         super().__init__()
         # The mean stays: the kernel sums to 4 because three of four samples that are spread are 0.
         kernel = (4.0 * blur_kernel()).expand(channels, 1, 4, 4)
-        self.register_buffer("kernel", kernel.contiguous(), persistent=False)
+        kernel = kernel.contiguous(memory_format=torch.channels_last)
+        self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[n c 2h+1 2w+1]` to `[n c 2h 2w]`."""

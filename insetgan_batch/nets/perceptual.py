@@ -10,6 +10,7 @@ one weighs all channels alike.
 
 from __future__ import annotations
 
+import copy
 import pickle
 import struct
 from pathlib import Path
@@ -52,8 +53,8 @@ class Perceptual(nn.Module):
     def __init__(self, trunk: Path | None, precision: Precision = "float32") -> None:
         """trunk: torchvision's `alexnet` state dict (`.pth`), or None for seeded random weights.
 
-        precision: with any but float32 convolutions are computed in bfloat16 (what a loss passes
-        back would leave float16's range), what is made of them in float32.
+        precision: of drafts. With any but float32 their convolutions are computed in bfloat16 (what
+        a loss passes back would leave float16's range), what is made of them in float32.
         """
         super().__init__()
         with torch.random.fork_rng(devices=[]):
@@ -67,12 +68,20 @@ class Perceptual(nn.Module):
             self.name = f"alexnet-{trunk.stem}"
             _load_trunk(self._lpips.net, trunk)
         self.requires_grad_(False).eval()
-        if precision != "float32":
-            self._lpips.net.to(torch.bfloat16)
-        first = self._lpips.net.slice1[0]
-        self.register_buffer("_kernel", _of_squares(first.weight), persistent=False)
-        self._bias = first.bias
+        self._lpips.net.to(memory_format=torch.channels_last)
+        kernel = _of_squares(self._lpips.net.slice1[0].weight)
+        self.register_buffer("_kernel", kernel, persistent=False)
         self.register_buffer("_ones", torch.ones(max(self._lpips.chns)), persistent=False)
+        self._draft: Perceptual | None = None
+        if precision != "float32":
+            self._draft = copy.deepcopy(self)
+            self._draft._lpips.net.to(torch.bfloat16)
+            self._draft._kernel = self._draft._kernel.bfloat16()
+
+    @property
+    def draft(self) -> Perceptual:
+        """The same in lower precision, for steps; itself where there is no lower one."""
+        return self._draft or self
 
     def features(self, image: Tensor) -> Features:
         """Feature maps of images `[n 3 h w]` (-1..1, at least 32 px), normalised over channels."""
@@ -104,7 +113,7 @@ class Perceptual(nn.Module):
     def _maps(self, image: Tensor) -> Features:
         squares = _squares(self._lpips.scaling_layer(image).to(self._kernel.dtype))
         net = self._lpips.net
-        maps = [F.relu(F.conv2d(squares, self._kernel, self._bias))]
+        maps = [F.relu(F.conv2d(squares, self._kernel, net.slice1[0].bias))]
         for part in (net.slice2, net.slice3, net.slice4, net.slice5):
             maps.append(part(maps[-1]))
         return maps
@@ -121,14 +130,12 @@ def _squares(image: Tensor) -> Tensor:
     """Images `[n 3 h w]` by squares of 4x4 pixels, `[n 48 h/4 w/4]`, as far as AlexNet's first
     convolution looks.
 
+    The channels are innermost in memory (`channels_last`), as in `layers.py`.
     It has 11x11 taps, a stride of 4 and 2 zeros around: on squares that is one of 3x3 without
     stride, whose gradient takes a third of the time on a CPU and less on a GPU.
     """
     after = [_STRIDE * ((size - 7) // _STRIDE + 3) - size - 2 for size in image.shape[2:]]
     image = F.pad(image, (2, after[1], 2, after[0]))
-    if not image.is_cuda:
-        return F.pixel_unshuffle(image, _STRIDE)
-    # The same with the channels innermost in memory, as a GPU's convolutions want it.
     n, channels, height, width = image.shape
     rows, columns = height // _STRIDE, width // _STRIDE
     squares = image.reshape(n, channels, rows, _STRIDE, columns, _STRIDE).permute(0, 2, 4, 1, 3, 5)
@@ -138,7 +145,8 @@ def _squares(image: Tensor) -> Tensor:
 def _of_squares(kernel: Tensor) -> Tensor:
     """The first convolution's kernel `[o 3 11 11]` for `_squares`: `[o 48 3 3]`."""
     taps = F.pad(kernel.detach(), (0, 1, 0, 1)).reshape(-1, 3, 3, 4, 3, 4)
-    return taps.permute(0, 1, 3, 5, 2, 4).reshape(-1, 48, 3, 3)
+    squares = taps.permute(0, 1, 3, 5, 2, 4).reshape(-1, 48, 3, 3)
+    return squares.contiguous(memory_format=torch.channels_last)
 
 
 def _load_trunk(net: nn.Module, path: Path) -> None:

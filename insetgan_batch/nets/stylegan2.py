@@ -126,25 +126,20 @@ class StyleGAN2(nn.Module):
                 module.cache_kernels()
         return self
 
-    def set_layout(self, memory_format: torch.memory_format) -> None:
-        """Keep kernels in this layout, which features then follow; the weights stay where they are,
-        which may be pages of a file that other processes use too.
+    def in_precision(self, dtype: torch.dtype, resolutions: int) -> StyleGAN2:
+        """A frozen twin that shares the weights and computes so many of the highest resolutions in
+        `dtype`; colours stay in float32.
         """
-        for module in self.modules():
-            if isinstance(module, StyledConv):
-                module.memory_format = memory_format
-                module.renew_kernels()
-
-    def set_precision(self, dtype: torch.dtype, resolutions: int) -> None:
-        """Let so many of the highest resolutions compute in `dtype`; colours stay in float32."""
+        with torch.device("meta"):  # shapes without memory
+            twin = StyleGAN2(self.architecture)
+        twin.load_state_dict(self.state_dict(), assign=True)
+        twin.to(self.mapping.w_avg.device)  # the filters, which are no weights
         names = self.synthesis.blocks
-        for i, name in enumerate(names):
-            low = dtype if i >= len(names) - resolutions else None
-            for module in self.synthesis.get_submodule(name).modules():
+        for name in names[len(names) - resolutions :]:
+            for module in twin.synthesis.get_submodule(name).modules():
                 if isinstance(module, Block | StyledConv):
-                    module.low_precision = low
-                if isinstance(module, StyledConv):
-                    module.renew_kernels()
+                    module.low_precision = dtype
+        return twin.freeze()
 
 
 class Mapping(nn.Module):

@@ -103,10 +103,10 @@ class Window:
         x = x.expand(len(self.corners), -1, -1, -1)
         # Image by image, so that what a piece passes back is as large as its image, not the batch.
         pieces = [
-            image[:, top : top + self.height, left : left + self.width]
-            for image, (top, left) in zip(x, self.corners, strict=True)
+            image[:, :, top : top + self.height, left : left + self.width]
+            for image, (top, left) in zip(torch.split(x, 1), self.corners, strict=True)
         ]
-        return torch.stack(pieces)
+        return torch.cat(pieces)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def generate(model: str, seeds: Sequence[int], look: Look, out: Path) -> Iterato
     not fit; then nothing is written.
     """
     path = models.fetch(model).path
-    generator = Generator.load(path, best_device(), precision=look.precision)
+    generator = Generator.load(path, best_device(), precision=look.precision).draft
     if look.file_format != "npy" and generator.image_channels not in _PILLOW_CHANNELS:
         raise ConfigError(f"{path}: {generator.image_channels} channels are no picture; use npy")
     try:

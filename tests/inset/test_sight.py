@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from insetgan_batch.boxes import Box
+from insetgan_batch.config import Precision
 from insetgan_batch.inset import images
 from insetgan_batch.inset.objective import crop
 from insetgan_batch.inset.seam import SeamTerm
@@ -37,12 +38,14 @@ REGIONS = (
 # At low resolution, in both types of picture.
 SMALL = dataclasses.replace(RECIPE, picture_size=32, full_share=0.25)
 BOXES = {"canvas": Box(20, 20, 40, 44), "face": Box(16, 12, 44, 54)}
+DETECTORS = {name: FixedBox(box) for name, box in BOXES.items()}
 
 
-def generator(architecture: Architecture, seed: int) -> Generator:
-    """In double precision."""
+def generator(architecture: Architecture, seed: int, precision: Precision = "float32") -> Generator:
+    """In double precision, but for its drafts."""
     network = random_generator(architecture, seed).double().freeze()
-    return Generator(Checkpoint(network, {}, f"tiny-{seed}"), torch.device("cpu"))
+    source = Checkpoint(network, {}, f"tiny-{seed}")
+    return Generator(source, torch.device("cpu"), precision=precision)
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +148,56 @@ def test_colours_of_the_last_block_alone_are_painted_whole() -> None:
     assert sight(residual, latents).is_whole
 
 
+# Drafts
+
+
+@pytest.fixture(scope="module")
+def drafting() -> Generator:
+    """The canvas whose drafts are in bfloat16."""
+    return generator(CANVAS, 1, "bfloat16")
+
+
+@pytest.mark.parametrize("side", [32, 1024])
+def test_a_phase_of_drafts_begins_with_the_true_pictures(drafting: Generator, side: int) -> None:
+    begin = random_latents(drafting, len(REGIONS), 0)
+    picture, _ = sight(drafting, begin, side).full().paint(begin)
+    true = paint(drafting, begin)
+    assert (paint(drafting.draft, begin) - true).abs().max() > 1e-3
+    torch.testing.assert_close(picture, true, rtol=0, atol=1e-9)
+
+
+def test_a_phase_of_low_drafts_begins_with_the_true_pictures_too(drafting: Generator) -> None:
+    begin = random_latents(drafting, len(REGIONS), 0)
+    picture, cuttings = sight(drafting, begin).low().paint(begin)
+    reduced = images.downsample(paint(drafting, begin), LOW)
+    torch.testing.assert_close(picture, reduced, rtol=0, atol=1e-9)
+    # Convolutions of another size add bfloat16 in another order.
+    difference = cut_out(cuttings["face"]) - cropped(drafting, begin)
+    assert difference.abs().mean() < 1e-3
+
+
+@pytest.mark.parametrize("side", [32, 1024])
+def test_what_drafts_lack_is_held(drafting: Generator, side: int) -> None:
+    begin, later = (random_latents(drafting, 2, seed) for seed in (0, 1))
+    picture, _ = sight(drafting, begin, side).full().paint(later)
+    held = paint(drafting, begin) - paint(drafting.draft, begin)
+    expected = paint(drafting.draft, later) + held
+    torch.testing.assert_close(picture, expected, rtol=0, atol=1e-9)
+
+
+def test_what_is_kept_is_no_draft(drafting: Generator) -> None:
+    """Steps in bfloat16 move the latents; pictures and scores are the generators' own."""
+    bench = Bench({"canvas": drafting, "face": generator(FACE, 2)}, Perceptual(None).double())
+    recipe = dataclasses.replace(RECIPE, min_rounds=2, max_rounds=2)
+    found = bench.finish(bench.start("a", 3, recipe), recipe=recipe, detectors=DETECTORS)["a"]
+    assert movement(found) > 0.01
+    assert torch.equal(
+        found.best.images["canvas"], paint(drafting, found.best.latents["canvas"][None])[0]
+    )
+    assert found.best.score < 0.8 * found.start.score
+
+
 # In the batch
-
-
-DETECTORS = {name: FixedBox(box) for name, box in BOXES.items()}
 
 
 def test_scores_at_low_resolution_are_those_of_whole_pictures(large_bench: Bench) -> None:

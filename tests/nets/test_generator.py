@@ -97,7 +97,7 @@ def test_images_are_differentiable_in_ws(generator: Generator) -> None:
     assert (gradient.abs().amax(dim=2) > 0).all()
 
 
-# Precision and layout
+# Drafts
 
 
 CLAMPED = dataclasses.replace(SMALL, conv_clamp=256.0, num_fp16_res=1)
@@ -109,41 +109,54 @@ def generator_of(architecture: Architecture, *, precision: Precision = "float32"
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 5e-2), ("float16", 1e-2)])
-def test_low_precision_paints_nearly_the_same(precision: Precision, tolerance: float) -> None:
+def test_drafts_are_nearly_the_same_and_pictures_exactly(
+    precision: Precision, tolerance: float
+) -> None:
     exact = generator_of(CLAMPED).images_of_seeds([1, 2], 0.7)
-    found = generator_of(CLAMPED, precision=precision).images_of_seeds([1, 2], 0.7)
-    assert found.dtype == torch.float32
-    assert 0 < relative_difference(found, exact) < tolerance
+    generator = generator_of(CLAMPED, precision=precision)
+    draft = generator.draft.images_of_seeds([1, 2], 0.7)
+    assert draft.dtype == torch.float32
+    assert 0 < relative_difference(draft, exact) < tolerance
+    assert torch.equal(generator.images_of_seeds([1, 2], 0.7), exact)
 
 
-def test_as_many_resolutions_are_in_low_precision_as_were_trained_in_it() -> None:
+def test_without_a_lower_precision_drafts_are_the_pictures() -> None:
+    generator = generator_of(SMALL)
+    assert generator.draft is generator
+    draft = generator_of(SMALL, precision="bfloat16").draft
+    assert draft.draft is draft
+
+
+FIVE = dataclasses.replace(CLAMPED, channels=(6, 5, 4, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("precision", "trained", "exact_heights"),
+    [
+        ("float16", 1, [4, 8, 16, 32]),
+        ("float16", 3, [4, 8]),
+        ("float16", 0, [4]),
+        ("bfloat16", 1, []),
+        ("bfloat16", 0, []),
+    ],
+)
+def test_float16_is_for_the_resolutions_that_were_trained_in_it(
+    precision: Precision, trained: int, exact_heights: list[int]
+) -> None:
     """Those below are exact; where the file does not say how many, it is the highest four."""
-    five = dataclasses.replace(SMALL, channels=(6, 5, 4, 4, 3))
-    for trained, exact_heights in ((1, [4, 8, 16, 32]), (3, [4, 8]), (0, [4])):
-        architecture = dataclasses.replace(five, num_fp16_res=trained)
-        exact, low = (generator_of(architecture, precision=p) for p in ("float32", "bfloat16"))
-        ws = exact.seeds_to_ws([1], 0.7)
-        equal = [
-            torch.equal(low.synthesise(ws, upto=h), exact.synthesise(ws, upto=h))
-            for h in (4, 8, 16, 32, 64)
-        ]
-        assert equal == [height in exact_heights for height in (4, 8, 16, 32, 64)]
+    generator = generator_of(dataclasses.replace(FIVE, num_fp16_res=trained), precision=precision)
+    ws = generator.seeds_to_ws([1], 0.7)
+    heights = (4, 8, 16, 32, 64)
+    pairs = [[g.synthesise(ws, upto=h) for g in (generator, generator.draft)] for h in heights]
+    assert [h for h, pair in zip(heights, pairs, strict=True) if torch.equal(*pair)] == (
+        exact_heights
+    )
 
 
 def test_float16_without_clamped_activations_is_refused() -> None:
     with pytest.raises(CheckpointError, match="float16 needs a generator with conv_clamp"):
         generator_of(SMALL, precision="float16")
     generator_of(SMALL, precision="bfloat16")
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_the_layout_in_memory_changes_nothing_but_rounding(precision: Precision) -> None:
-    tolerance = {"float32": 1e-5, "bfloat16": 5e-2, "float16": 1e-2}[precision]
-    network = random_generator(CLAMPED).freeze()
-    painter = Generator(checkpoint.Checkpoint(network, {}, ""), CPU, precision=precision)
-    expected = painter.images_of_seeds([1, 2], 0.7)
-    network.set_layout(torch.channels_last)
-    assert relative_difference(painter.images_of_seeds([1, 2], 0.7), expected) < tolerance
 
 
 # Lower resolutions

@@ -60,11 +60,10 @@ def test_the_distance_to_features_is_the_distance(perceptual: Perceptual) -> Non
     assert torch.equal(found, distance(perceptual, a, b))
 
 
-def test_in_low_precision_the_distance_and_its_gradient_are_near() -> None:
-    exact, low = Perceptual(None), Perceptual(None, "bfloat16")
-    target = pictures(seed=1)
+def test_a_draft_of_the_distance_and_its_gradient_are_near() -> None:
+    exact, target = Perceptual(None, "bfloat16"), pictures(seed=1)
     results = []
-    for perceptual in (exact, low):
+    for perceptual in (exact, exact.draft):
         image = pictures(seed=0).requires_grad_(True)
         value = perceptual.distance_to(image, perceptual.features(target))
         assert value.dtype == torch.float32
@@ -73,6 +72,14 @@ def test_in_low_precision_the_distance_and_its_gradient_are_near() -> None:
     torch.testing.assert_close(found, expected, rtol=2e-2, atol=0)
     assert not torch.equal(found, expected)
     assert torch.cosine_similarity(here.flatten(), there.flatten(), dim=0) > 0.99
+
+
+def test_the_precision_concerns_drafts_alone(perceptual: Perceptual) -> None:
+    a, b = pictures(seed=0), pictures(seed=1)
+    low = Perceptual(None, "bfloat16")
+    assert torch.equal(distance(low, a, b), distance(perceptual, a, b))
+    assert low.draft.name == low.name
+    assert perceptual.draft is perceptual
 
 
 def test_each_pair_of_a_batch_has_its_own_distance(perceptual: Perceptual) -> None:

@@ -316,56 +316,33 @@ def test_low_precision_is_near(kind: str, dtype: torch.dtype, tolerance: float) 
     generator = random_generator(dataclasses.replace(WIDE, synthesis=kind)).freeze()  # type: ignore[arg-type]
     ws = random_ws(generator)
     exact = generator.synthesis(ws)
-    generator.set_precision(dtype, 4)
-    found = generator.synthesis(ws)
+    found = generator.in_precision(dtype, 4).synthesis(ws)
     assert found.dtype == torch.float32
     assert not torch.equal(found, exact)
     assert_close(found, exact, tolerance)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_only_the_highest_resolutions_are_computed_in_low_precision(dtype: torch.dtype) -> None:
-    generator = random_generator(WIDE).freeze()
-    ws = random_ws(generator)
-    exact = [generator.synthesis(ws, blocks) for blocks in (1, 2, 3, 4)]
-    generator.set_precision(dtype, 2)
-    found = [generator.synthesis(ws, blocks) for blocks in (1, 2, 3, 4)]
-    equal = [torch.equal(a, b) for a, b in zip(found, exact, strict=True)]
-    assert equal == [True, True, False, False]
-
-
-def test_more_resolutions_than_there_are_mean_all_of_them() -> None:
-    generators = [random_generator(WIDE).freeze() for _ in range(2)]
-    for generator, resolutions in zip(generators, (4, 9), strict=True):
-        generator.set_precision(torch.bfloat16, resolutions)
-    ws = random_ws(generators[0])
-    assert torch.equal(generators[0].synthesis(ws), generators[1].synthesis(ws))
-
-
-@pytest.mark.parametrize("before", [None, torch.bfloat16])
-def test_no_resolution_in_low_precision_changes_nothing(before: torch.dtype | None) -> None:
-    generator = random_generator(WIDE).freeze()
-    ws = random_ws(generator)
-    exact = generator.synthesis(ws)
-    if before is not None:
-        generator.set_precision(before, 3)
-    generator.set_precision(torch.float32, 0)
     assert torch.equal(generator.synthesis(ws), exact)
 
 
+@pytest.mark.parametrize("resolutions", [0, 1, 2, 4, 9])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_kernels_kept_before_or_after_the_precision_is_set_are_the_same(
-    dtype: torch.dtype,
+def test_so_many_of_the_highest_resolutions_are_computed_in_low_precision(
+    dtype: torch.dtype, resolutions: int
 ) -> None:
-    first, second, never = (random_generator(WIDE) for _ in range(3))
-    first.freeze().set_precision(dtype, 3)
-    for late in (second, never):
-        late.set_precision(dtype, 3)
-    second.freeze()
-    ws = random_ws(first)
-    image = first.synthesis(ws)
-    assert torch.equal(second.synthesis(ws), image)
-    assert torch.equal(never.synthesis(ws), image)
+    generator = random_generator(WIDE).freeze()
+    ws = random_ws(generator)
+    twin = generator.in_precision(dtype, resolutions)
+    equal = [
+        torch.equal(twin.synthesis(ws, blocks), generator.synthesis(ws, blocks))
+        for blocks in (1, 2, 3, 4)
+    ]
+    assert equal == [blocks <= 4 - resolutions for blocks in (1, 2, 3, 4)]
+
+
+def test_a_twin_in_low_precision_shares_the_weights() -> None:
+    generator = random_generator(WIDE).freeze()
+    twin = generator.in_precision(torch.bfloat16, 4)
+    places = {name: tensor.data_ptr() for name, tensor in generator.state_dict().items()}
+    assert {name: tensor.data_ptr() for name, tensor in twin.state_dict().items()} == places
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -385,8 +362,7 @@ def test_large_weights_and_styles_stay_in_range(
                 parameter.mul_(weights)
     ws = random_ws(generator)
     expected = literal.paint(described(generator), ws)
-    generator.freeze().set_precision(dtype, 4)
-    assert_close(generator.synthesis(ws), expected, tolerance)
+    assert_close(generator.in_precision(dtype, 4).synthesis(ws), expected, tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -394,8 +370,8 @@ def test_gradients_in_low_precision_point_the_same_way(dtype: torch.dtype) -> No
     generator = random_generator(WIDE).freeze()
     ws = random_ws(generator).requires_grad_(True)
     (exact,) = torch.autograd.grad(generator.synthesis(ws).square().mean(), ws)
-    generator.set_precision(dtype, 3)
-    (found,) = torch.autograd.grad(generator.synthesis(ws).square().mean(), ws)
+    twin = generator.in_precision(dtype, 3)
+    (found,) = torch.autograd.grad(twin.synthesis(ws).square().mean(), ws)
     assert found.dtype == torch.float32
     assert torch.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.99
 

@@ -24,11 +24,23 @@ from insetgan_batch.nets.windows import Window
 # Where a file does not say how many of its highest resolutions were trained in float16: NVIDIA's
 # usual number.
 _FLOAT16_RESOLUTIONS = 4
+# Lower ones cost little, and what they round is seen all over the picture.
+_LOWEST_BFLOAT16_PX = 64
 
 
 def best_device() -> torch.device:
     """The GPU that this process was given, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best_precision(device: torch.device) -> Precision:
+    """bfloat16 where the device has arithmetic of its own for it, else float32."""
+    if device.type == "cuda":
+        has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities()
+        has_it = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return "bfloat16" if has_it else "float32"
 
 
 class Generator:
@@ -48,9 +60,9 @@ class Generator:
     ) -> None:
         """Move the weights to the device; the network of `source` becomes this generator's own.
 
-        precision: of drafts; in float16 the highest resolutions alone, as many as were trained in
-        it, else 4. Colours are summed in float32. Raises `CheckpointError` for float16 where
-        activations are not clamped: they may leave its range.
+        precision: of drafts: in bfloat16 the resolutions of 64 pixels and more, in float16 as many
+        of the highest ones as were trained in it, else 4. Colours are summed in float32. Raises
+        `CheckpointError` for float16 where activations are not clamped: they may leave its range.
         """
         architecture = source.network.architecture
         if precision == "float16" and architecture.conv_clamp is None:
@@ -70,9 +82,9 @@ class Generator:
         self._heights = [height for height, _ in architecture.resolutions]
         self.draft = self
         if precision != "float32":
-            resolutions = len(self._heights)
-            if precision == "float16":
-                resolutions = architecture.num_fp16_res or _FLOAT16_RESOLUTIONS
+            resolutions = architecture.num_fp16_res or _FLOAT16_RESOLUTIONS
+            if precision == "bfloat16":
+                resolutions = sum(height >= _LOWEST_BFLOAT16_PX for height in self._heights)
             self.draft = copy.copy(self)
             self.draft.draft = self.draft
             self.draft._network = self._network.in_precision(getattr(torch, precision), resolutions)

@@ -131,7 +131,7 @@ class StyledConv(nn.Module):
         """Features `[n i h w]` times their style."""
         ours = fused_kernels(x, self.weight)
         if ours is None:
-            return x * style[:, :, None, None].to(x.dtype)
+            return _affine(x, style)
         scaled: Tensor = ours.scale(x, style)
         return scaled
 
@@ -187,8 +187,7 @@ class StyledConv(nn.Module):
         """What follows the convolution: noise `[1|n h w]` is added, factors `[n o]` multiply."""
         if self.blur is not None:
             x = self.blur(x)
-        bias = (self.bias[:, None, None] * gain).to(x.dtype)
-        x = torch.addcmul(bias, x, factor[:, :, None, None].to(x.dtype))
+        x = _affine(x, factor, self.bias * gain)
         x = x.add_((added[:, None] * gain).to(x.dtype))
         x = F.leaky_relu(x, LEAKY_SLOPE, inplace=True)
         return x if clamp is None else x.clamp(-clamp, clamp)
@@ -290,6 +289,23 @@ def blur_kernel() -> Tensor:
     # On the CPU also where a network is only outlined, on the device `meta`.
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device="cpu") / 8.0
     return torch.outer(taps, taps)
+
+
+def _affine(x: Tensor, factor: Tensor, offset: Tensor | None = None) -> Tensor:
+    """Features `[n c h w]` times `[n c]` plus `[c]`.
+
+    As a batch norm of which nothing is left but this, since that is one pass in each direction, and
+    rounds features of low precision once: rounding the factors too would tint whole pictures.
+    """
+    factor = factor.to(torch.promote_types(x.dtype, torch.float32))
+    mean, variance = torch.zeros_like(factor[0]), torch.ones_like(factor[0])
+    offset = None if offset is None else offset.to(factor.dtype)
+    images = (x,) if len(x) == 1 else torch.split(x, 1)  # the gradient of a split is a copy
+    scaled = [
+        F.batch_norm(image, mean, variance, own, offset, eps=0.0)
+        for image, own in zip(images, factor, strict=True)
+    ]
+    return scaled[0] if len(x) == 1 else torch.cat(scaled)
 
 
 def fused_kernels(x: Tensor, weight: Tensor) -> ModuleType | None:

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from insetgan_batch.boxes import Box
-from insetgan_batch.config import FixedBoxes, RunConfig
+from insetgan_batch.config import FixedBoxes, Precision, RunConfig
 from insetgan_batch.data import models
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets import encoder, parts
@@ -20,7 +20,7 @@ from insetgan_batch.nets.detector import (
     Segmenter,
 )
 from insetgan_batch.nets.encoder import Encoder
-from insetgan_batch.nets.generator import Generator
+from insetgan_batch.nets.generator import Generator, best_precision
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS
@@ -31,9 +31,10 @@ _PARTS: dict[str, parts.PartName] = {"demo:head": "head", "demo:shoes": "shoes"}
 @dataclasses.dataclass(frozen=True, slots=True)
 class Loaded:
     """By name: generators and their encoders; by inset what finds its part in the inset, on the
-    canvas, cuts it out, and says who it is.
+    canvas, cuts it out, and says who it is. precision: of steps.
     """
 
+    precision: Precision
     generators: dict[str, Generator]
     perceptual: Perceptual
     detectors: dict[str, Detector]
@@ -46,11 +47,16 @@ class Loaded:
 def load(config: RunConfig, device: torch.device) -> Loaded:
     """Everything that the configuration names; raises `CheckpointError` or `StorageError`."""
     roles = {CANVAS: config.canvas} | config.insets
-    generators = {name: _load_generator(config, name, roles[name], device) for name in roles}
+    precision = best_precision(device) if config.precision == "auto" else config.precision
+    generators = {
+        name: _load_generator(config, name, model, precision, device)
+        for name, model in roles.items()
+    }
     detectors, canvas_detectors = _detectors(config, device)
     return Loaded(
+        precision=precision,
         generators=generators,
-        perceptual=_load_perceptual(config, device),
+        perceptual=_load_perceptual(config.perceptual_trunk, precision, device),
         detectors=detectors,
         canvas_detectors=canvas_detectors,
         segmenters=_segmenters(config, device),
@@ -107,10 +113,12 @@ def _segmenters(config: RunConfig, device: torch.device) -> dict[str, Segmenter]
     }
 
 
-def _load_generator(config: RunConfig, name: str, model: str, device: torch.device) -> Generator:
+def _load_generator(
+    config: RunConfig, name: str, model: str, precision: Precision, device: torch.device
+) -> Generator:
     """A generator that a run can use; raises `CheckpointError`."""
     path = models.fetch(model).path
-    generator = Generator.load(path, device, precision=config.precision)
+    generator = Generator.load(path, device, precision=precision)
     if generator.image_channels != 3:
         raise CheckpointError(
             f"{path}: found {generator.image_channels} image channels, expected 3 (RGB)"
@@ -137,7 +145,6 @@ def _load_encoder(
     return found
 
 
-def _load_perceptual(config: RunConfig, device: torch.device) -> Perceptual:
-    trunk = config.perceptual_trunk
+def _load_perceptual(trunk: str | None, precision: Precision, device: torch.device) -> Perceptual:
     path = None if trunk is None else models.fetch(trunk).path
-    return Perceptual(path, config.precision).to(device)
+    return Perceptual(path, precision).to(device)

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from insetgan_batch import __version__
+from insetgan_batch.config import Precision
 from insetgan_batch.data import results
 from insetgan_batch.inset import compose, images
 from insetgan_batch.inset.objective import likeness
@@ -23,13 +24,14 @@ from insetgan_batch.records import CONSENT_NOTE, Lease
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Origin:
-    """What all results of a worker have in common; weights: sha256 by generator; identities: what
-    tells faces apart, by inset.
+    """What all results of a worker have in common; weights: sha256 by generator; precision: of
+    steps; identities: what tells faces apart, by inset.
     """
 
     run_id: str
     recipe: str
     weights: Mapping[str, str]
+    precision: Precision
     perceptual: str
     identities: Mapping[str, Identity] = dataclasses.field(default_factory=dict)
 
@@ -63,6 +65,7 @@ def result(
             "sources": {name: dataclasses.asdict(source) for name, source in sources.items()},
             "recipe": origin.recipe,
             "weights": dict(origin.weights),
+            "precision": origin.precision,
             "perceptual": origin.perceptual,
             "code_version": __version__,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -101,6 +101,7 @@ class Worker:
             run_id=run_id,
             recipe=config.recipe.name,
             weights={name: g.sha256 for name, g in loaded.generators.items()},
+            precision=loaded.precision,
             perceptual=loaded.perceptual.name,
             identities=loaded.identities,
         )

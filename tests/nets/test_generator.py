@@ -13,7 +13,7 @@ import torch
 from insetgan_batch.config import Precision
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets import checkpoint
-from insetgan_batch.nets.generator import Generator
+from insetgan_batch.nets.generator import Generator, best_precision
 from insetgan_batch.nets.stylegan2 import Architecture
 from insetgan_batch.nets.windows import Window
 from tests.conftest import random_generator
@@ -108,12 +108,15 @@ def generator_of(architecture: Architecture, *, precision: Precision = "float32"
     return Generator(source, CPU, precision=precision)
 
 
+FIVE = dataclasses.replace(CLAMPED, channels=(6, 5, 4, 4, 3))
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 5e-2), ("float16", 1e-2)])
 def test_drafts_are_nearly_the_same_and_pictures_exactly(
     precision: Precision, tolerance: float
 ) -> None:
-    exact = generator_of(CLAMPED).images_of_seeds([1, 2], 0.7)
-    generator = generator_of(CLAMPED, precision=precision)
+    exact = generator_of(FIVE).images_of_seeds([1, 2], 0.7)
+    generator = generator_of(FIVE, precision=precision)
     draft = generator.draft.images_of_seeds([1, 2], 0.7)
     assert draft.dtype == torch.float32
     assert 0 < relative_difference(draft, exact) < tolerance
@@ -121,13 +124,10 @@ def test_drafts_are_nearly_the_same_and_pictures_exactly(
 
 
 def test_without_a_lower_precision_drafts_are_the_pictures() -> None:
-    generator = generator_of(SMALL)
+    generator = generator_of(FIVE)
     assert generator.draft is generator
-    draft = generator_of(SMALL, precision="bfloat16").draft
+    draft = generator_of(FIVE, precision="bfloat16").draft
     assert draft.draft is draft
-
-
-FIVE = dataclasses.replace(CLAMPED, channels=(6, 5, 4, 4, 3))
 
 
 @pytest.mark.parametrize(
@@ -136,21 +136,36 @@ FIVE = dataclasses.replace(CLAMPED, channels=(6, 5, 4, 4, 3))
         ("float16", 1, [4, 8, 16, 32]),
         ("float16", 3, [4, 8]),
         ("float16", 0, [4]),
-        ("bfloat16", 1, []),
-        ("bfloat16", 0, []),
+        ("bfloat16", 1, [4, 8, 16, 32]),
+        ("bfloat16", 4, [4, 8, 16, 32]),
     ],
 )
-def test_float16_is_for_the_resolutions_that_were_trained_in_it(
+def test_drafts_are_exact_at_the_lower_resolutions(
     precision: Precision, trained: int, exact_heights: list[int]
 ) -> None:
-    """Those below are exact; where the file does not say how many, it is the highest four."""
+    """float16 is for those that were trained in it, the highest four where the file does not say
+    how many; bfloat16 for 64 pixels and more.
+    """
     generator = generator_of(dataclasses.replace(FIVE, num_fp16_res=trained), precision=precision)
     ws = generator.seeds_to_ws([1], 0.7)
-    heights = (4, 8, 16, 32, 64)
-    pairs = [[g.synthesise(ws, upto=h) for g in (generator, generator.draft)] for h in heights]
-    assert [h for h, pair in zip(heights, pairs, strict=True) if torch.equal(*pair)] == (
-        exact_heights
-    )
+    pairs = {
+        height: [g.synthesise(ws, upto=height) for g in (generator, generator.draft)]
+        for height in (4, 8, 16, 32, 64)
+    }
+    assert [height for height, pair in pairs.items() if torch.equal(*pair)] == exact_heights
+
+
+def test_the_best_precision_of_a_cpu_is_bfloat16_where_it_has_arithmetic_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for capabilities, expected in (
+        ({"avx512_bf16": True, "amx_bf16": False}, "bfloat16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bfloat16"),
+        ({"avx512_bf16": False, "amx_bf16": False}, "float32"),
+        ({"architecture": "aarch64"}, "float32"),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        assert best_precision(CPU) == expected
 
 
 def test_float16_without_clamped_activations_is_refused() -> None:

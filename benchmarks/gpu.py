@@ -21,9 +21,9 @@ Random full-channel generators, canvas and inset of the same size, the default r
     detector   MTCNN on 32 of the demo's canvases, enlarged to the size of ours
 
 Each part has its share of the minutes and says what it left out. Files are left out: threads write
-them while the next items move. In bfloat16 are the convolutions of the four highest resolutions and
-those of LPIPS; in float32 torch's convolutions use TF32 on a GPU, the literal loop's too. The same
-command measures a CPU, where small sizes alone are of use.
+them while the next items move. bfloat16 concerns the convolutions of resolutions of 64 pixels and
+more, and of LPIPS, in steps; in float32 torch's convolutions use TF32 on a GPU, the literal loop's
+too. The same command measures a CPU, where small sizes alone are of use.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from insetgan_batch.inset import images
 from insetgan_batch.inset.phase import Phase
 from insetgan_batch.nets import layers
 from insetgan_batch.nets.detector import SMALLEST_FACE_OF_CANVAS, FaceDetector
-from insetgan_batch.nets.generator import Generator, best_device
+from insetgan_batch.nets.generator import LOWEST_BFLOAT16_PX, Generator, best_device
 from insetgan_batch.recipe import CANVAS, Recipe
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -216,12 +216,12 @@ def _blocks_of(
     tflops: float,
     ceilings: dict[str, float],
 ) -> list[dict[str, object]]:
-    generator = scene.generators[CANVAS]
+    generator = scene.generators[CANVAS].draft
     latents = torch.cat([scene.start(seed).latents[CANVAS][1:][None] for seed in range(_BATCH)])
     ws = (latents + scene.start(0).latents[CANVAS][:1]).requires_grad_()
     rows: list[dict[str, object]] = []
     below_s, below_flop = 0.0, 0.0
-    for number, height in enumerate(scene.heights):
+    for height in scene.heights:
 
         def work(height: int = height) -> None:
             image = generator.synthesise(ws, upto=height)
@@ -230,7 +230,7 @@ def _blocks_of(
         with FlopCounterMode(display=False) as counter:
             work()
         flop, seconds = counter.get_total_flops() / _BATCH, clock.best_s(work) / _BATCH
-        is_low = precision != "float32" and number >= len(scene.heights) - 4
+        is_low = precision == "bfloat16" and height >= LOWEST_BFLOAT16_PX
         # Two convolutions: what each takes and what it gives, and the gradients of both.
         features = (2 if is_low else 4) * min(32768 // height, channels) * height**2
         least_s = max(

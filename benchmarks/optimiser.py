@@ -9,16 +9,18 @@ it, the default recipe. The literal loop does in every step what published progr
 both sides, lets the package `lpips` compare both images of every pair, and computes the gradients
 of the weights too, since nothing tells it not to; one pair at a time, torch's Adam. The standing
 side is painted without gradients, which is kind to it. Losses, weights and schedule are the same.
-What makes ours faster is switched off in turn:
+Ours computes in the precision that a run chooses here (`precision: auto`). What makes it faster is
+switched off in turn:
 
     anew      the literal loop with our generators: the standing side and the features of what
-              stands still are computed in every step
-    kernels   ours, but kernels are modulated for each image
+              stands still are computed in every step, in float32
+    float32   ours, but steps are in float32
+    kernels   the same, and kernels are modulated for each image
 
 and what the default does not do is switched on:
 
     low       three of four steps look at as much of the pictures as they must (`full_share: 0.25`)
-    bfloat16  the four highest resolutions and LPIPS in bfloat16 (`precision: bfloat16`)
+    batch     eight items side by side
 
 All steps of a side cost the same, so the first stage is enough: ours on one round with all that
 surrounds its steps (objectives, whole pictures, scores), the literal loops, which have nothing
@@ -69,7 +71,7 @@ from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Start
 from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.detector import FixedBox
-from insetgan_batch.nets.generator import Generator
+from insetgan_batch.nets.generator import Generator, best_precision
 from insetgan_batch.nets.layers import Noise
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
@@ -153,7 +155,7 @@ class Clock:
 
 
 _LITERAL_SIDES = ("literal", "anew")
-_SIDES = (*_LITERAL_SIDES, "ours", "kernels", "low", "bfloat16", "batch")
+_SIDES = (*_LITERAL_SIDES, "ours", "float32", "kernels", "low", "batch")
 _LITERAL_STEPS = 5
 _LOW_SHARE = 0.25
 
@@ -188,7 +190,8 @@ def _measure_side(name: str, size: int, items: int) -> tuple[float, float]:
         stage = with_steps(stage, _LITERAL_STEPS)
     elif name == "low":
         stage = dataclasses.replace(stage, full_share=_LOW_SHARE)
-    precision: Precision = "bfloat16" if name == "bfloat16" else "float32"
+    in_float32 = name in (*_LITERAL_SIDES, "float32", "kernels")
+    precision = "float32" if in_float32 else best_precision(_CPU)
     scene, clock = Scene(size, stage, precision=precision), Clock()
     clock.time(_round_of(name, scene, items))
     steps = len(_NAMES) * stage.canvas.steps * (items if name == "batch" else 1)
@@ -227,11 +230,11 @@ def measure_scores(pairs: int) -> dict[str, object]:
         recipes.preset("montage"), resolution=_SCORED_PX, coarse_size=_SCORED_PX
     )
     low = dataclasses.replace(plain, full_share=_LOW_SHARE, picture_size=_SCORED_PX << 1)
+    own = Scene(_SCORED_PX << 2, plain, channels=16, precision=best_precision(_CPU))
     scene = Scene(_SCORED_PX << 2, plain, channels=16)
-    rough = Scene(_SCORED_PX << 2, plain, channels=16, precision="bfloat16")
-    ends = [finish(plain, scene, pairs), finish(low, scene, pairs), finish(plain, rough, pairs)]
+    ends = [finish(plain, own, pairs), finish(plain, scene, pairs), finish(low, own, pairs)]
     rows: list[list[float]] = []
-    print(f"{'pair':>4} {'start':>8} {'literal':>8} {'ours':>8} {'low':>8} {'bfloat16':>8}")
+    print(f"{'pair':>4} {'start':>8} {'literal':>8} {'ours':>8} {'float32':>8} {'low':>8}")
     for seed in range(pairs):
         literal = LiteralLoop(scene, seed)
         literal.run_all()
@@ -240,7 +243,25 @@ def measure_scores(pairs: int) -> dict[str, object]:
         print(f"{seed:4} " + " ".join(f"{score:8}" for score in rows[-1]))
     means = [round(statistics.mean(column), 4) for column in zip(*rows, strict=True)]
     print("mean " + " ".join(f"{mean:8}" for mean in means))
-    return {"pairs": rows, "means": means, "ours_by_literal": round(means[2] / means[1], 4)}
+    return {
+        "sides": ["start", "literal", "ours", "float32", "low"],
+        "pairs": rows,
+        "means": means,
+        "by_literal": {"ours": _ratios(rows, 2), "float32": _ratios(rows, 3)},
+    }
+
+
+def _ratios(rows: list[list[float]], side: int) -> dict[str, float]:
+    """Of a side's scores and the literal loop's: the mean, its standard error, how many are
+    worse.
+    """
+    ratios = [row[side] / row[1] for row in rows]
+    error = statistics.stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else 0.0
+    return {
+        "mean": round(statistics.mean(ratios), 4),
+        "standard_error": round(error, 4),
+        "worse": sum(ratio > 1 for ratio in ratios),
+    }
 
 
 def finish(recipe: Recipe, scene: Scene, pairs: int) -> list[dict[str, Tensor]]:
@@ -331,8 +352,11 @@ class Scene:
 def _lpips(ours: Perceptual) -> lpips.LPIPS:
     """With our weights, as its authors' package computes it, which published programs use."""
     theirs = lpips.LPIPS(net="alex", pnet_rand=True, lpips=False, verbose=False)
-    weights = {name.partition(".net.")[2]: tensor for name, tensor in ours.state_dict().items()}
-    theirs.net.load_state_dict({name: tensor for name, tensor in weights.items() if name})
+    prefix = "_lpips.net."
+    weights = {
+        k.removeprefix(prefix): v for k, v in ours.state_dict().items() if k.startswith(prefix)
+    }
+    theirs.net.load_state_dict(weights)
     return theirs.requires_grad_(False).eval()
 
 

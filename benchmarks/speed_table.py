@@ -122,7 +122,7 @@ def _optimiser(found: dict[str, Any]) -> Iterator[Row]:
         if name.startswith("steps at "):
             size = name.removeprefix("steps at ")
             for row in result["found"]:
-                if row["side"] in ("ours", "low", "bfloat16", "batch"):
+                if row["side"] in ("ours", "float32", "low", "batch"):
                     yield (
                         f"an item-step at {size} px against the literal loop's{_way(row)}",
                         f"{row['speedup']:.2f}x ({row['speedup_by_cpu']:.2f}x by CPU time)",
@@ -130,11 +130,13 @@ def _optimiser(found: dict[str, Any]) -> Iterator[Row]:
                         result,
                     )
     scores = found["scores"]
+    by_literal = scores["found"]["by_literal"]
     yield (
-        f"the score where {len(scores['found']['pairs'])} pairs end, against the literal loop's: in"
-        " float32, in bfloat16",
+        f"the score where {len(scores['found']['pairs'])} pairs end, against the literal loop's;"
+        " with steps in float32",
         " and ".join(
-            f"{scores['found']['means'][i] / scores['found']['means'][1]:.3f}" for i in (2, 4)
+            f"{by_literal[side]['mean']:.3f} ± {by_literal[side]['standard_error']:.3f}"
+            for side in ("ours", "float32")
         ),
         f"{command} --parts scores",
         scores,
@@ -153,7 +155,7 @@ def _optimiser(found: dict[str, Any]) -> Iterator[Row]:
 def _way(row: dict[str, Any]) -> str:
     return {
         "ours": ", one item",
-        "bfloat16": ", one item, in bfloat16",
+        "float32": ", one item, steps in float32",
         "low": ", one item, three of four steps in low resolution",
         "batch": f", {row['items']} items side by side",
     }[row["side"]]

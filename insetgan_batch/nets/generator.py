@@ -25,7 +25,7 @@ from insetgan_batch.nets.windows import Window
 # usual number.
 _FLOAT16_RESOLUTIONS = 4
 # Lower ones cost little, and what they round is seen all over the picture.
-_LOWEST_BFLOAT16_PX = 64
+LOWEST_BFLOAT16_PX = 64
 
 
 def best_device() -> torch.device:
@@ -84,7 +84,7 @@ class Generator:
         if precision != "float32":
             resolutions = architecture.num_fp16_res or _FLOAT16_RESOLUTIONS
             if precision == "bfloat16":
-                resolutions = sum(height >= _LOWEST_BFLOAT16_PX for height in self._heights)
+                resolutions = sum(height >= LOWEST_BFLOAT16_PX for height in self._heights)
             self.draft = copy.copy(self)
             self.draft.draft = self.draft
             self.draft._network = self._network.in_precision(getattr(torch, precision), resolutions)

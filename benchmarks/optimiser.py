@@ -42,7 +42,6 @@ file keeps one object per size, and the scores and populations of the last call 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import dataclasses
 import itertools
 import json
@@ -77,13 +76,13 @@ from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 from insetgan_batch.nets.windows import Cutting
 from insetgan_batch.recipe import CANVAS, ImageWeights, Player, Recipe, for_item
+from insetgan_batch.runtime.memory import keep_freed_memory
 
 _CPU = torch.device("cpu")
 _FACE = "face"
 _NAMES = (CANVAS, _FACE)
 _FEWEST_ROUNDS, _MOST_ROUNDS = 4, 12
 _PSI = 0.7
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _SCORED_PX = 32
 
 
@@ -122,18 +121,6 @@ def main() -> None:
     if arguments.out:
         kept = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
         arguments.out.write_text(json.dumps(kept | found, indent=1) + "\n")
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what large tensors leave, for the next ones.
-
-    By default every tensor above 32 MB is mapped anew and its pages are zeroed when first touched:
-    a third of the time of a step at 256x256.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 @dataclasses.dataclass(slots=True)

@@ -569,7 +569,8 @@ def generate(
         Literal["png", "webp", "npy"], typer.Option("--format", help="npy: floats [C H W], -1..1.")
     ] = "png",
     precision: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the highest resolutions.")
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option(help="Of the highest resolutions; float32 is exact."),
     ] = "float32",
 ) -> None:
     """Paint the images of seeds with one generator, and a sheet of them."""

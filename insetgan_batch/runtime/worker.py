@@ -44,6 +44,7 @@ from insetgan_batch.runtime.failures import PREEMPTED, reason_code
 from insetgan_batch.runtime.fitting import fitting_slots
 from insetgan_batch.runtime.loading import Loaded, load
 from insetgan_batch.runtime.mailbox import Ending
+from insetgan_batch.runtime.memory import keep_freed_memory
 from insetgan_batch.runtime.meter import ENTER, LEAVE, LOAD, Meter
 from insetgan_batch.runtime.starts import Starts
 
@@ -76,6 +77,7 @@ class Worker:
         self._device = best_device()
         if self._device.type == "cpu":
             torch.set_num_threads(config.cores_per_actor)
+            keep_freed_memory()
         loaded = load(config, self._device)
         batch = functools.partial(_batch, config, loaded)
         slots = config.slots

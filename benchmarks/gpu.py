@@ -9,9 +9,11 @@ Random full-channel generators, canvas and inset of the same size, the default r
                a copy of a large tensor, GB/s read and written
     steps      one optimiser step of one item, the mean of both generators: the literal loop, which
                does in every step what published programs do; ours for one item and for eight, in
-               every precision; with recorded steps or the fused kernels switched off
+               every precision; with recorded steps or the fused kernels switched off, or with
+               torch.compile in their place (its compilation is in the part's time)
     slots      items an hour for so many items side by side until memory or time is used up, with
-               the peak of memory: the whole schedule from empty slots to finished items
+               the peak of memory: the whole schedule from empty slots to finished items; and how
+               long the thread that steps is kept by what a finished item leaves (its pictures)
     scores     the literal losses in full resolution where pairs end: by the literal loop under the
                same recipe, and by ours in either precision
     blocks     forward and backward of the synthesis of eight pictures up to each resolution and the
@@ -31,6 +33,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import statistics
 import sys
@@ -50,10 +53,13 @@ from insetgan_batch.config import Precision
 from insetgan_batch.data.models import demo_path
 from insetgan_batch.inset import images
 from insetgan_batch.inset.phase import Phase
+from insetgan_batch.inset.states import Finished
 from insetgan_batch.nets import layers
 from insetgan_batch.nets.detector import SMALLEST_FACE_OF_CANVAS, FaceDetector
 from insetgan_batch.nets.generator import LOWEST_BFLOAT16_PX, Generator, best_device
+from insetgan_batch.nets.stylegan2 import Block
 from insetgan_batch.recipe import CANVAS, Recipe
+from insetgan_batch.runtime import outputs
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -280,6 +286,7 @@ def measure_steps(clock: Clock, arguments: argparse.Namespace) -> list[dict[str,
         ("ours", _BATCH, "float32"),
         ("not recorded", 1, "bfloat16"),
         ("without fused kernels", _BATCH, "bfloat16"),
+        ("compiled", _BATCH, "bfloat16"),
     ]
     for way, items, precision in ways:
         if clock.is_over:
@@ -330,10 +337,22 @@ def _without_kernels() -> Iterator[None]:
         layers.fused_kernels = own
 
 
+@contextlib.contextmanager
+def _compiled() -> Iterator[None]:
+    """Blocks by torch.compile, in place of the fused kernels."""
+    own, Block.forward = Block.forward, torch.compile(Block.forward, dynamic=False)  # type: ignore[method-assign]
+    try:
+        with _without_kernels(), torch._dynamo.config.patch(recompile_limit=64):
+            yield
+    finally:
+        Block.forward = own  # type: ignore[method-assign]
+
+
 _WAYS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "ours": contextlib.nullcontext,
     "not recorded": _not_recorded,
     "without fused kernels": _without_kernels,
+    "compiled": _compiled,
 }
 
 
@@ -363,10 +382,12 @@ def measure_slots(clock: Clock, arguments: argparse.Namespace) -> list[dict[str,
             started = clock.now_s()
             for start in starts:
                 batch.admit(start)
+            finished = []
             while batch.keys:
                 batch.run_round()
-                batch.release()
+                finished += batch.release()
             seconds = clock.now_s() - started
+            pictures_s = clock.once_s(functools.partial(_make_pictures, finished))
         except torch.OutOfMemoryError:
             return [*rows, {"slots": count, "left_out": "out of memory"}]
         row: dict[str, object] = {
@@ -374,12 +395,18 @@ def measure_slots(clock: Clock, arguments: argparse.Namespace) -> list[dict[str,
             "seconds": _rounded(seconds),
             "seconds_per_item": _rounded(seconds / count),
             "items_per_hour": _rounded(3600 * count / seconds),
+            "pictures_ms_per_item": _rounded(1e3 * pictures_s / count),
         }
         if clock.device.type == "cuda":
             row["peak_gb"] = _rounded(torch.cuda.max_memory_allocated(clock.device) / 1e9)
         rows.append(row)
         print(f"slots: {json.dumps(row)}", flush=True)
     return rows
+
+
+def _make_pictures(finished: list[Finished]) -> None:
+    for item in finished:
+        outputs.result_images(item)
 
 
 # Detector

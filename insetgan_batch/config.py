@@ -147,7 +147,7 @@ class RunConfig:
     cores_per_actor: Annotated[int, Field(ge=1, le=_MOST_CORES)] = 1
     # Of convolutions in steps: of every generator's highest resolutions and, as bfloat16, of LPIPS.
     # What is kept is float32. auto: bfloat16 where the device has arithmetic for it, else float32.
-    precision: Precision | Literal["auto"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     # The class of each generator that was trained with classes, by its name.
     classes: dict[str, Annotated[int, Field(ge=0)]] = dataclasses.field(default_factory=dict)
     # Keep the composite of every so many steps of an item, for its `film.webp`; 0 for no film.

@@ -11,14 +11,17 @@ and not of the caller's shell.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
 import shlex
+import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Protocol
 
 from aiohttp import ClientError
@@ -119,12 +122,37 @@ def hand_over(jobs: Jobs, name: str, entrypoint: str, write: Write) -> int:
         job_id = _start(jobs, name, entrypoint)
         news = f"has started; Ctrl-C leaves it alone, `ray job stop {job_id}` ends it"
     try:
-        write(f"job {job_id} {news}\n")
-        return _follow(jobs, job_id, write)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        # `asyncio.run` says the latter where Ctrl-C comes while it starts.
+        with _heard_ctrl_c() as check:
+            write(f"job {job_id} {news}\n")
+            return _follow(jobs, job_id, write, check)
+    except KeyboardInterrupt:
         write(f"\nleft: job {job_id} goes on, and the same command comes back to it\n")
         return _DETACHED
+
+
+@contextlib.contextmanager
+def _heard_ctrl_c() -> Iterator[Callable[[], None]]:
+    """Ctrl-C raises `KeyboardInterrupt`, and what it gives raises it again where it got lost.
+
+    Left to itself `asyncio.run` makes a cancellation of it, which a library may take for a timeout
+    of its own.
+    """
+    pressed = False
+
+    def press(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _numbered(jobs: Jobs, name: str) -> dict[int, JobDetails]:
@@ -164,11 +192,20 @@ def _start(jobs: Jobs, name: str, entrypoint: str) -> str:
         ) from err
 
 
-def _follow(jobs: Jobs, job_id: str, write: Write) -> int:
-    """Write its log until it has ended, over lost connections too; its exit code."""
-    log = _Log(write)
+def _follow(jobs: Jobs, job_id: str, write: Write, check: Callable[[], None]) -> int:
+    """Write its log until it has ended, over lost connections too; its exit code.
+
+    check: raises what ends this, between two looks and before anything is written.
+    """
+
+    def write_on(text: str) -> None:
+        check()
+        write(text)
+
+    log = _Log(write_on)
     heard_at_s = time.monotonic()
     while time.monotonic() < heard_at_s + _PATIENCE_S:
+        check()
         try:
             asyncio.run(jobs.tail(job_id, log.again()))
             job = jobs.get_job_info(job_id)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import shlex
+import signal
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ class Cluster:
         self.log = ["one\n", "two\n"]
         # What the next readings of a log do instead: break off after so many pieces.
         self.breaks: list[int] = []
-        self.interrupt: type[BaseException] | None = None
+        self.interrupt: Callable[[], None] = lambda: None
         self.ends_with = (JobStatus.SUCCEEDED, 0)
         self.starts_elsewhere = False
 
@@ -56,8 +58,7 @@ class Cluster:
         pieces = self.breaks.pop(0) if self.breaks else len(self.log)
         for text in self.log[:pieces]:
             write(text)
-        if self.interrupt is not None:
-            raise self.interrupt
+        self.interrupt()
         if pieces < len(self.log):
             raise ConnectionError("the connection broke")
         status, code = self.ends_with
@@ -141,14 +142,30 @@ def test_a_log_that_broke_off_is_read_on_and_nothing_is_written_twice(cluster: C
     assert text.count("one\n") == text.count("two\n") == 1
 
 
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, asyncio.CancelledError])
-def test_ctrl_c_leaves_the_job_alone(cluster: Cluster, interrupt: type[BaseException]) -> None:
-    """It is a cancellation where it comes while `asyncio.run` starts."""
+def press_ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def press_ctrl_c_and_lose_it() -> None:
+    """As aiohttp takes a cancellation for its timeout."""
+    with contextlib.suppress(KeyboardInterrupt):
+        press_ctrl_c()
+    raise TimeoutError
+
+
+@pytest.mark.parametrize("interrupt", [press_ctrl_c, press_ctrl_c_and_lose_it])
+def test_ctrl_c_leaves_the_job_alone(cluster: Cluster, interrupt: Callable[[], None]) -> None:
     cluster.interrupt = interrupt
     code, text = followed(cluster)
     assert code == 130
     assert cluster.jobs["run-1"].status == JobStatus.RUNNING
     assert text.endswith("left: job run-1 goes on, and the same command comes back to it\n")
+
+
+def test_ctrl_c_is_what_it_was_before_when_the_run_has_ended(cluster: Cluster) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    followed(cluster)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_right_after_the_start_leaves_the_job_alone_too(cluster: Cluster) -> None:

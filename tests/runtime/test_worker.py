@@ -23,7 +23,7 @@ from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import CheckpointError, StorageError
 from insetgan_batch.inset import images
 from insetgan_batch.nets import checkpoint
-from insetgan_batch.nets.generator import Generator
+from insetgan_batch.nets.generator import Generator, best_precision
 from insetgan_batch.records import Item, Lease, Outcome, Source, Status
 from tests.bench import CANVAS, Bench
 from tests.conftest import random_generator
@@ -79,6 +79,7 @@ def test_the_picture_itself_says_that_it_is_synthetic_and_from_what(bench: MakeB
     assert provenance["sources"]["canvas"]["value"] == item.canvas.value
     assert len(provenance["weights"]["face"]) == 64
     assert provenance["perceptual"] == "alexnet-random-0"
+    assert provenance["precision"] == best_precision(torch.device("cpu"))
 
 
 def test_a_place_is_free_while_its_item_is_still_being_uploaded(bench: MakeBench) -> None:

@@ -80,14 +80,17 @@ class Generator:
         self.num_ws = architecture.num_ws
         self.w_avg: Tensor = self._network.mapping.w_avg
         self._heights = [height for height, _ in architecture.resolutions]
+        low_resolutions = {
+            "float32": 0,
+            "bfloat16": sum(height >= LOWEST_BFLOAT16_PX for height in self._heights),
+            "float16": architecture.num_fp16_res or _FLOAT16_RESOLUTIONS,
+        }[precision]
         self.draft = self
-        if precision != "float32":
-            resolutions = architecture.num_fp16_res or _FLOAT16_RESOLUTIONS
-            if precision == "bfloat16":
-                resolutions = sum(height >= LOWEST_BFLOAT16_PX for height in self._heights)
+        if low_resolutions:
+            dtype = getattr(torch, precision)
             self.draft = copy.copy(self)
             self.draft.draft = self.draft
-            self.draft._network = self._network.in_precision(getattr(torch, precision), resolutions)
+            self.draft._network = self._network.in_precision(dtype, low_resolutions)
 
     @classmethod
     def load(

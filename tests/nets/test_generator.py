@@ -128,6 +128,8 @@ def test_without_a_lower_precision_drafts_are_the_pictures() -> None:
     assert generator.draft is generator
     draft = generator_of(FIVE, precision="bfloat16").draft
     assert draft.draft is draft
+    small = generator_of(SMALL, precision="bfloat16")
+    assert small.draft is small
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def measure(size: int, repeats: int, device: torch.device) -> dict[str, tuple[fl
     draft = network.in_precision(torch.bfloat16, len(heights))
     formulations: dict[str, Callable[[], Tensor]] = {
         "ours": lambda: _paint(network, ws),
-        "ours, in bfloat16": lambda: _paint(draft, ws),
+        "ours, all of it in bfloat16": lambda: _paint(draft, ws),
         "literal": lambda: paint_literally(weights, heights, ws),
         "literal, with gradients of weights": lambda: paint_literally(
             weights | learned, heights, ws

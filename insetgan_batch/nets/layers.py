@@ -88,15 +88,11 @@ class StyledConv(nn.Module):
         """Keep the kernels from now on; only for weights that will not change any more."""
         self._kernels = self._compute_kernels()
 
-    def renew_kernels(self) -> None:
-        """Compute kept kernels anew, after a change of device or precision."""
-        if self._kernels is not None:
-            self.cache_kernels()
-
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StyledConv:
         # The cache is no buffer (it must not be saved), so a move to another device renews it.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.renew_kernels()
+        if self._kernels is not None:
+            self.cache_kernels()
         return self
 
     def _compute_kernels(self) -> tuple[Tensor, Tensor, Tensor | None]:

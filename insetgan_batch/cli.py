@@ -8,19 +8,20 @@ resumes it).
 from __future__ import annotations
 
 import argparse
-import collections
 import dataclasses
 import functools
 import json
 import math
 import os
+import re
+import shlex
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TextIO, TypeVar
 
 import typer
 
@@ -28,6 +29,7 @@ from insetgan_batch import logs
 from insetgan_batch.errors import (
     CheckpointError,
     ConfigError,
+    DamagedError,
     InsetGanError,
     ManifestError,
     MissingPackageError,
@@ -36,10 +38,12 @@ from insetgan_batch.errors import (
 )
 from insetgan_batch.runtime import demos
 from insetgan_batch.screen import clock, open_screen
+from insetgan_batch.text import printable
 
 if TYPE_CHECKING:
     from insetgan_batch.config import RunConfig
     from insetgan_batch.data.commits import RunStore
+    from insetgan_batch.data.damage import Checked
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 manifests = typer.Typer(no_args_is_help=True, help="Make manifests.")
@@ -47,7 +51,7 @@ app.add_typer(manifests, name="manifest")
 _NEWS_EVERY_S = 2.0
 _SHOWN_REASONS = 5
 _LOOK_EVERY_S = 5.0
-_LOOKS_FOR_A_RATE = 13  # a minute
+_AGES_S = {"h": 3600.0, "d": 24 * 3600.0}
 _METRICS_ADDRESS = "127.0.0.1:9464"  # as telemetry.DEFAULT_ADDRESS, which is heavier to import
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -57,6 +61,7 @@ _WRONG_INPUT = (
     CheckpointError,
     MissingPackageError,
     NotFoundError,
+    DamagedError,
     RefusedError,
 )
 
@@ -183,10 +188,10 @@ def _explained(command: Callable[_P, _T]) -> Callable[_P, _T]:
         try:
             return command(*args, **kwargs)
         except InsetGanError as err:
-            print(f"insetgan-batch: {err}", file=sys.stderr)
+            print(f"insetgan-batch: {printable(err)}", file=sys.stderr)
             raise typer.Exit(2 if isinstance(err, _WRONG_INPUT) else 3) from err
         except OSError as err:
-            print(f"insetgan-batch: {err}", file=sys.stderr)
+            print(f"insetgan-batch: {printable(err)}", file=sys.stderr)
             raise typer.Exit(3) from err
         except KeyboardInterrupt as err:
             print("insetgan-batch: stopped; the same command goes on", file=sys.stderr)
@@ -312,10 +317,17 @@ def retry(
     failed: Annotated[
         str | None, typer.Option(metavar="REASON", help="Those of one reason, like no_face.")
     ] = None,
+    damaged: Annotated[
+        bool,
+        typer.Option(
+            "--damaged",
+            help="Items of which a file or a record is not what was written; reads every file.",
+        ),
+    ] = False,
 ) -> None:
-    """Take items out of quarantine; the run's command, given again, tries them again."""
-    if quarantined == (failed is not None):
-        raise ConfigError("give either --quarantined, or --failed REASON")
+    """Let items be tried again; the run's command, given again, tries them."""
+    if quarantined + damaged + (failed is not None) != 1:
+        raise ConfigError("give one of --quarantined, --failed REASON and --damaged")
     from insetgan_batch.data import cleaning
     from insetgan_batch.runtime.failures import REASONS
 
@@ -323,21 +335,55 @@ def retry(
         raise ConfigError(f"--failed {failed!r}: expected one of {', '.join(sorted(REASONS))}")
     store = _store(uri)
     store.read_run()
+    if damaged:
+        _retry_damaged(store)
+        return
     print(f"{cleaning.retry(store, failed)} items will be tried again by the run's own command")
+
+
+def _retry_damaged(store: RunStore) -> None:
+    """Move what is damaged out of the way, and say what that was."""
+    from insetgan_batch.data import damage
+    from insetgan_batch.data.commits import VOIDED
+
+    with open_screen() as screen:
+        hashed = _Hashed(screen.say)
+        seen: list[str] = []
+
+        def hear(checked: damage.Checked) -> None:
+            hashed.count(checked)
+            seen.extend(checked.differences)
+
+        mended = damage.mend(store, hear)
+    _print_lines(seen)
+    others = f", and {mended.others} other records" if mended.others else ""
+    print(
+        f"{mended.commits} damaged items{others} moved to {store.storage.uri}/{VOIDED};"
+        " the run's own command does these items again"
+    )
 
 
 @app.command()
 @_explained
-def clean(uri: Where) -> None:
-    """Remove what no commit names: losing attempts, and saved states that have been used."""
+def clean(
+    uri: Where,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            metavar="AGE", help="Of what no commit names yet, at least: 12h, 3d; 1h or more."
+        ),
+    ] = "3d",
+) -> None:
+    """Remove attempts that were beaten, what dead processes left long ago, and used states."""
     from insetgan_batch.data import cleaning
 
+    age_s = _parse_age(older_than)
     store = _store(uri)
     store.read_run()
-    cleaned = cleaning.clean(store)
+    cleaned = cleaning.clean(store, age_s)
     print(
-        f"removed {cleaned.files} files of {cleaned.attempts} losing attempts and"
-        f" {cleaned.checkpoints} saved states"
+        f"removed {cleaned.files} files of {cleaned.attempts} attempts, {cleaned.checkpoints} saved"
+        f" states and {cleaned.leftovers} leftovers of processes that died"
     )
 
 
@@ -385,6 +431,7 @@ def pack(
         f" {packed.quarantined} quarantined: {packed.files} files, {packed.bytes / 1e6:.1f} MB"
     )
     print(f"dataset: {packed.uri}")
+    _leave_if_damaged(uri, list(packed.damaged.values()))
 
 
 @app.command()
@@ -400,22 +447,18 @@ def verify(
     from insetgan_batch.runtime import verify as verifying
 
     store = _store(uri)
-    files = size_bytes = differences = 0
+    differences = 0
     with open_screen() as screen:
-        say = _now_and_then(screen.say)
+        hashed = _Hashed(screen.say)
         for checked in verifying.check(store):
-            files += checked.files
-            size_bytes += checked.bytes
+            hashed.count(checked)
             differences += len(checked.differences)
-            for line in checked.differences:
-                print(line)
-            say(f"hashing: {files} files, {size_bytes / 1e9:.2f} GB")
+            _print_lines(checked.differences)
         if redo:
-            again = verifying.redo(store, redo, on_step=say)
+            again = verifying.redo(store, redo, on_step=_now_and_then(screen.say))
             differences += len(again)
-            for line in again:
-                print(line)
-    print(f"{files} files, {size_bytes / 1e6:.1f} MB, {redo} items made again: ", end="")
+            _print_lines(again)
+    print(f"{hashed.files} files, {hashed.bytes / 1e6:.1f} MB, {redo} items made again: ", end="")
     print("all as it was" if not differences else f"{differences} differences")
     if differences:
         raise typer.Exit(1)
@@ -481,8 +524,9 @@ def report(uri: Where) -> None:
     """Make the page of a run anew."""
     from insetgan_batch.report import page
 
-    store = _store(uri)
-    print(f"{store.storage.uri}/{page.write(store)}")
+    written = page.write(_store(uri))
+    print(written.uri)
+    _leave_if_damaged(uri, written.damaged)
 
 
 @app.command()
@@ -495,59 +539,35 @@ def status(
     ] = False,
 ) -> None:
     """Say what of a run is done, failed and left: from storage alone, on any machine."""
-    store = _store(uri)
-    if not watch:
-        _say_status(_status(store), as_json=as_json)
-        return
-    seen = collections.deque[tuple[float, int]](maxlen=_LOOKS_FOR_A_RATE)
+    from insetgan_batch.runtime.status import Watcher
+
+    watcher = Watcher(_store(uri))
     while True:
-        answer = _status(store)
-        seen.append((time.monotonic(), answer["left"]))
-        _say_status(answer | _pace(seen), as_json=as_json)
-        if not answer["left"]:
-            return
+        found = watcher.look()
+        fields = dataclasses.asdict(found) | {"damaged": len(found.damaged)}
+        if watch:
+            fields |= dataclasses.asdict(watcher.pace)
+        _say_status(fields, as_json=as_json)
+        if not watch or not found.left:
+            break
         time.sleep(_LOOK_EVERY_S)
+    _leave_if_damaged(uri, list(found.damaged.values()))
 
 
-def _status(store: RunStore) -> dict[str, Any]:
-    """What storage says."""
-    record = store.read_run()
-    items = record["configuration"]["manifest"]["items"]
-    done = store.committed()
-    committed, quarantined = len(done), len(store.quarantined().keys() - done)
-    return {
-        "run_id": record["run_id"],
-        "items": items,
-        "committed": committed,
-        "quarantined": quarantined,
-        "left": items - committed - quarantined,
-    }
-
-
-def _pace(seen: Sequence[tuple[float, int]]) -> dict[str, Any]:
-    """From what was left at the last looks: the rate, and when it will be over."""
-    (then_s, left_then), (now_s, left) = seen[0], seen[-1]
-    ended = left_then - left
-    if ended <= 0:
-        return {"items_per_minute": 0.0, "seconds_left": None}
-    per_s = ended / (now_s - then_s)
-    return {"items_per_minute": round(60 * per_s, 1), "seconds_left": round(left / per_s)}
-
-
-def _say_status(answer: dict[str, Any], *, as_json: bool) -> None:
+def _say_status(fields: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(answer), flush=True)
-    elif "seconds_left" in answer:
-        left_s = answer["seconds_left"]
-        ended = answer["committed"] + answer["quarantined"]
+        print(json.dumps(fields), flush=True)
+    elif "seconds_left" in fields:
+        left_s = fields["seconds_left"]
         print(
-            f"{ended}/{answer['items']} items, {answer['quarantined']} quarantined,"
-            f" {answer['left']} left, {answer['items_per_minute']} items/min,"
+            f"{fields['items'] - fields['left']}/{fields['items']} items,"
+            f" {fields['quarantined']} quarantined, {fields['damaged']} damaged,"
+            f" {fields['left']} left, {fields['items_per_minute']} items/min,"
             f" {'nothing ended lately' if left_s is None else f'about {clock(left_s)} to go'}",
             flush=True,
         )
     else:
-        print("\n".join(f"{key:12} {value}" for key, value in answer.items()))
+        print("\n".join(f"{key:12} {printable(value)}" for key, value in fields.items()))
 
 
 @app.command()
@@ -702,7 +722,8 @@ def _run(
             f"{summary.committed} of {summary.items} items are committed,"
             f" {summary.quarantined} quarantined ({summary.seconds:.0f} s)"
         )
-        print(f"page: {summary.report_uri}")
+        print(f"page: {printable(summary.report_uri)}")
+    _leave_if_damaged(out, summary.damaged)
     if summary.committed < summary.items:
         raise typer.Exit(1)
 
@@ -720,6 +741,54 @@ def _show_plan(
         return
     for line in planning.describe(made):
         print(line)
+
+
+class _Hashed:
+    """Counts what has been read, and says it now and then."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.files = self.bytes = 0
+        self._say = _now_and_then(say)
+
+    def count(self, checked: Checked) -> None:
+        """Some more."""
+        self.files += checked.files
+        self.bytes += checked.bytes
+        self._say(f"hashing: {self.files} files, {self.bytes / 1e9:.2f} GB")
+
+
+def _leave_if_damaged(uri: str, lines: Sequence[str]) -> None:
+    """Say what is damaged and how it is mended, and leave with exit code 1, if anything is."""
+    if not lines:
+        return
+    many = f"{len(lines)} items are" if len(lines) > 1 else "1 item is"
+    print(f"{many} damaged and left out:", file=sys.stderr)
+    _print_lines([f"  {line}" for line in lines[:_SHOWN_REASONS]], file=sys.stderr)
+    if len(lines) > _SHOWN_REASONS:
+        print("  and more; `insetgan-batch verify` names each", file=sys.stderr)
+    print(
+        f"insetgan-batch retry {shlex.quote(printable(uri))} --damaged, then the run's own command,"
+        " does them again",
+        file=sys.stderr,
+    )
+    raise typer.Exit(1)
+
+
+def _print_lines(lines: Sequence[str], file: TextIO | None = None) -> None:
+    """What stores and files of others say: on lines of their own, whatever is in them."""
+    for line in lines:
+        print(printable(line), file=file)
+
+
+def _parse_age(text: str) -> float:
+    """Seconds of an age like 12h or 3d; raises `ConfigError`."""
+    found = re.fullmatch(r"([0-9]{1,5})([hd])", text)
+    if not found or int(found[1]) == 0:
+        raise ConfigError(
+            f"--older-than {text!r}: expected hours or days, like 12h or 3d, and at least 1h: a"
+            " result may be on its way to its commit"
+        )
+    return int(found[1]) * _AGES_S[found[2]]
 
 
 def _now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:

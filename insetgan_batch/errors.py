@@ -8,6 +8,7 @@ InsetGanError
 ├── MissingPackageError     an optional extra is not installed
 ├── StorageError            the store could not do what was asked
 │   ├── NotFoundError       there is no object of that name
+│   ├── DamagedError        what is stored is not what a run has written
 │   └── RefusedError        the store says no, and would say it again: access denied, no space
 │       └── NoConditionalWritesError  it cannot create an object only where there is none
 └── ItemError               this item cannot be done and would fail again; `reason` is its code
@@ -55,6 +56,12 @@ class NotFoundError(StorageError):
     """There is no object of that name."""
 
     kind = "missing"
+
+
+class DamagedError(StorageError):
+    """What is stored is not what a run has written there; waiting does not mend it."""
+
+    kind = "damaged"
 
 
 class RefusedError(StorageError):

@@ -15,6 +15,8 @@ def explain(error: pydantic_core.ErrorDetails, known: Iterable[str] = ()) -> str
         close = difflib.get_close_matches(where.rsplit(".", 1)[-1].lower(), known, n=1)
         hint = f"; did you mean `{close[0]}`?" if close else ""
         return f"`{where}` is not a known key{hint}"
+    if error["type"] == "missing":
+        return f"`{where}` is missing"
     if error["type"] == "value_error":
         return error["msg"].removeprefix("Value error, ")
     return f"`{where}` is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"

@@ -17,6 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColu
 from rich.table import Table
 from rich.text import Text
 
+from insetgan_batch.text import printable
+
 if TYPE_CHECKING:
     from insetgan_batch.records import Outcome
     from insetgan_batch.runtime.tally import Progress, WorkerLine
@@ -200,4 +202,4 @@ def clock(seconds: float) -> str:
 
 
 def _failure(outcome: Outcome) -> str:
-    return f"{outcome.item_id}: {outcome.reason}: {outcome.detail}"
+    return printable(f"{outcome.item_id}: {outcome.reason}: {outcome.detail}")

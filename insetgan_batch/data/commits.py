@@ -2,37 +2,49 @@
 
 An item is done when its commit exists, and not before. A commit is written last, by put_if_absent,
 and never changes; so any number of drivers and machines may die at any point, and listing the
-commits is all that a resume needs. Everything here is JSON, one object per item, below the first
+commits is all that a resume needs. A commit that is damaged is only ever moved away (`void`), and
+makes its item one to do again. Everything here is JSON, one object per item, below the first
 two hex digits of the id's sha256: S3 counts request rates per prefix, directories stay small.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import heapq
 import json
+import logging
 import math
 import os
 import re
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal, TypeVar
 
+from insetgan_batch.data import ahead, seeds, stored
+from insetgan_batch.data.keys import ITEM_ID
 from insetgan_batch.data.storage import Storage
-from insetgan_batch.errors import NotFoundError, RunMismatchError, StorageError
-
-ITEM_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}", re.ASCII)
-"""What an item id (and an attempt) looks like: safe in a key and as a file name."""
+from insetgan_batch.data.stored import Commit, Epoch, Quarantined, Reader, Run
+from insetgan_batch.errors import DamagedError, NotFoundError, RunMismatchError
+from insetgan_batch.text import shortened
 
 FOLDERS = [f"{n:02x}" for n in range(256)]
 """Every `hh` there is: what is listed side by side."""
 
+VOIDED = "voided"
+"""Where records lie that were damaged, as they were."""
+
+Kind = Literal["commits", "quarantine", "suspects", "epochs"]
+
 _READERS = 16  # requests in flight: one answer of S3 takes some 20 ms, and there may be a million
-_BATCH = 512  # records read ahead of the consumer
+_AHEAD = 512  # records read ahead of the consumer
 _SHOWN = 5
+_SHOWN_CHARS = 100
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 def hh(item_id: str) -> str:
@@ -46,23 +58,26 @@ def draw(item_ids: Iterable[str], most: int) -> list[str]:
 
 
 class RunStore:
-    """One run in one storage. Raises `StorageError` when the store fails or holds broken JSON."""
+    """One run in one storage. Raises `StorageError` when the store fails, and `DamagedError`, which
+    is one, for a record that cannot be what was written.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
 
-    def open_run(self, run: dict[str, Any]) -> dict[str, Any]:
+    def open_run(self, run: Mapping[str, Any]) -> Run:
         """Start the run, or come back to it: returns run.json as it is stored.
 
-        run: run_id, configuration, code_version, weights (name → sha256), created_at. Raises
+        run: run_id, configuration, code_version, weights (name → sha256), created_at; `seeds`, the
+        text of a manifest without a file. Raises
         `RunMismatchError` if the stored configuration or weights differ.
         """
         try:
-            stored = self.read_run()
+            found = self.read_run()
         except NotFoundError:
             self.storage.put_if_absent("run.json", _to_json(run))
-            stored = self.read_run()
-        differences = _differences(stored, json.loads(_to_json(run)))
+            found = self.read_run()
+        differences = _differences(found, json.loads(_to_json(run)))
         if differences:
             more = len(differences) - _SHOWN
             shown = "; ".join(differences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
@@ -70,12 +85,17 @@ class RunStore:
                 f"{self.storage.uri} already holds a run with another configuration: {shown};"
                 " choose another --out, or go back to the stored values to resume it"
             )
-        return stored
+        return found
 
-    def read_run(self) -> dict[str, Any]:
+    def read_run(self) -> Run:
         """run.json; `NotFoundError` if there is no run here."""
         try:
-            return self._read("run.json")
+            return self._read(stored.RUN, "run.json")
+        except DamagedError as err:
+            raise DamagedError(
+                f"{err}; bring it back from a copy, or move it away: the run's own command writes a"
+                " new one"
+            ) from err
         except NotFoundError as err:
             raise NotFoundError(
                 f"{self.storage.uri} holds no run (no run.json); check the path or start one"
@@ -91,55 +111,112 @@ class RunStore:
         }
         epoch = self.latest_epoch() + 1
         while not self.storage.put_if_absent(
-            f"epochs/{epoch:06d}.json", _to_json({"epoch": epoch, **writer})
+            _epoch_key(epoch), _to_json({"epoch": epoch, **writer})
         ):
             epoch += 1
         return epoch
 
     def latest_epoch(self) -> int:
         """The highest epoch taken, 0 if none: a driver with a lower one has been replaced."""
-        names = (key.rpartition("/")[2] for key in self.storage.list("epochs"))
-        return max(
-            (int(name[:-5]) for name in names if re.fullmatch(r"[0-9]+\.json", name)), default=0
-        )
+        return max(self.epochs(), default=0)
 
-    def commit(self, item_id: str, record: dict[str, Any]) -> bool:
+    def epochs(self) -> list[int]:
+        """All that were taken."""
+        names = (key.rpartition("/")[2] for key in self.storage.list("epochs"))
+        return [int(name[:-5]) for name in names if re.fullmatch(r"[0-9]+\.json", name)]
+
+    def read_epoch(self, epoch: int) -> Epoch:
+        """Who took it, and when."""
+        return self._read(stored.EPOCH, _epoch_key(epoch))
+
+    def keep_ids(self, item_ids: Callable[[], Iterable[str]]) -> None:
+        """Write down the ids of the manifest's rows, unless it has been done."""
+        from insetgan_batch.data import ids  # pyarrow: not for a program that only looks
+
+        try:
+            ids.read(self.storage)
+        except (NotFoundError, DamagedError):
+            ids.write(self.storage, item_ids())
+
+    def commit(self, item_id: str, record: Mapping[str, Any]) -> bool:
         """Make the item done; True if this record stands, False if another came first.
 
         A worker whose answer was lost asks again, and must not take its own commit for a rival's:
-        the stored record counts as this one when both name the same `attempt`.
+        the stored record counts as this one when it is the same, byte by byte.
         """
-        key = _key("commits", item_id)
-        if self.storage.put_if_absent(key, _to_json(record)):
-            return True
-        return "attempt" in record and self._read(key).get("attempt") == record["attempt"]
+        key, data = _key("commits", item_id), _to_json(record)
+        return self.storage.put_if_absent(key, data) or self.storage.get(key) == data
 
     def is_committed(self, item_id: str) -> bool:
         """Whether the item is done."""
         return self.storage.exists(_key("commits", item_id))
 
-    def read_commit(self, item_id: str) -> dict[str, Any]:
+    def read_commit(self, item_id: str) -> Commit:
         """The record that made the item done; `NotFoundError` if it is not."""
-        return self._read(_key("commits", item_id))
+        key = _key("commits", item_id)
+        record = self._read(stored.COMMIT, key)
+        stored.check_commit(f"{self.storage.uri}/{key}", record, item_id, _home(item_id))
+        return record
 
     def committed(self) -> set[str]:
-        """The ids of all items that are done; folders are listed side by side, S3 is slow at it."""
+        """The ids of the manifest's items that are done, whether or not their commits are sound."""
+        return self._known(self.listed_commits())
+
+    def listed_commits(self, folder: str = "") -> set[str]:
+        """The ids of all commits that there are, or of those in a folder.
+
+        Folders are listed side by side: S3 is slow at it.
+        """
+        if folder:
+            return set(self._ids("commits", folder))
         with ThreadPoolExecutor(_READERS) as pool:
-            folders = pool.map(lambda folder: self._ids("commits", folder), FOLDERS)
-            return {item_id for ids in folders for item_id in ids}
+            return {item_id for ids in pool.map(self.listed_commits, FOLDERS) for item_id in ids}
 
-    def commits(self) -> Iterator[dict[str, Any]]:
+    def strangers(self) -> set[str]:
+        """The ids of commits that are of no row of the manifest: of another run, by mistake."""
+        listed = self.listed_commits()
+        return listed - self._known(listed)
+
+    def commits(self) -> Iterator[Commit]:
         """Every commit record, by item id; those that appear while it runs may be missing."""
-        return self._read_all("commits", sorted(self.committed()))
+        calls = (functools.partial(self.read_commit, i) for i in sorted(self.committed()))
+        return ahead.in_order(calls, _READERS, _AHEAD)
 
-    def quarantine(self, item_id: str, record: dict[str, Any]) -> None:
+    def quarantine(self, item_id: str, record: Mapping[str, Any]) -> None:
         """Set an item aside. record: item_id, reason, detail, attempts, attempt, item."""
         self.storage.put(_key("quarantine", item_id), _to_json(record))
 
-    def quarantined(self) -> dict[str, dict[str, Any]]:
-        """item id → its record, by item id."""
-        ids = sorted(self._ids("quarantine"))
-        return dict(zip(ids, self._read_all("quarantine", ids), strict=True))
+    def quarantined(self) -> set[str]:
+        """The ids of the manifest's items that are set aside."""
+        return self._known(self._ids("quarantine"))
+
+    def quarantine_records(
+        self, item_ids: Iterable[str]
+    ) -> Iterator[tuple[str, Quarantined | DamagedError]]:
+        """Each id with its record, or with what is wrong with that, in their order.
+
+        One that has been taken out of the quarantine meanwhile is passed over.
+        """
+
+        def read(item_id: str) -> tuple[str, Quarantined | DamagedError | None]:
+            try:
+                return item_id, self.read_quarantined(item_id)
+            except DamagedError as err:
+                return item_id, err
+            except NotFoundError:
+                return item_id, None
+
+        calls = (functools.partial(read, item_id) for item_id in item_ids)
+        for item_id, record in ahead.in_order(calls, _READERS, _AHEAD):
+            if record is not None:
+                yield item_id, record
+
+    def read_quarantined(self, item_id: str) -> Quarantined:
+        """Why the item is set aside; `NotFoundError` if it is not."""
+        key = _key("quarantine", item_id)
+        record = self._read(stored.QUARANTINED, key)
+        _check_owner(f"{self.storage.uri}/{key}", record["item_id"], item_id)
+        return record
 
     def clear_quarantine(self, item_id: str) -> None:
         """Let the item be tried again; no error if it is not in quarantine."""
@@ -151,12 +228,45 @@ class RunStore:
         self.storage.put(_key("suspects", item_id), _to_json(record))
 
     def suspects(self) -> dict[str, int]:
-        """item id → crashes so far, by item id."""
-        ids = sorted(self._ids("suspects"))
-        records = self._read_all("suspects", ids)
-        return {
-            item_id: int(record["crashes"]) for item_id, record in zip(ids, records, strict=True)
-        }
+        """item id → crashes so far, by item id; one whose record is damaged is none any more."""
+        suspects = {}
+        for item_id in sorted(self.suspected()):
+            try:
+                suspects[item_id] = self.read_suspect(item_id)
+            except DamagedError as err:
+                _log.warning("%s; it counts as if it were not there", err)
+        return suspects
+
+    def suspected(self) -> set[str]:
+        """The ids of all suspects."""
+        return set(self._ids("suspects"))
+
+    def read_suspect(self, item_id: str) -> int:
+        """How many workers have crashed with the item inside."""
+        key = _key("suspects", item_id)
+        record = self._read(stored.SUSPECT, key)
+        _check_owner(f"{self.storage.uri}/{key}", record["item_id"], item_id)
+        return record["crashes"]
+
+    def void(self, kind: Kind, item_id: str) -> bool:
+        """Move a damaged record away, or replace that of an epoch, whose number stays taken; False
+        if it was gone.
+
+        What was there is kept as it is. Nothing else ever removes a commit.
+        """
+        if kind == "epochs":
+            return self._void_epoch(int(item_id))
+        key = _key(kind, item_id)
+        try:
+            data = self.storage.get(key)
+            self.storage.put(f"{VOIDED}/{key}.{uuid.uuid4().hex}", data)
+            # Somebody else may have voided it meanwhile, and a run have done the item again.
+            if self.storage.get(key) != data:
+                return False
+        except NotFoundError:
+            return False
+        self.storage.delete(key)
+        return True
 
     def clear_suspect(self, item_id: str) -> None:
         """Acquit the item; no error if it is no suspect."""
@@ -181,7 +291,7 @@ class RunStore:
 
     def item_prefix(self, item_id: str, attempt: str) -> str:
         """Where one attempt leaves its files."""
-        return f"items/{hh(item_id)}/{_checked(item_id)}/{_checked(attempt)}"
+        return f"{_home(item_id)}/{_checked(attempt)}"
 
     def _ids(self, kind: str, folder: str = "") -> list[str]:
         """What the names say; an object that is not where its item belongs is not ours."""
@@ -189,21 +299,46 @@ class RunStore:
         named = ((key, key.rpartition("/")[2].removesuffix(".json")) for key in keys)
         return [name for key, name in named if ITEM_ID.fullmatch(name) and key == _key(kind, name)]
 
-    def _read(self, key: str) -> dict[str, Any]:
-        data = self.storage.get(key)
-        try:
-            record = json.loads(data)
-        except (ValueError, RecursionError) as err:
-            raise StorageError(f"{self.storage.uri}/{key}: not JSON: {err}") from err
-        if not isinstance(record, dict):
-            raise StorageError(f"{self.storage.uri}/{key}: expected a JSON object")
-        return record
+    def _void_epoch(self, epoch: int) -> bool:
+        key = _epoch_key(epoch)
+        self.storage.put(f"{VOIDED}/{key}.{uuid.uuid4().hex}", self.storage.get(key))
+        unknown = {"epoch": epoch, "token": "", "host": "", "pid": 0, "started_at_s": 0.0}
+        self.storage.put(key, _to_json(unknown))
+        return True
 
-    def _read_all(self, kind: str, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        keys = [_key(kind, item_id) for item_id in ids]
-        with ThreadPoolExecutor(_READERS) as pool:
-            for start in range(0, len(keys), _BATCH):
-                yield from pool.map(self._read, keys[start : start + _BATCH])
+    def _known(self, found: Iterable[str]) -> set[str]:
+        """Those that rows of the manifest have; all, in a run that did not write these down."""
+        listed = set(found)
+        return self._of_manifest(listed) if listed else listed
+
+    @functools.cached_property
+    def _of_manifest(self) -> Callable[[set[str]], set[str]]:
+        from insetgan_batch.data import ids
+
+        try:
+            if text := self.read_run().get("seeds"):
+                return seeds.parse_kept(text).among
+            return ids.read(self.storage)
+        except NotFoundError:
+            return set
+
+    def _read(self, reader: Reader[_T], key: str) -> _T:
+        return reader.read(f"{self.storage.uri}/{key}", self.storage.get(key))
+
+
+def _check_owner(where: str, found: str, item_id: str) -> None:
+    if found != item_id:
+        raise DamagedError(
+            f"{where}: damaged: it is of item {shortened(found, _SHOWN_CHARS)}, expected {item_id}"
+        )
+
+
+def _home(item_id: str) -> str:
+    return f"items/{hh(item_id)}/{_checked(item_id)}"
+
+
+def _epoch_key(epoch: int) -> str:
+    return f"epochs/{epoch:06d}.json"
 
 
 def _key(kind: str, item_id: str) -> str:
@@ -220,7 +355,7 @@ def _checked(name: str) -> str:
     return name
 
 
-def _to_json(record: dict[str, Any]) -> bytes:
+def _to_json(record: Mapping[str, Any]) -> bytes:
     return json.dumps(_finite(record), allow_nan=False, sort_keys=True).encode()
 
 
@@ -233,9 +368,9 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+def _differences(there_run: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     """One text per dotted name that differs in what decides the results."""
-    there = _flat(stored.get("configuration")) | _flat(stored.get("weights"), "weights")
+    there = _flat(there_run.get("configuration")) | _flat(there_run.get("weights"), "weights")
     here = _flat(asked.get("configuration")) | _flat(asked.get("weights"), "weights")
     return [
         f"{name} is {_shown(there, name)} there and {_shown(here, name)} here"

@@ -8,8 +8,8 @@ grows with the number of items. Images are copied byte for byte, and checked aga
 
 from __future__ import annotations
 
+import bisect
 import collections
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -18,7 +18,6 @@ import json
 import math
 import re
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Literal, TypeVar
 
@@ -27,10 +26,12 @@ import pyarrow.parquet as pq
 
 from insetgan_batch.data import ahead, results, tables, where
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.storage import Storage, disk_error, open_storage
+from insetgan_batch.data.damage import or_damage
+from insetgan_batch.data.storage import Storage, open_storage, scratch_file
+from insetgan_batch.data.stored import Commit
 from insetgan_batch.data.tables import Columns
 from insetgan_batch.data.where import Where
-from insetgan_batch.errors import ConfigError
+from insetgan_batch.errors import ConfigError, DamagedError
 from insetgan_batch.records import CONSENT_NOTE
 
 Format = Literal["parquet", "webdataset", "jsonl"]
@@ -122,6 +123,14 @@ class Written:
     rows: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Done:
+    """A job that has been done. damaged: items that it has left out, and what is wrong of each."""
+
+    files: list[Written]
+    damaged: dict[str, str]
+
+
 # ---- which shards ------------------------------------------------------------------------------
 
 
@@ -131,12 +140,10 @@ class Plan:
     def __init__(self, store: RunStore, order: Order, insets: Iterable[str]) -> None:
         """Reads every commit once. Raises `ConfigError` where nothing is left to pack."""
         self._order, self._names = order, list(order.splits)
+        # Items that are left out for it, and what is wrong with each.
+        self.damaged: dict[str, str] = {}
         committed = store.committed()
-        self._quarantined = {
-            item_id: tables.quarantined_row({"item_id": item_id} | record)
-            for item_id, record in store.quarantined().items()
-            if item_id not in committed
-        }
+        self._quarantined = self._set_aside(store, store.quarantined() - committed)
         self._ids = sorted(committed)
         del committed  # a set of a million ids weighs as much as they do
         self._split = bytearray([_LEFT_OUT]) * len(self._ids)
@@ -148,7 +155,9 @@ class Plan:
         self.columns = self._read(store, tables.Collector(insets))
         if not self.items:
             why = "no item is committed yet"
-            if order.where is not None and self._ids:
+            if self.damaged:
+                why = f"{len(self.damaged)} items are damaged: {next(iter(self.damaged.values()))}"
+            elif order.where is not None and self._ids:
                 why = f"none of {self.committed} committed items meets {order.where.text!r}"
             raise ConfigError(f"{store.storage.uri}: nothing to pack: {why}")
 
@@ -159,14 +168,30 @@ class Plan:
 
     @property
     def committed(self) -> int:
-        """Items with a commit, packed or left out."""
-        return len(self._ids)
+        """Items with a sound commit, packed or left out."""
+        return sum(item_id not in self.damaged for item_id in self._ids)
+
+    @property
+    def left_out(self) -> int:
+        """Committed items that do not meet the condition."""
+        return sum(
+            code == _LEFT_OUT and item_id not in self.damaged
+            for item_id, code in zip(self._ids, self._split, strict=True)
+        )
 
     @property
     def reasons(self) -> dict[str, int]:
         """Why items were set aside, and how many for each reason."""
         rows = self._quarantined.values()
         return dict(sorted(collections.Counter(str(row["reason"]) for row in rows).items()))
+
+    def leave_out(self, damaged: Mapping[str, str]) -> None:
+        """Pack without these items, each with what is wrong of it."""
+        for item_id in damaged.keys() - self.damaged.keys():
+            code = self._split[bisect.bisect_left(self._ids, item_id)]
+            if code != _LEFT_OUT:
+                self.counts[self._names[code]] -= 1
+        self.damaged |= damaged
 
     def shards(self) -> Iterator[Shard]:
         """Those of the tables first; the ids of one shard after the other are made on the way."""
@@ -175,12 +200,17 @@ class Plan:
             code, edges = self._names.index(split), [0, *cuts, len(self._ids)]
             for number, (start, stop) in enumerate(itertools.pairwise(edges)):
                 ids = [self._ids[i] for i in range(start, stop) if self._split[i] == code]
+                ids = [item_id for item_id in ids if item_id not in self.damaged]
                 yield Shard(kind, split, number, len(edges) - 1, ids)
 
     def _read(self, store: RunStore, collector: tables.Collector) -> Columns:
         sizes: dict[tuple[Format, str], int] = {}
         known: set[str] = set()
-        for index, record in enumerate(_ahead(store.read_commit, self._ids)):
+        read = _ahead(functools.partial(_or_damage, store.read_commit), self._ids)
+        for index, record in enumerate(read):
+            if isinstance(record, DamagedError):
+                self.damaged[self._ids[index]] = str(record)
+                continue
             collector.see(record)
             row = tables.item_row(record, None)
             if self._order.where is not None:
@@ -193,6 +223,16 @@ class Plan:
         if self._order.where is not None and self._ids:
             self._order.where.check_known(known)
         return collector.columns
+
+    def _set_aside(self, store: RunStore, item_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Rows of the results by item id."""
+        rows = {}
+        for item_id, record in store.quarantine_records(sorted(item_ids)):
+            if isinstance(record, DamagedError):
+                self.damaged[item_id] = str(record)
+            else:
+                rows[item_id] = tables.quarantined_row(record)
+        return rows
 
     def _count_pictures(self, item: Mapping[str, Any]) -> None:
         sources = [item["canvas"], *item["insets"].values()]
@@ -226,10 +266,12 @@ class Plan:
         for number in range(count):
             part = rows[number * size : (number + 1) * size]
             set_aside = [self._quarantined[i] for i in part if i in self._quarantined]
-            ids = self._ids[done : done + len(part) - len(set_aside)]
-            codes = self._split[done : done + len(ids)]
+            stop = done + len(part) - len(set_aside)
+            sound = [i for i in range(done, stop) if self._ids[i] not in self.damaged]
+            codes = [self._split[i] for i in sound]
             splits = [None if code == _LEFT_OUT else self._names[code] for code in codes]
-            done += len(ids)
+            done = stop
+            ids = [self._ids[i] for i in sound]
             yield Shard("tables", "losses", number, count, ids, splits, set_aside)
 
 
@@ -281,29 +323,30 @@ def split_of(item_id: str, splits: Mapping[str, float]) -> str:
 # ---- one shard ---------------------------------------------------------------------------------
 
 
-def write(job: Job) -> list[Written]:
+def write(job: Job) -> Done:
     """Write one shard, and what belongs to it; again after a failure, and it is the same.
 
-    Raises `StorageError`, also for an image that is not what its commit says.
+    Items of which a file is not what their commit says are left out. Raises `StorageError`.
     """
     store = RunStore(open_storage(job.out_uri))
-    writers: dict[str, Callable[[RunStore, Job], list[Written]]] = {
+    writers: dict[str, Callable[[RunStore, Job, dict[str, str]], list[Written]]] = {
         "parquet": _write_parquet,
         "webdataset": _write_webdataset,
         "jsonl": _write_jsonl,
         "tables": _write_tables,
     }
-    return writers[job.shard.kind](store, job)
+    damaged: dict[str, str] = {}
+    return Done(writers[job.shard.kind](store, job, damaged), damaged)
 
 
 def merge_results(
     storage: Storage, prefix: str, columns: Columns, parts: Sequence[Written]
 ) -> Written:
     """`results.parquet` from its parts, in their order; the parts are removed."""
-    with _scratch() as file:
+    with scratch_file() as file:
         with _Table(file, tables.results_schema(columns)) as table:
             for part in parts:
-                with _scratch() as source:
+                with scratch_file() as source:
                     storage.read_into(part.key, source)
                     source.seek(0)
                     for batch in pq.ParquetFile(source).iter_batches(_ROW_GROUP):
@@ -324,63 +367,63 @@ def put(storage: Storage, key: str, file: BinaryIO, rows: int) -> Written:
     return Written(key, sha256, size, rows)
 
 
-def _write_parquet(store: RunStore, job: Job) -> list[Written]:
+def _write_parquet(store: RunStore, job: Job, damaged: dict[str, str]) -> list[Written]:
     """Rows with an `image` that Hugging Face's `datasets` knows for one."""
     feature = {"info": {"features": {"image": {"_type": "Image"}}}}
     image = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     schema = pa.schema(
         [image, *tables.item_schema(job.columns)], {"huggingface": json.dumps(feature)}
     )
-    with _scratch() as file:
+    with scratch_file() as file:
         with _Table(file, schema) as table:
-            for record, png in _items(store, job.shard.ids):
+            for record, png in _items(store, job.shard.ids, damaged):
                 path = f"{record['item_id']}.png"
                 row = {"image": {"bytes": png, "path": path}}
                 table.add(row | tables.item_row(record, job.shard.split), len(png))
         key = f"{_folder(job)}/{job.shard.name}.parquet"
-        return [put(store.storage, key, file, len(job.shard.ids))]
+        return [put(store.storage, key, file, len(job.shard.ids) - len(damaged))]
 
 
-def _write_webdataset(store: RunStore, job: Job) -> list[Written]:
+def _write_webdataset(store: RunStore, job: Job, damaged: dict[str, str]) -> list[Written]:
     """A tar of `<key>.png` and `<key>.json`, and beside it the rows as Parquet."""
     schema = tables.item_schema(job.columns).insert(0, pa.field("key", pa.string()))
     name = f"{_folder(job)}/{job.shard.name}"
-    with _scratch() as tar, _scratch() as file:
+    with scratch_file() as tar, scratch_file() as file:
         with _Table(file, schema) as table:
-            for record, png in _items(store, job.shard.ids):
+            for record, png in _items(store, job.shard.ids, damaged):
                 key = record["item_id"].replace(".", "%2E")  # a dot would end the key
                 row = tables.item_row(record, job.shard.split)
                 _add_member(tar, f"{key}.png", png)
                 _add_member(tar, f"{key}.json", _json(row))
                 table.add({"key": key} | row, 0)
         tar.write(bytes(2 * tarfile.BLOCKSIZE))
-        rows = len(job.shard.ids)
+        rows = len(job.shard.ids) - len(damaged)
         return [
             put(store.storage, f"{name}.tar", tar, rows),
             put(store.storage, f"{name}.parquet", file, rows),
         ]
 
 
-def _write_jsonl(store: RunStore, job: Job) -> list[Written]:
+def _write_jsonl(store: RunStore, job: Job, damaged: dict[str, str]) -> list[Written]:
     """The rows, and where the files of each item are: keys, from the root of the run."""
-    with _scratch() as file:
-        for record in _ahead(store.read_commit, job.shard.ids):
+    with scratch_file() as file:
+        for record in _sound(store.read_commit, job.shard.ids, damaged):
             row = tables.item_row(record, job.shard.split)
             file.write(_json(row | {"files": record["files"]}) + b"\n")
         key = f"{_folder(job)}/{job.shard.name}.jsonl"
-        return [put(store.storage, key, file, len(job.shard.ids))]
+        return [put(store.storage, key, file, len(job.shard.ids) - len(damaged))]
 
 
-def _write_tables(store: RunStore, job: Job) -> list[Written]:
+def _write_tables(store: RunStore, job: Job, damaged: dict[str, str]) -> list[Written]:
     """The losses of the items that are packed, and a part of the results of all."""
     shard = job.shard
-    with _scratch() as losses_file, _scratch() as results_file:
+    with scratch_file() as losses_file, scratch_file() as results_file:
         with (
             _Table(losses_file, tables.LOSSES_SCHEMA) as losses,
             _Table(results_file, tables.results_schema(job.columns)) as rows,
         ):
-            steps = _fill_tables(store, job, losses, rows)
-        count = len(shard.ids) + len(shard.quarantined)
+            steps = _fill_tables(store, job, losses, rows, damaged)
+        count = len(shard.ids) - len(damaged) + len(shard.quarantined)
         part = f"{job.prefix}/{PARTS}/results-{shard.number:05d}.parquet"
         return [
             put(store.storage, f"{job.prefix}/losses/{shard.name}.parquet", losses_file, steps),
@@ -388,12 +431,16 @@ def _write_tables(store: RunStore, job: Job) -> list[Written]:
         ]
 
 
-def _fill_tables(store: RunStore, job: Job, losses: _Table, rows: _Table) -> int:
+def _fill_tables(
+    store: RunStore, job: Job, losses: _Table, rows: _Table, damaged: dict[str, str]
+) -> int:
     """Both tables of a shard; returns the rows of the losses."""
     shard, steps = job.shard, 0
     set_aside = collections.deque(shard.quarantined)
-    read = _ahead(lambda item_id: _losses(store, item_id), shard.ids)
-    for split, (record, table) in zip(shard.splits, read, strict=True):
+    split_of_id = dict(zip(shard.ids, shard.splits, strict=True))
+    read = functools.partial(_losses, store)
+    for record, table in _sound(read, shard.ids, damaged):
+        split = split_of_id[record["item_id"]]
         while set_aside and set_aside[0]["item_id"] < record["item_id"]:
             rows.add(set_aside.popleft(), 0)
         rows.add(tables.item_row(record, split) | tables.weighted(record, table), 0)
@@ -406,19 +453,35 @@ def _fill_tables(store: RunStore, job: Job, losses: _Table, rows: _Table) -> int
     return steps
 
 
-def _items(store: RunStore, ids: Sequence[str]) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """(commit record, the image's bytes) of each id, in their order."""
+def _items(
+    store: RunStore, ids: Sequence[str], damaged: dict[str, str]
+) -> Iterator[tuple[Commit, bytes]]:
+    """(commit record, the image's bytes) of each sound item, in the order of the ids."""
 
-    def read(item_id: str) -> tuple[dict[str, Any], bytes]:
+    def read(item_id: str) -> tuple[Commit, bytes]:
         record = store.read_commit(item_id)
         return record, results.read_file(store, record, "image")
 
-    return _ahead(read, ids)
+    return _sound(read, ids, damaged)
 
 
-def _losses(store: RunStore, item_id: str) -> tuple[dict[str, Any], results.LossTable]:
+def _losses(store: RunStore, item_id: str) -> tuple[Commit, results.LossTable]:
     record = store.read_commit(item_id)
     return record, results.read_losses(store, record)
+
+
+def _sound(read: Callable[[str], _T], ids: Sequence[str], damaged: dict[str, str]) -> Iterator[_T]:
+    """`read` of each id in their order; what is damaged goes there instead."""
+    answers = _ahead(functools.partial(_or_damage, read), ids)
+    for item_id, answer in zip(ids, answers, strict=True):
+        if isinstance(answer, DamagedError):
+            damaged[item_id] = str(answer)
+        else:
+            yield answer
+
+
+def _or_damage(read: Callable[[str], _T], item_id: str) -> _T | DamagedError:
+    return or_damage(lambda: read(item_id))
 
 
 def _ahead(read: Callable[[str], _T], ids: Sequence[str]) -> Iterator[_T]:
@@ -494,13 +557,3 @@ def _folder(job: Job) -> str:
 
 def _json(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, allow_nan=False, ensure_ascii=False).encode()
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[BinaryIO]:
-    """A file on this machine's disk that goes when it is closed."""
-    try:
-        with tempfile.TemporaryFile() as file:
-            yield file
-    except OSError as err:
-        raise disk_error(f"{tempfile.gettempdir()} (TMPDIR)", "write", err) from err

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from typing import Protocol
 
 from insetgan_batch.errors import StorageError
 
+ITEM_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}", re.ASCII)
+"""What an item id (and an attempt) looks like: safe in a key and as a file name."""
+
 TEMPORARY = ".insetgan-tmp-"
 """Never part of a key: the names of what a machine that died half-way leaves behind."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """An object of a listing. written_at_s: by the store's clock, seconds since 1970."""
+
+    key: str
+    bytes: int
+    written_at_s: float
 
 
 class Writable(Protocol):

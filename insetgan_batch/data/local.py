@@ -11,12 +11,13 @@ import errno
 import io
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from insetgan_batch.data.keys import TEMPORARY, Writable, checked, checked_prefix
+from insetgan_batch.data.keys import TEMPORARY, Entry, Writable, checked, checked_prefix
 from insetgan_batch.errors import (
     NoConditionalWritesError,
     NotFoundError,
@@ -46,6 +47,16 @@ def disk_error(where: str, verb: str, err: OSError) -> StorageError:
     kind = RefusedError if err.errno in _REFUSED else StorageError
     advice = _ADVICE.get(err.errno or 0, "check the directory")
     return kind(f"{where}: cannot {verb}: {err.strerror or err}; {advice}")
+
+
+@contextlib.contextmanager
+def scratch_file() -> Iterator[BinaryIO]:
+    """A file on this machine's disk that goes when it is closed."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            yield file
+    except OSError as err:
+        raise disk_error(f"{tempfile.gettempdir()} (TMPDIR)", "write", err) from err
 
 
 class LocalStorage:
@@ -102,6 +113,24 @@ class LocalStorage:
         """See `Storage.list`; one directory in memory at a time."""
         below = checked_prefix(prefix)
         yield from self._walk(self.root / below, below)
+
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        """See `Storage.scan`; a file that goes meanwhile is passed over."""
+        for key in self.list(prefix):
+            with contextlib.suppress(FileNotFoundError):
+                found = (self.root / key).stat()
+                yield Entry(key, found.st_size, found.st_mtime)
+
+    def remove_unfinished(self, before_s: float) -> int:
+        """See `Storage.remove_unfinished`: the temporary files of `put`."""
+        removed = 0
+        for directory, _, names in os.walk(self.root):
+            for name in names:
+                path = Path(directory, name)
+                if name.startswith(TEMPORARY) and _is_older(path, before_s):
+                    path.unlink(missing_ok=True)
+                    removed += 1
+        return removed
 
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""
@@ -171,6 +200,13 @@ class LocalStorage:
 
     def _failed(self, verb: str, key: str, err: OSError) -> StorageError:
         return disk_error(f"{self.uri}/{key}", verb, err)
+
+
+def _is_older(path: Path, before_s: float) -> bool:
+    try:
+        return path.stat().st_mtime < before_s
+    except FileNotFoundError:
+        return False  # its writer has just finished
 
 
 def _sync_directory(path: Path) -> None:

@@ -58,11 +58,12 @@ class BadRow:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Described:
     """What a manifest is, without its values: the sha256 of the file, or of what names its seeds,
-    and how many rows it has.
+    and how many rows it has. seeds: what names them, where there is no file.
     """
 
     sha256: str
     rows: int
+    seeds: str = ""
 
 
 def describe(uri: str, insets: Sequence[str]) -> Described:
@@ -72,7 +73,8 @@ def describe(uri: str, insets: Sequence[str]) -> Described:
     """
     if uri.startswith(seeds.SCHEME):
         rows = seeds.parse_rows(uri, insets)
-        return Described(hashlib.sha256(str(rows).encode()).hexdigest(), len(rows))
+        text = str(rows)
+        return Described(hashlib.sha256(text.encode()).hexdigest(), len(rows), text)
     with _on_disk(uri) as path:
         with _opened(uri, path) as file:
             count = _check_file(uri, file, insets)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from insetgan_batch.data.keys import Writable, checked, checked_prefix
+from insetgan_batch.data.keys import Entry, Writable, checked, checked_prefix
 from insetgan_batch.errors import NotFoundError
 
-_OBJECTS: dict[str, dict[str, bytes]] = {}
+_OBJECTS: dict[str, dict[str, tuple[bytes, float]]] = {}  # and when each was written
 _LOCK = threading.Lock()
 
 
@@ -24,7 +25,7 @@ class MemoryStorage:
     def get(self, key: str) -> bytes:
         """See `Storage.get`."""
         try:
-            return self._objects[self._prefix + checked(key)]
+            return self._objects[self._prefix + checked(key)][0]
         except KeyError as err:
             raise NotFoundError(f"{self.uri}/{key}: there is no such object") from err
 
@@ -35,7 +36,7 @@ class MemoryStorage:
     def put(self, key: str, data: bytes) -> None:
         """See `Storage.put`."""
         with _LOCK:
-            self._objects[self._prefix + checked(key)] = data
+            self._objects[self._prefix + checked(key)] = data, time.time()
 
     def put_from(self, key: str, file: BinaryIO) -> None:
         """See `Storage.put_from`."""
@@ -47,15 +48,28 @@ class MemoryStorage:
         with _LOCK:
             if name in self._objects:
                 return False
-            self._objects[name] = data
+            self._objects[name] = data, time.time()
         return True
 
     def list(self, prefix: str) -> Iterator[str]:
         """See `Storage.list`."""
+        return (entry.key for entry in self.scan(prefix))
+
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        """See `Storage.scan`."""
         below = self._prefix + checked_prefix(prefix)
         with _LOCK:
-            names = sorted(name for name in self._objects if name.startswith(below))
-        yield from (name.removeprefix(self._prefix) for name in names)
+            found = sorted(
+                (name, len(data), written_at_s)
+                for name, (data, written_at_s) in self._objects.items()
+                if name.startswith(below)
+            )
+        for name, size, written_at_s in found:
+            yield Entry(name.removeprefix(self._prefix), size, written_at_s)
+
+    def remove_unfinished(self, before_s: float) -> int:
+        """See `Storage.remove_unfinished`; nothing is ever half written here."""
+        return 0
 
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from PIL import Image
 
 from insetgan_batch.data import provenance as origin
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.errors import NotFoundError, StorageError, one_line
+from insetgan_batch.errors import DamagedError, NotFoundError, one_line
 from insetgan_batch.records import Item
 
 _LATENTS, _LOSSES, _FILM = "latents", "losses", "film"
@@ -76,12 +76,12 @@ class LossTable:
 
     @classmethod
     def from_parquet(cls, data: bytes) -> LossTable:
-        """The table that `to_parquet` wrote; raises `StorageError` for anything else."""
+        """The table that `to_parquet` wrote; raises `DamagedError` for anything else."""
         try:
             table = pq.read_table(pa.BufferReader(data)).select(_SCHEMA.names).cast(_SCHEMA)
             columns = {name: table[name] for name in cls.__slots__}
         except (pa.ArrowException, OSError, ValueError, KeyError) as err:
-            raise StorageError(f"not a loss table: {one_line(err)}") from err
+            raise DamagedError(f"not a loss table: {one_line(err)}") from err
         return cls(
             **{
                 name: column.to_pylist() if name in ("phase", "term") else column.to_numpy()
@@ -157,40 +157,43 @@ def save(store: RunStore, result: Result) -> dict[str, Any]:
     }
 
 
-def read_file(store: RunStore, record: dict[str, Any], name: str) -> bytes:
+def read_file(store: RunStore, record: Mapping[str, Any], name: str) -> bytes:
     """The bytes of a file that a commit record names, checked.
 
-    Raises `NotFoundError` if the record names none such or it is gone, `StorageError` if its
-    sha256 is another one.
+    Raises `NotFoundError` if the record names none such, `DamagedError` if it is gone or its sha256
+    is another one.
     """
     if name not in record["files"]:
         raise NotFoundError(
             f"item {record['item_id']} has no file {name!r}; there are {', '.join(record['files'])}"
         )
     key, expected = record["files"][name]["key"], record["files"][name]["sha256"]
-    data = store.storage.get(key)
+    try:
+        data = store.storage.get(key)
+    except NotFoundError as err:
+        raise DamagedError(f"{store.storage.uri}/{key}: missing; a commit names it") from err
     found = hashlib.sha256(data).hexdigest()
     if found != expected:
-        raise StorageError(
+        raise DamagedError(
             f"{store.storage.uri}/{key}: damaged: sha256 is {found}, the commit says {expected}"
         )
     return data
 
 
 def read_image(
-    store: RunStore, record: dict[str, Any], name: str = "image"
+    store: RunStore, record: Mapping[str, Any], name: str = "image"
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """An image of a committed item, uint8 [H W 3]. Raises as `read_file` does."""
     with Image.open(io.BytesIO(read_file(store, record, name))) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def read_losses(store: RunStore, record: dict[str, Any]) -> LossTable:
+def read_losses(store: RunStore, record: Mapping[str, Any]) -> LossTable:
     """The losses of a committed item. Raises as `read_file` does."""
     return LossTable.from_parquet(read_file(store, record, _LOSSES))
 
 
-def read_latents(store: RunStore, record: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+def read_latents(store: RunStore, record: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
     """The latents of a committed item, by name. Raises as `read_file` does."""
     return dict(safetensors.numpy.load(read_file(store, record, _LATENTS)))
 

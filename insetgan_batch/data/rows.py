@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from insetgan_batch.data.columns import META
-from insetgan_batch.data.commits import ITEM_ID
+from insetgan_batch.data.keys import ITEM_ID
 from insetgan_batch.data.places import local_path
 from insetgan_batch.data.seeds import MAX_SEED
 from insetgan_batch.errors import ManifestError, StorageError, one_line

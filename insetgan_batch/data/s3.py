@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from insetgan_batch.data import s3_errors
-from insetgan_batch.data.keys import Writable, checked, checked_prefix
+from insetgan_batch.data.keys import Entry, Writable, checked, checked_prefix
 from insetgan_batch.errors import ConfigError, RefusedError, StorageError
 
 MULTIPART_BYTES = 8 * 1024 * 1024
@@ -177,6 +177,10 @@ class S3Storage:
 
     def list(self, prefix: str) -> Iterator[str]:
         """See `Storage.list`; one page of 1,000 keys in memory at a time."""
+        return (entry.key for entry in self.scan(prefix))
+
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        """See `Storage.scan`."""
         below = self._prefix + checked_prefix(prefix)
         with self._translated(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -184,7 +188,24 @@ class S3Storage:
             )
             for page in pages:
                 for found in page.get("Contents", ()):
-                    yield found["Key"].removeprefix(self._prefix)
+                    key = found["Key"].removeprefix(self._prefix)
+                    yield Entry(key, found["Size"], found["LastModified"].timestamp())
+
+    def remove_unfinished(self, before_s: float) -> int:
+        """See `Storage.remove_unfinished`: uploads in parts that were never completed."""
+        removed = 0
+        with self._translated(""):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=self._prefix
+            )
+            begun = [upload for page in pages for upload in page.get("Uploads", ())]
+            for upload in begun:
+                if upload["Initiated"].timestamp() < before_s:
+                    self._client.abort_multipart_upload(
+                        Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+                    removed += 1
+        return removed
 
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""

@@ -13,10 +13,10 @@ import difflib
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import overload
 
-from insetgan_batch.data.commits import ITEM_ID
+from insetgan_batch.data.keys import ITEM_ID
 from insetgan_batch.errors import ManifestError
 from insetgan_batch.records import Item, Source
 
@@ -92,6 +92,20 @@ class SeedRows:
                 chosen[name] = self.seeds[name][index]
             yield self._item({name: chosen[name] for name in self.seeds})
 
+    def among(self, ids: Iterable[str]) -> set[str]:
+        """Those of the ids that are of these rows."""
+        pattern = re.compile(item_id(dict.fromkeys(self.seeds, "(0|[1-9][0-9]*)")))
+        found = ((one, pattern.fullmatch(one)) for one in ids)
+        return {
+            one
+            for one, match in found
+            if match
+            and all(
+                int(text) in seeds
+                for text, seeds in zip(match.groups(), self.seeds.values(), strict=True)
+            )
+        }
+
     def __str__(self) -> str:
         """The same text for the same rows."""
         return SCHEME + " ".join(f"{name}={seeds}" for name, seeds in self.seeds.items())
@@ -102,7 +116,7 @@ class SeedRows:
         return Item(item_id(seeds), sources.get(_CANVAS, Source()), insets)
 
 
-def item_id(seeds: dict[str, int]) -> str:
+def item_id(seeds: Mapping[str, int | str]) -> str:
     """The id of a row of seeds, by generator: `body12-face7`, or `seed12` for the canvas alone."""
     if seeds.keys() == {_CANVAS}:
         return f"seed{seeds[_CANVAS]}"
@@ -154,6 +168,12 @@ def parse_rows(uri: str, insets: Sequence[str]) -> SeedRows:
     _check_count(where, len(rows))
     _check_names(where, given)
     return rows
+
+
+def parse_kept(text: str) -> SeedRows:
+    """The rows of a text that `str` has made of some, whatever the recipe; `ManifestError`."""
+    names = [part.partition("=")[0] for part in text.removeprefix(SCHEME).split()]
+    return parse_rows(text, [name for name in names if name != _CANVAS])
 
 
 def _check_count(where: str, count: int) -> None:

@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
 from insetgan_batch.data import places
-from insetgan_batch.data.keys import Writable, checked
-from insetgan_batch.data.local import LocalStorage, disk_error
+from insetgan_batch.data.keys import Entry, Writable, checked
+from insetgan_batch.data.local import LocalStorage, disk_error, scratch_file
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.data.places import local_path
 from insetgan_batch.data.s3 import S3Storage, configure
 from insetgan_batch.errors import (
+    DamagedError,
     NoConditionalWritesError,
     NotFoundError,
     RefusedError,
@@ -36,11 +37,14 @@ from insetgan_batch.errors import (
 
 __all__ = [
     "PATIENCE_S",
+    "PROBES",
+    "Entry",
     "LocalStorage",
     "MemoryStorage",
     "S3Storage",
     "Storage",
     "Writable",
+    "clock_s",
     "conditional_writes_work",
     "configure",
     "disk_error",
@@ -50,11 +54,15 @@ __all__ = [
     "patiently",
     "read_uri",
     "roots_of",
+    "scratch_file",
     "within",
 ]
 
 PATIENCE_S = 300.0
 """How long an outage of the store may last before what needs it is given up."""
+
+PROBES = "probe"
+"""Where objects lie that are written to try a store out, and removed again."""
 
 _T = TypeVar("_T")
 _RACERS = 8
@@ -89,6 +97,15 @@ class Storage(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Every key below `prefix` ("" for all; "a/b" means a/b/...), sorted, from the root."""
+
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        """The same as `list`, each key with when it was written, by the store's own clock."""
+
+    def remove_unfinished(self, before_s: float) -> int:
+        """Remove what writers that died half-way have left behind, if it was begun before that.
+
+        before_s: by the store's clock, seconds since 1970. Returns how many there were.
+        """
 
     def exists(self, key: str) -> bool:
         """Whether there is such an object."""
@@ -158,15 +175,16 @@ def patiently(
     """What `call` returns, asked again through an outage: a `StorageError` counts as one.
 
     The pauses double up to 10 s and are drawn at random, so that a thousand actors do not come
-    back at once. `NotFoundError` and `RefusedError` come through at once, any other `StorageError`
-    once `patience_s` seconds are over or `is_over()`, which is asked about once a second.
+    back at once. `NotFoundError`, `DamagedError` and `RefusedError` come through at once, any other
+    `StorageError` once `patience_s` seconds are over or `is_over()`, which is asked about once a
+    second.
     """
     ends_s = time.monotonic() + patience_s
     longest_s = _FIRST_PAUSE_S
     while True:
         try:
             return call()
-        except (NotFoundError, RefusedError):
+        except (NotFoundError, DamagedError, RefusedError):
             raise
         except StorageError:
             now_s = time.monotonic()
@@ -180,6 +198,16 @@ def patiently(
                 time.sleep(min(left_s, 1.0))
 
 
+def clock_s(storage: Storage) -> float:
+    """The time by the store's own clock, seconds since 1970: that of an object written now."""
+    key = f"{PROBES}/{uuid.uuid4().hex}"
+    storage.put(key, b"what time is it?")
+    try:
+        return max(found.written_at_s for found in storage.scan(PROBES) if found.key == key)
+    finally:
+        storage.delete(key)
+
+
 def conditional_writes_work(storage: Storage) -> bool:
     """Race 8 threads for each of 10 fresh keys: True if each has one winner and its bytes.
 
@@ -191,7 +219,7 @@ def conditional_writes_work(storage: Storage) -> bool:
     try:
         with ThreadPoolExecutor(_RACERS) as pool:
             while races < _RACES:
-                keys.append(f"probe/{uuid.uuid4().hex}")
+                keys.append(f"{PROBES}/{uuid.uuid4().hex}")
                 winners = _winners(storage, keys[-1], pool)
                 if winners is None or winners > 1:
                     return False

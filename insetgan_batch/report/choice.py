@@ -7,27 +7,27 @@ that is written again shows the same items. Only what is shown is read.
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterable
 
-from insetgan_batch.data.commits import ITEM_ID, RunStore, draw, hh
-from insetgan_batch.errors import NotFoundError, StorageError
+from insetgan_batch.data.commits import RunStore, draw
+from insetgan_batch.data.stored import Quarantined
+from insetgan_batch.errors import DamagedError
 
 MOST_ITEMS = 20_000
 MOST_FAILURES = 5_000
-_READERS = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Choice:
-    """item_ids, failures: what is shown, by item id; done, failed: how many the run has."""
+    """item_ids, failures: what is shown, by item id; done, failed: how many the run has; damaged:
+    a line for each failure whose record cannot be read.
+    """
 
     done: int
     item_ids: list[str]
     failed: int
-    failures: list[dict[str, Any]]
+    failures: list[Quarantined]
+    damaged: list[str]
 
 
 def choose(
@@ -35,41 +35,19 @@ def choose(
 ) -> Choice:
     """What the page shows; an item that was done after it failed counts as done only.
 
-    Raises `StorageError` when the run cannot be listed, or a failure's record not be read.
+    Raises `StorageError` when the run cannot be listed.
     """
     done = store.committed()
-    failed = [item_id for item_id in _quarantined(store) if item_id not in done]
-    with ThreadPoolExecutor(_READERS) as pool:
-        records = pool.map(lambda item_id: _failure(store, item_id), _fair(failed, most_failures))
-        failures = [record for record in records if record is not None]
-    return Choice(len(done), _fair(done, most_items), len(failed), failures)
+    failed = store.quarantined() - done
+    failures: list[Quarantined] = []
+    damaged: list[str] = []
+    for _, record in store.quarantine_records(_fair(failed, most_failures)):
+        if isinstance(record, DamagedError):
+            damaged.append(str(record))
+        else:
+            failures.append(record)
+    return Choice(len(done), _fair(done, most_items), len(failed), failures, damaged)
 
 
 def _fair(item_ids: Iterable[str], most: int) -> list[str]:
     return sorted(draw(item_ids, most))
-
-
-def _quarantined(store: RunStore) -> Iterator[str]:
-    """Ids only: `RunStore.quarantined` would hold every record of a large run at once."""
-    for key in store.storage.list("quarantine"):
-        item_id = key.rpartition("/")[2].removesuffix(".json")
-        if ITEM_ID.fullmatch(item_id) and key == _key(item_id):
-            yield item_id
-
-
-def _failure(store: RunStore, item_id: str) -> dict[str, Any] | None:
-    """Its record; None if it has been taken out of the quarantine since the listing."""
-    key = _key(item_id)
-    try:
-        record = json.loads(store.storage.get(key))
-    except NotFoundError:
-        return None
-    except (ValueError, RecursionError) as err:
-        raise StorageError(f"{store.storage.uri}/{key}: not JSON: {err}") from err
-    if not isinstance(record, dict):
-        raise StorageError(f"{store.storage.uri}/{key}: expected a JSON object")
-    return record
-
-
-def _key(item_id: str) -> str:
-    return f"quarantine/{hh(item_id)}/{item_id}.json"

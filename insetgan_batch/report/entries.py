@@ -10,6 +10,7 @@ from typing import Any
 
 from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.stored import Commit, Item, Source
 from insetgan_batch.report import curves, words
 from insetgan_batch.report.curves import Chart
 
@@ -43,25 +44,33 @@ class View:
     facts: list[tuple[str, str]]
 
 
-def row(record: dict[str, Any], place: int) -> Row:
+def row(record: Commit, place: int) -> Row:
     """A commit record as a line of the table."""
     item, before, after = record["item"], record["seam_before"], record["seam_after"]
     ratio = after / before if before and after is not None else None
-    names = ("seam_before", "seam_after", "score", "rounds", "best_round", "steps", "seconds")
     return Row(
         item_id=record["item_id"],
         place=place,
         title=words.title(item),
         stop=record["stop"].replace("_", " "),
-        measures={name: record[name] for name in names} | {"seam_ratio": ratio},
+        measures={
+            "seam_before": before,
+            "seam_after": after,
+            "seam_ratio": ratio,
+            "score": record["score"],
+            "rounds": record["rounds"],
+            "best_round": record["best_round"],
+            "steps": record["steps"],
+            "seconds": record["seconds"],
+        },
         losses=record["losses"],
         perceptual=record["perceptual"],
         has_images=any(source["kind"] == "image" for source in sources(item).values()),
     )
 
 
-def view(store: RunStore, record: dict[str, Any]) -> View:
-    """What its own view shows. Raises `StorageError` when its losses cannot be read."""
+def view(store: RunStore, record: Commit) -> View:
+    """What its own view shows. Raises `DamagedError` when its losses cannot be read."""
     item = record["item"]
     return View(
         generators=[(name, words.source(source)) for name, source in sources(item).items()],
@@ -75,17 +84,17 @@ def view(store: RunStore, record: dict[str, Any]) -> View:
     )
 
 
-def sources(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def sources(item: Item) -> dict[str, Source]:
     """Every generator's source, the canvas first."""
     return {"canvas": item["canvas"], **item["insets"]}
 
 
-def _psi(record: dict[str, Any]) -> dict[str, Any]:
+def _psi(record: Commit) -> dict[str, Any]:
     """The truncation of every generator that began at a seed."""
     return {name: psi for name, psi in record.get("psi", {}).items() if psi is not None}
 
 
-def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(record: Commit) -> list[tuple[str, str]]:
     """What there is to say about an item besides its pictures."""
     item = record["item"]
     facts = [
@@ -98,7 +107,7 @@ def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
     return facts + [(name, str(value)) for name, value in item["meta"].items()]
 
 
-def _course(record: dict[str, Any]) -> list[tuple[str, str]]:
+def _course(record: Commit) -> list[tuple[str, str]]:
     """How the optimisation went."""
     stop, rounds, kept = record["stop"].replace("_", " "), record["rounds"], record["best_round"]
     return [

@@ -15,19 +15,24 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from PIL import Image
+
 from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore, hh
+from insetgan_batch.data.damage import or_damage
+from insetgan_batch.errors import DamagedError
 from insetgan_batch.report import entries, thumbnails
-from insetgan_batch.report.entries import Row
+from insetgan_batch.report.entries import Row, View
 from insetgan_batch.report.thumbnails import Cell
 
 _WRITERS = 16  # most of the time is spent waiting for the storage, and outside of Python
 
 
-def write(store: RunStore, item_ids: Sequence[str], cell: Cell) -> Iterator[Row]:
-    """Put every folder's files into the run; a row per item, folder by folder.
+def write(store: RunStore, item_ids: Sequence[str], cell: Cell) -> Iterator[Row | DamagedError]:
+    """Put every folder's files into the run; a row per item, folder by folder, or what is damaged
+    of an item, which is left out.
 
-    Raises `StorageError` when a file of an item cannot be read, or another not be written.
+    Raises `StorageError` when a file cannot be written.
     """
     folders: dict[str, list[str]] = collections.defaultdict(list)
     for item_id in item_ids:
@@ -42,17 +47,30 @@ def to_script(function: str, value: Any) -> bytes:
     return f"{function}({json.dumps(value, separators=(',', ':'), default=_fields)});\n".encode()
 
 
-def _write(store: RunStore, cell: Cell, members: tuple[str, list[str]]) -> list[Row]:
+def _write(store: RunStore, cell: Cell, members: tuple[str, list[str]]) -> list[Row | DamagedError]:
     folder, item_ids = members
-    rows, images, views = [], [], {}
-    for place, item_id in enumerate(item_ids):
-        record = store.read_commit(item_id)
-        rows.append(entries.row(record, place))
-        views[item_id] = entries.view(store, record)
-        images.append(thumbnails.reduced(results.read_image(store, record), cell))
-    store.storage.put(f"report/folders/{folder}.jpg", thumbnails.sheet(images, cell))
-    store.storage.put(f"report/folders/{folder}.js", to_script("insetgan.addViews", views))
+    rows: list[Row | DamagedError] = []
+    images: list[Image.Image] = []
+    views: dict[str, View] = {}
+    for item_id in item_ids:
+        shown = or_damage(functools.partial(_read, store, item_id, len(images), cell))
+        if isinstance(shown, DamagedError):
+            rows.append(shown)
+            continue
+        row, views[item_id], image = shown
+        rows.append(row)
+        images.append(image)
+    if images:
+        store.storage.put(f"report/folders/{folder}.jpg", thumbnails.sheet(images, cell))
+        store.storage.put(f"report/folders/{folder}.js", to_script("insetgan.addViews", views))
     return rows
+
+
+def _read(store: RunStore, item_id: str, place: int, cell: Cell) -> tuple[Row, View, Image.Image]:
+    """What the page shows of an item; raises `DamagedError`."""
+    record = store.read_commit(item_id)
+    image = thumbnails.reduced(results.read_image(store, record), cell)
+    return entries.row(record, place), entries.view(store, record), image
 
 
 def _fields(value: Any) -> dict[str, Any]:

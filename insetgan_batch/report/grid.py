@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any
 
+from insetgan_batch.data.stored import Commit, Item, Quarantined, Source
 from insetgan_batch.report import words
 
 SIDE = 16
@@ -30,8 +30,8 @@ class Cell:
     title: what the item was made of.
     """
 
-    record: dict[str, Any] | None = None
-    failure: dict[str, Any] | None = None
+    record: Commit | None = None
+    failure: Quarantined | None = None
     title: str = ""
 
 
@@ -43,7 +43,7 @@ class Grid:
     rows: list[tuple[Head, list[Cell]]]
 
 
-def of(records: Sequence[dict[str, Any]], failures: Sequence[dict[str, Any]]) -> Grid | None:
+def of(records: Sequence[Commit], failures: Sequence[Quarantined]) -> Grid | None:
     """Where each item stands in the grid; None if the items are no insets × canvases.
 
     Cells may be empty, as in a run that is still going on, but not half of them. A failed item
@@ -65,8 +65,8 @@ def of(records: Sequence[dict[str, Any]], failures: Sequence[dict[str, Any]]) ->
 def _fill(
     columns: list[tuple[_Key, str]],
     rows: list[tuple[_Key, str]],
-    records: Iterable[dict[str, Any]],
-    failures: Iterable[dict[str, Any]],
+    records: Iterable[Commit],
+    failures: Iterable[Quarantined],
 ) -> Grid:
     cells, canvases, insets = {}, {}, {}
     for record in records:
@@ -86,21 +86,22 @@ def _fill(
     )
 
 
-def _references(record: dict[str, Any], names: Iterable[str]) -> list[str]:
-    return [record["files"][f"{name}_reference"]["key"] for name in names]
+def _references(record: Commit, names: Iterable[str]) -> list[str]:
+    files = (record["files"].get(f"{name}_reference") for name in names)
+    return [file["key"] for file in files if file is not None]
 
 
-def _place(item: dict[str, Any]) -> tuple[_Key, _Key]:
+def _place(item: Item) -> tuple[_Key, _Key]:
     """Its row and its column."""
     return _key([item["canvas"]]), _key(item["insets"].values())
 
 
-def _key(sources: Iterable[dict[str, Any]]) -> _Key:
+def _key(sources: Iterable[Source]) -> _Key:
     """What tells sources apart and sorts them: seeds as numbers, everything else as text."""
     return tuple(
         (
             source["kind"],
-            source["value"] if source["kind"] == "seed" else 0,
+            source["value"] if isinstance(source["value"], int) else 0,
             str(source["value"]),
             -1.0 if source["psi"] is None else source["psi"],
         )

@@ -20,6 +20,8 @@ import jinja2
 
 from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.damage import or_damage
+from insetgan_batch.errors import DamagedError
 from insetgan_batch.report import choice, curves, folders, grid, tables, thumbnails, words
 from insetgan_batch.report.choice import Choice
 from insetgan_batch.report.entries import Row
@@ -43,22 +45,36 @@ class Totals:
     seconds: float | None
 
 
-def write(store: RunStore) -> str:
-    """Put the page, and before it what lies beside it, into the run's storage; returns its key.
-
-    Raises `StorageError` when the run, or a file of an item that is shown, cannot be read.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Written:
+    """A page that has been put into a run's storage. damaged: a line for each item that it leaves
+    out because its commit, or a file that this names, is not what was written.
     """
-    html = build(store, choice.choose(store))
+
+    uri: str
+    damaged: list[str]
+
+
+def write(store: RunStore) -> Written:
+    """Put the page, and before it what lies beside it, into the run's storage.
+
+    Raises `StorageError` when the run cannot be read.
+    """
+    html, damaged = build(store, choice.choose(store))
     store.storage.put(KEY, html.encode())
-    return KEY
+    return Written(f"{store.storage.uri}/{KEY}", damaged)
 
 
-def build(store: RunStore, chosen: Choice) -> str:
-    """The page as HTML; what lies beside it is in the run's storage then. Raises as `write`."""
+def build(store: RunStore, chosen: Choice) -> tuple[str, list[str]]:
+    """The page as HTML, and a line for each item that is left out; what lies beside the page is in
+    the run's storage then. Raises as `write`.
+    """
     run = store.read_run()
     width, height = _picture_size(store, chosen)
     cell = thumbnails.cell_for(width, height)
-    rows = list(folders.write(store, chosen.item_ids, cell))
+    found = list(folders.write(store, chosen.item_ids, cell))
+    rows = [row for row in found if not isinstance(row, DamagedError)]
+    damaged = chosen.damaged + [str(row) for row in found if isinstance(row, DamagedError)]
     written = datetime.now(UTC)
     data = {
         "items": tables.items(rows),
@@ -68,12 +84,14 @@ def build(store: RunStore, chosen: Choice) -> str:
     }
     store.storage.put("report/data.js", folders.to_script("insetgan.show", data))
     store.storage.put("report/page.js", (_HERE / "script.js").read_bytes())
-    return _TEMPLATE.render(
+    html = _TEMPLATE.render(
         run=run,
+        uri=store.storage.uri,
+        damaged=damaged,
         totals=_totals(chosen.done, rows),
         shown=len(rows),
         insets=list(run.get("configuration", {}).get("insets", [])),
-        grid=_grid(store, chosen),
+        grid=_grid(store, [row.item_id for row in rows], chosen),
         shape=f"{width} / {height}",
         failed=chosen.failed,
         failures=len(chosen.failures),
@@ -83,22 +101,25 @@ def build(store: RunStore, chosen: Choice) -> str:
         written=written.isoformat(),
         stamp=f"{written:%Y%m%d%H%M%S}",
     )
+    return html, damaged
 
 
 def _picture_size(store: RunStore, chosen: Choice) -> tuple[int, int]:
-    """Width and height of the first item's picture; all of a run have one size."""
-    for item_id in chosen.item_ids[:1]:
-        height, width, _ = results.read_image(store, store.read_commit(item_id)).shape
-        return width, height
+    """Width and height of an item's picture; all of a run have one size."""
+    for item_id in chosen.item_ids:
+        image = or_damage(lambda: results.read_image(store, store.read_commit(item_id)))  # noqa: B023
+        if not isinstance(image, DamagedError):
+            height, width, _ = image.shape
+            return width, height
     return 1, 1
 
 
-def _grid(store: RunStore, chosen: Choice) -> Grid | None:
+def _grid(store: RunStore, item_ids: Sequence[str], chosen: Choice) -> Grid | None:
     """The grid of a small run, if its items make one."""
-    if len(chosen.item_ids) > grid.SIDE**2 or chosen.failed > grid.SIDE**2:
+    if len(item_ids) > grid.SIDE**2 or chosen.failed > grid.SIDE**2:
         return None
     with ThreadPoolExecutor(_READERS) as pool:
-        return grid.of(list(pool.map(store.read_commit, chosen.item_ids)), chosen.failures)
+        return grid.of(list(pool.map(store.read_commit, item_ids)), chosen.failures)
 
 
 def _totals(done: int, rows: Sequence[Row]) -> Totals:

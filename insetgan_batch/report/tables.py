@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from insetgan_batch.data.commits import hh
+from insetgan_batch.data.stored import Quarantined
 from insetgan_batch.report import terms, words
 from insetgan_batch.report.entries import Row
 
@@ -34,7 +35,7 @@ class Column:
 
     group: str
     title: str
-    values: list[float | None] | list[str]
+    values: Sequence[float | None] | Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def items(rows: Sequence[Row]) -> Table:
     )
 
 
-def failures(records: Sequence[dict[str, Any]]) -> Table:
+def failures(records: Sequence[Quarantined]) -> Table:
     """Every failed item with its reason, its detail in full, and how often it was tried."""
     return Table(
         item_ids=[record["item_id"] for record in records],

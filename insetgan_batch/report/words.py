@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+
+from insetgan_batch.data.stored import Item, Source
 
 _REASONS = {
     "far_inversion": "picture cannot be painted",
@@ -60,7 +61,7 @@ def reason(code: str) -> str:
     return _REASONS.get(code, code.replace("_", " "))
 
 
-def source(fields: dict[str, Any]) -> str:
+def source(fields: Source) -> str:
     """A source in a few words: its seed, or the last part of its URI."""
     if fields["kind"] == "average":
         return "average"
@@ -70,12 +71,12 @@ def source(fields: dict[str, Any]) -> str:
     return str(fields["value"]).rstrip("/").rpartition("/")[2]
 
 
-def insets(item: dict[str, Any]) -> str:
+def insets(item: Item) -> str:
     """Every inset of an item with its source; empty without insets."""
     return ", ".join(f"{name} {source(fields)}" for name, fields in item["insets"].items())
 
 
-def title(item: dict[str, Any]) -> str:
+def title(item: Item) -> str:
     """What an item was made of."""
     canvas = f"canvas {source(item['canvas'])}"
     return f"{insets(item)} on {canvas}" if item["insets"] else canvas

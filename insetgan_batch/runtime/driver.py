@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from insetgan_batch import __version__, logs, telemetry
 from insetgan_batch import config as configuration
 from insetgan_batch.config import RunConfig
-from insetgan_batch.data import manifest, models
+from insetgan_batch.data import manifest, models, seeds
 from insetgan_batch.data.commits import RunStore, draw
 from insetgan_batch.data.manifest import BadRow, Described
 from insetgan_batch.data.models import Model
@@ -64,7 +64,9 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Summary:
-    """How a run ended. resumed: it had been started before; report_uri: its page."""
+    """How a run ended. resumed: it had been started before; report_uri: its page; damaged: a line
+    for each item that its page leaves out since what is stored of it is not what was written.
+    """
 
     run_id: str
     items: int
@@ -73,6 +75,7 @@ class Summary:
     seconds: float
     resumed: bool
     report_uri: str
+    damaged: list[str]
 
 
 def run(
@@ -103,8 +106,10 @@ def run(
     logs.name_run(stored["run_id"])
     epoch = _patiently(store.take_epoch)
     rows = _Rows(config, manifest_uri, described.rows, choice)
+    if not rows.are_seeds:
+        _patiently(lambda: store.keep_ids(rows.ids))
     committed = _patiently(store.committed)
-    quarantined = _patiently(store.quarantined).keys() - committed
+    quarantined = _patiently(store.quarantined) - committed
     ended = committed | quarantined
     ledger = Ledger(epoch, shift.CAPS, _patiently(store.suspects), _patiently(store.checkpoints))
     tally = Tally(rows.count, rows.among(committed), rows.among(quarantined), config.recipe)
@@ -127,7 +132,7 @@ def run(
                 look=look,
                 observer=observer,
             ).work()
-    page_key = _patiently(lambda: page.write(store))
+    written = _patiently(lambda: page.write(store))
     return Summary(
         run_id=stored["run_id"],
         items=rows.count,
@@ -135,7 +140,8 @@ def run(
         quarantined=tally.quarantined,
         seconds=time.monotonic() - started_at,
         resumed=epoch > 1,
-        report_uri=f"{store.storage.uri}/{page_key}",
+        report_uri=written.uri,
+        damaged=written.damaged,
     )
 
 
@@ -159,8 +165,16 @@ class _Rows:
         self.count = rows if choice is None else min(rows, choice.limit)
         self._drawn: set[str] | None = None
         if choice is not None and choice.is_drawn:
-            ids = (row.item_id for row in manifest.read(self.uri, self._insets))
-            self._drawn = set(draw(ids, choice.limit))
+            self._drawn = set(draw(self.ids(), choice.limit))
+
+    @property
+    def are_seeds(self) -> bool:
+        """Whether there is no file, so that the ids need not be written down."""
+        return self.uri.startswith(seeds.SCHEME)
+
+    def ids(self) -> Iterator[str]:
+        """Of all rows of the manifest, in its order, whatever was chosen of them."""
+        return (row.item_id for row in manifest.read(self.uri, self._insets))
 
     def read(self) -> Iterator[Item | BadRow]:
         """In the manifest's order."""
@@ -261,7 +275,7 @@ def _run_record(
     """
     now = datetime.now(UTC)
     fields = configuration.to_fields(config)
-    return {
+    return ({"seeds": described.seeds} if described.seeds else {}) | {
         "run_id": run_id or f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}",
         "configuration": {k: v for k, v in fields.items() if k not in _MACHINE_SETTINGS}
         | {"manifest": {"sha256": described.sha256, "items": described.rows}},

@@ -22,8 +22,9 @@ from ray.exceptions import RayError, RayTaskError
 
 from insetgan_batch.data import card, dataset
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.dataset import Job, Order, Plan, Written
+from insetgan_batch.data.dataset import Done, Job, Order, Plan, Shard, Written
 from insetgan_batch.data.storage import open_storage
+from insetgan_batch.data.stored import Run
 from insetgan_batch.errors import InsetGanError, StorageError, one_line
 from insetgan_batch.runtime import cluster
 
@@ -35,13 +36,15 @@ _TASK: dict[str, Any] = {
     "retry_exceptions": [StorageError],
 }
 
-Spread = Callable[[Iterable[Job]], Iterator[tuple[Job, list[Written]]]]
-"""Does jobs somewhere, and says what each has written; in any order."""
+Spread = Callable[[Iterable[Job]], Iterator[tuple[Job, Done]]]
+"""Does jobs somewhere, and says what came of each; in any order."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Packed:
-    """A finished dataset. splits: items of each; left_out: committed items that were not chosen."""
+    """A finished dataset. splits: items of each; left_out: committed items that were not chosen;
+    damaged: items that are not in it for that, and what is wrong of each.
+    """
 
     name: str
     uri: str
@@ -50,6 +53,7 @@ class Packed:
     quarantined: int
     files: int
     bytes: int
+    damaged: dict[str, str]
 
 
 def pack(
@@ -72,11 +76,12 @@ def pack(
     now = datetime.now(UTC)
     name = f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
     prefix = f"{dataset.ROOT}/{name}"
-    jobs = (
-        Job(store.storage.uri, prefix, plan.columns, order.losses_every, shard)
-        for shard in plan.shards()
+    written, parts = _write(
+        lambda shard: Job(store.storage.uri, prefix, plan.columns, order.losses_every, shard),
+        plan,
+        spread or in_tasks,
+        on_step,
     )
-    written, parts = _write(jobs, spread or in_tasks, on_step)
     on_step("joining the results")
     written.append(dataset.merge_results(store.storage, prefix, plan.columns, parts))
     facts = _facts(name, run, order, plan, written, licence)
@@ -93,14 +98,15 @@ def pack(
         name=name,
         uri=f"{store.storage.uri}/{prefix}",
         splits=plan.counts,
-        left_out=plan.committed - plan.items,
+        left_out=plan.left_out,
         quarantined=sum(plan.reasons.values()),
         files=len(written),
         bytes=sum(file.bytes for file in written),
+        damaged=dict(sorted(plan.damaged.items())),
     )
 
 
-def in_tasks(jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Written]]]:
+def in_tasks(jobs: Iterable[Job]) -> Iterator[tuple[Job, Done]]:
     """Do jobs on the cluster, as many at once as it has cores."""
     write_shard: Any = ray.remote(**_TASK)(dataset.write)
     with cluster.connected():
@@ -118,9 +124,9 @@ def in_tasks(jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Written]]]:
                 yield job, _answer(ref, job.shard.name)
 
 
-def _answer(ref: ray.ObjectRef[Any], shard: str) -> list[Written]:
+def _answer(ref: ray.ObjectRef[Any], shard: str) -> Done:
     try:
-        written: list[Written] = ray.get(ref)
+        done: Done = ray.get(ref)
     except RayTaskError as err:
         # Ray wraps what the task raised, with its whole trace as the message.
         if isinstance(err.cause, InsetGanError):
@@ -131,28 +137,44 @@ def _answer(ref: ray.ObjectRef[Any], shard: str) -> list[Written]:
             f"shard {shard}: its process died {1 + _RETRIES} times: {one_line(err)[:300]}; check"
             " the machines' memory, and pack again"
         ) from err
-    return written
+    return done
 
 
 def _write(
-    jobs: Iterable[Job], spread: Spread, on_step: Callable[[str], None]
+    job_of: Callable[[Shard], Job], plan: Plan, spread: Spread, on_step: Callable[[str], None]
 ) -> tuple[list[Written], list[Written]]:
-    """(the files of the dataset, the parts of its results in their order)."""
-    written: list[Written] = []
-    parts: list[tuple[int, Written]] = []
-    for done, (job, files) in enumerate(spread(jobs), 1):
-        for file in files:
-            if f"/{dataset.PARTS}/" in file.key:
-                parts.append((job.shard.number, file))
-            else:
-                written.append(file)
-        on_step(f"{done} shards written")
-    return written, [part for _, part in sorted(parts, key=lambda numbered: numbered[0])]
+    """(the files of the dataset, the parts of its results in their order).
+
+    An item of which one file is damaged is in none: shards that were written with it are written
+    again without it.
+    """
+    done: dict[tuple[str, str, int], list[Written]] = {}
+    shards = plan.shards()
+    while True:
+        damaged: dict[str, str] = {}
+        for job, result in spread(map(job_of, shards)):
+            done[_name(job.shard)] = result.files
+            damaged |= result.damaged
+            on_step(f"{len(done)} shards written")
+        if not damaged:
+            break
+        names = [
+            _name(shard) for shard in plan.shards() if not damaged.keys().isdisjoint(shard.ids)
+        ]
+        plan.leave_out(damaged)
+        shards = (shard for shard in plan.shards() if _name(shard) in names)
+    in_order = [file for name in sorted(done) for file in done[name]]
+    parts = [file for file in in_order if f"/{dataset.PARTS}/" in file.key]
+    return [file for file in in_order if file not in parts], parts
+
+
+def _name(shard: Shard) -> tuple[str, str, int]:
+    return shard.kind, shard.split, shard.number
 
 
 def _facts(
     name: str,
-    run: dict[str, Any],
+    run: Run,
     order: Order,
     plan: Plan,
     written: list[Written],
@@ -195,7 +217,8 @@ def _success(
         "losses_every": facts.losses_every,
         "items": plan.items,
         "splits": plan.counts,
-        "left_out": plan.committed - plan.items,
+        "left_out": plan.left_out,
+        "damaged": len(plan.damaged),
         "quarantined": sum(plan.reasons.values()),
         "bytes": sum(file.bytes for file in written),
         "files": files,

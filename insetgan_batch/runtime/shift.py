@@ -31,6 +31,7 @@ from insetgan_batch.runtime.failures import (
 )
 from insetgan_batch.runtime.leases import Decision, Ledger
 from insetgan_batch.runtime.tally import Progress, Tally, WorkerLine
+from insetgan_batch.text import shortened
 
 CAPS = Caps()
 # Items that the ledger holds in advance, per worker: enough to fill its slots again and again.
@@ -38,6 +39,7 @@ _QUEUE_PER_WORKER = 16
 _POLL_S = 1.0
 _LOOK_EVERY_S = 1.0  # at the cluster: new machines, and those that will go
 _EPOCH_EVERY_S = 60.0
+_HOST_CHARS = 64
 # A worker that says nothing for so long is lost; one that does no step hangs.
 _SILENT_S = 60.0
 # A streak stops the run when it is so long, and so many times what is being worked on: items fail
@@ -376,9 +378,17 @@ class Shift:
         latest = self._patiently(self._store.latest_epoch)
         if latest > self._epoch:
             raise InsetGanError(
-                f"another driver (epoch {latest}) has taken over this run from this one (epoch"
-                f" {self._epoch}); nothing is lost, look there"
+                f"another driver (epoch {latest}{self._whose(latest)}) has taken over this run from"
+                f" this one (epoch {self._epoch}); nothing is lost, look there"
             )
+
+    def _whose(self, epoch: int) -> str:
+        """Where its driver runs, as far as its record says it."""
+        try:
+            record = self._store.read_epoch(epoch)
+        except StorageError:
+            return ""
+        return f", on {shortened(record['host'], _HOST_CHARS)}, process {record['pid']}"
 
     def _progress(self, last: list[Outcome]) -> Progress:
         crew, inside = self._crew, self._ledger.counts.leased

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import math
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,44 +21,34 @@ from typing import Any
 from insetgan_batch import __version__
 from insetgan_batch import config as configuration
 from insetgan_batch.config import RunConfig
-from insetgan_batch.data import ahead, dataset, models
+from insetgan_batch.data import damage, dataset, models, stored
 from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.damage import Checked
 from insetgan_batch.data.storage import Storage, open_storage
+from insetgan_batch.data.stored import Commit, DatasetFile, Run
 from insetgan_batch.errors import (
     CheckpointError,
+    DamagedError,
     InsetGanError,
-    NotFoundError,
-    RefusedError,
-    StorageError,
 )
 from insetgan_batch.records import Item, Lease, Outcome, Source, Status
 from insetgan_batch.runtime.mailbox import Ending
+from insetgan_batch.text import shortened
 
 TOLERANCE = 0.02
 """By how much of itself a score may differ when an item is made again on another machine."""
 
-_THREADS = 16
-_AHEAD = 64  # checks that are not told yet: all that is in memory of a million
 _PAUSE_S = 0.05
-_BROKEN_JSON = (ValueError, LookupError, TypeError, AttributeError)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Checked:
-    """What has been hashed; differences: a line each."""
-
-    files: int = 0
-    bytes: int = 0
-    differences: Sequence[str] = ()
 
 
 def check(store: RunStore) -> Iterator[Checked]:
-    """Hash everything again, several files at a time: one answer per item and file.
+    """Read and hash everything again, several files at a time: one answer per record and file.
 
-    Raises `NotFoundError` if there is no run, `RefusedError` if the store lets nobody read.
+    Raises `NotFoundError` if there is no run, `DamagedError` if its run.json is damaged, and
+    `RefusedError` if the store lets nobody read.
     """
-    store.read_run()
-    yield from ahead.in_order(_checks(store), _THREADS, _AHEAD)
+    yield from damage.check(store)
+    yield from damage.in_threads(_dataset_checks(store.storage))
 
 
 def redo(
@@ -78,86 +68,45 @@ def redo(
     if not ids:
         raise InsetGanError(f"{store.storage.uri}: no item is committed, so none can be made again")
     chosen = (draw or random.Random()).sample(ids, min(count, len(ids)))
-    records = [store.read_commit(item_id) for item_id in chosen]
+    read = [damage.or_damage(functools.partial(store.read_commit, i)) for i in chosen]
+    records = [record for record in read if not isinstance(record, DamagedError)]
     items = [_item(record["item"]) for record in records]
     on_step("loading the generators")
     found = _make(_config(store, run, items), items, on_step)
     differences = [_difference(record, found[record["item_id"]]) for record in records]
-    return [line for line in differences if line]
+    damaged = [str(record) for record in read if isinstance(record, DamagedError)]
+    return damaged + [line for line in differences if line]
 
 
 # ---- what is stored ----------------------------------------------------------------------------
 
 
-def _checks(store: RunStore) -> Iterator[Callable[[], Checked]]:
-    for item_id in sorted(store.committed()):
-        yield functools.partial(_check_item, store, item_id)
-    if not store.storage.exists(dataset.LATEST):
+def _dataset_checks(storage: Storage) -> Iterator[Callable[[], Checked]]:
+    if not storage.exists(dataset.LATEST):
         return  # nothing has been packed
-    try:
-        prefix, files = _latest(store.storage)
-    except RefusedError:
-        raise
-    except (StorageError, *_BROKEN_JSON) as err:
-        line = f"{store.storage.uri}/{dataset.LATEST}: names no finished dataset: {err}"
+    found = damage.or_damage(lambda: _latest(storage))
+    if isinstance(found, DamagedError):
+        line = f"{storage.uri}/{dataset.LATEST}: names no finished dataset: {found}; pack again"
         yield lambda: Checked(differences=[line])
         return
+    prefix, files = found
     for name, expected in files.items():
-        yield functools.partial(_check_file, store.storage, f"{prefix}/{name}", expected)
-    yield functools.partial(_check_strangers, store.storage, prefix, files)
+        yield functools.partial(damage.check_file, storage, f"{prefix}/{name}", expected)
+    yield functools.partial(_check_strangers, storage, prefix, files)
 
 
-def _latest(storage: Storage) -> tuple[str, dict[str, dict[str, Any]]]:
-    """(where the latest dataset is, its files by name)."""
-    pointer = json.loads(storage.get(dataset.LATEST))
-    prefix = str(pointer["prefix"])
+def _latest(storage: Storage) -> tuple[str, dict[str, DatasetFile]]:
+    """(where the latest dataset is, its files by name). Raises `DamagedError`."""
+    where = f"{storage.uri}/{dataset.LATEST}"
+    pointer = stored.LATEST_DATASET.read(where, storage.get(dataset.LATEST))
+    prefix = pointer["prefix"]
+    if not re.fullmatch(rf"{dataset.ROOT}/[A-Za-z0-9-]+", prefix):
+        raise DamagedError(f"{where}: damaged: {shortened(prefix, 100)} is no dataset of this run")
     data = storage.get(f"{prefix}/{dataset.SUCCESS}")
     if (found := hashlib.sha256(data).hexdigest()) != pointer["sha256"]:
-        raise ValueError(f"the sha256 of {dataset.SUCCESS} is {found}, not {pointer['sha256']}")
-    return prefix, dict(json.loads(data)["files"])
-
-
-def _check_item(store: RunStore, item_id: str) -> Checked:
-    where = f"{store.storage.uri}: the commit of {item_id}"
-    try:
-        record = store.read_commit(item_id)
-        files = [(file["key"], file["sha256"], file["bytes"]) for file in record["files"].values()]
-        owner = record["item_id"]
-    except RefusedError:
-        raise
-    except StorageError as err:
-        return Checked(differences=[str(err)])
-    except _BROKEN_JSON as err:
-        return Checked(differences=[f"{where} is none: {err!r}"])
-    found = [
-        _check_file(store.storage, key, {"sha256": sha256, "bytes": size})
-        for key, sha256, size in files
-    ]
-    differences = [line for checked in found for line in checked.differences]
-    if owner != item_id:
-        differences.append(f"{where} is of {owner}: it has been copied from there")
-    return Checked(len(files), sum(checked.bytes for checked in found), differences)
-
-
-def _check_file(storage: Storage, key: str, expected: Mapping[str, Any]) -> Checked:
-    """expected: sha256 and bytes."""
-    found = _Digest()
-    try:
-        storage.read_into(key, found)
-    except RefusedError:
-        raise
-    except NotFoundError:
-        return Checked(1, 0, [f"{storage.uri}/{key}: missing; expected {expected['bytes']} bytes"])
-    except StorageError as err:
-        return Checked(1, found.bytes, [str(err)])
-    sha256 = found.sha256.hexdigest()
-    if (sha256, found.bytes) == (expected["sha256"], expected["bytes"]):
-        return Checked(1, found.bytes)
-    line = (
-        f"{storage.uri}/{key}: sha256 is {sha256} ({found.bytes} bytes), expected"
-        f" {expected['sha256']} ({expected['bytes']} bytes)"
-    )
-    return Checked(1, found.bytes, [line])
+        raise DamagedError(f"the sha256 of {dataset.SUCCESS} is {found}, not {pointer['sha256']}")
+    success = stored.DATASET.read(f"{storage.uri}/{prefix}/{dataset.SUCCESS}", data)
+    return prefix, success["files"]
 
 
 def _check_strangers(storage: Storage, prefix: str, files: Mapping[str, Any]) -> Checked:
@@ -171,23 +120,10 @@ def _check_strangers(storage: Storage, prefix: str, files: Mapping[str, Any]) ->
     return Checked(differences=lines)
 
 
-class _Digest:
-    """A file that keeps nothing."""
-
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-        self.bytes = 0
-
-    def write(self, data: bytes) -> None:
-        """The next bytes."""
-        self.sha256.update(data)
-        self.bytes += len(data)
-
-
 # ---- what is made again ------------------------------------------------------------------------
 
 
-def _config(store: RunStore, run: Mapping[str, Any], items: Sequence[Item]) -> RunConfig:
+def _config(store: RunStore, run: Run, items: Sequence[Item]) -> RunConfig:
     """The run's own, with weights that are still the same files."""
     fields = {k: v for k, v in run["configuration"].items() if k != "manifest"}
     where = f"{store.storage.uri}/run.json"
@@ -209,7 +145,7 @@ def _config(store: RunStore, run: Mapping[str, Any], items: Sequence[Item]) -> R
 
 def _make(
     config: RunConfig, items: Sequence[Item], on_step: Callable[[str], None]
-) -> dict[str, dict[str, Any] | str]:
+) -> dict[str, Commit | str]:
     """By item id the record of each, or why there is none."""
     from insetgan_batch.runtime.worker import Worker  # torch: not for hashing
 
@@ -239,14 +175,15 @@ def _make(
     }
 
 
-def _difference(record: Mapping[str, Any], found: Mapping[str, Any] | str) -> str | None:
+def _difference(record: Commit, found: Commit | str) -> str | None:
     """A line if the scores are further apart than they may be."""
     where = f"item {record['item_id']}"
     if isinstance(found, str):
         return f"{where}: cannot be made again: {found}"
     before, now = record["score"], found["score"]
-    is_both = before is not None and now is not None
-    if before == now or (is_both and abs(now - before) <= TOLERANCE * abs(before)):
+    if before == now:
+        return None
+    if before is not None and now is not None and abs(now - before) <= TOLERANCE * abs(before):
         return None
     version = record.get("provenance", {}).get("code_version")
     return (

@@ -14,9 +14,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from insetgan_batch.data.commits import ITEM_ID, RunStore, hh
+from insetgan_batch.data.commits import Kind, RunStore, hh
+from insetgan_batch.data.keys import ITEM_ID
 from insetgan_batch.data.storage import MemoryStorage, open_storage
-from insetgan_batch.errors import NotFoundError, RunMismatchError, StorageError
+from insetgan_batch.errors import DamagedError, NotFoundError, RunMismatchError
+from tests import records
 
 T = TypeVar("T")
 
@@ -142,28 +144,32 @@ def test_racing_drivers_take_different_epochs(store: RunStore, tmp_path: Path) -
 
 
 def test_second_commit_of_an_item_loses(store: RunStore) -> None:
-    assert store.commit("a", {"item_id": "a", "attempt": "1-1"})
-    assert not store.commit("a", {"item_id": "a", "attempt": "1-2"})
-    assert store.read_commit("a") == {"item_id": "a", "attempt": "1-1"}
+    assert store.commit("a", records.commit("a", "1-1"))
+    assert not store.commit("a", records.commit("a", "1-2"))
+    assert store.read_commit("a") == records.commit("a", "1-1")
 
 
 def test_commit_whose_answer_was_lost_still_stands(store: RunStore) -> None:
-    record = {"item_id": "a", "attempt": "1-1"}
-    assert store.commit("a", record)
-    assert store.commit("a", record)
-    assert not store.commit("a", {"item_id": "a"})
+    assert store.commit("a", records.commit("a"))
+    assert store.commit("a", records.commit("a"))
+    assert not store.commit("a", records.commit("a", score=0.5))
+
+
+def test_commit_that_finds_a_damaged_one_has_lost(store: RunStore) -> None:
+    store.storage.put(f"commits/{hh('a')}/a.json", b"{")
+    assert not store.commit("a", records.commit("a"))
 
 
 def test_racing_attempts_have_one_winner(store: RunStore) -> None:
-    won = at_once(lambda n: store.commit("a", {"item_id": "a", "attempt": f"1-{n}"}))
+    won = at_once(lambda n: store.commit("a", records.commit("a", f"1-{n}")))
     assert won.count(True) == 1
     assert store.read_commit("a")["attempt"] == f"1-{won.index(True)}"
 
 
 def test_commits_come_sorted_by_item(store: RunStore) -> None:
-    names = [f"item{n}" for n in range(1_200)]  # more than one batch of reads
+    names = [f"item{n}" for n in range(1_200)]  # more than are read ahead
     for name in reversed(names):
-        store.commit(name, {"item_id": name})
+        store.commit(name, records.commit(name))
     assert store.committed() == set(names)
     assert [record["item_id"] for record in store.commits()] == sorted(names)
 
@@ -190,18 +196,10 @@ def test_objects_that_are_no_commits_are_not_counted(store: RunStore) -> None:
     assert store.committed() == {"a"}
 
 
-@pytest.mark.parametrize("data", [b"", b'{"item_id": ', b"[]", b"\xff", b"[" * 100_000])
-def test_damaged_commit_is_named(store: RunStore, data: bytes) -> None:
-    store.storage.put(f"commits/{hh('a')}/a.json", data)
-    with pytest.raises(StorageError, match=rf"commits/{hh('a')}/a.json: (not|expected a) JSON"):
-        store.read_commit("a")
-    with pytest.raises(StorageError, match="JSON"):
-        list(store.commits())
-
-
 def test_number_that_json_cannot_hold_becomes_null(store: RunStore) -> None:
-    store.commit("a", {"losses": {"border": float("nan")}, "seam": [float("inf"), 1.5]})
-    assert store.read_commit("a") == {"losses": {"border": None}, "seam": [None, 1.5]}
+    store.commit("a", records.commit("a", losses={"border": float("nan")}, score=float("inf")))
+    record = store.read_commit("a")
+    assert (record["losses"], record["score"]) == ({"border": None}, None)
     assert b"NaN" not in store.storage.get(f"commits/{hh('a')}/a.json")
 
 
@@ -213,20 +211,69 @@ def test_every_item_id_survives_as_a_name(ids: set[str]) -> None:
         store.commit(item_id, {"item_id": item_id})
         store.quarantine(item_id, {"item_id": item_id})
         store.write_suspect(item_id, 1)
-    assert store.committed() == set(store.quarantined()) == set(store.suspects()) == ids
+    assert store.committed() == store.quarantined() == store.suspects().keys() == ids
+
+
+# Which commits are of the run's own items
+
+
+def strange(store: RunStore) -> RunStore:
+    """The store with commits and quarantine records of two rows and of a stranger."""
+    for item_id in ("a", "b", "stranger"):
+        store.commit(item_id, records.commit(item_id))
+        store.quarantine(item_id, records.quarantined(item_id))
+    return store
+
+
+def test_commits_of_no_row_do_not_count(store: RunStore) -> None:
+    store.open_run(run())
+    store.keep_ids(lambda: ["a", "b", "c"])
+    strange(store)
+    assert store.committed() == store.quarantined() == {"a", "b"}
+    assert store.strangers() == {"stranger"}
+    assert [record["item_id"] for record in store.commits()] == ["a", "b"]
+
+
+def test_rows_of_seeds_are_known_by_the_text_that_names_them(store: RunStore) -> None:
+    store.open_run({**run(), "seeds": "seeds:canvas=0-9 face=3,5"})
+    for item_id in ("body1-face3", "body1-face4", "body10-face3", "body01-face3", "seed1", "x"):
+        store.commit(item_id, records.commit(item_id))
+    assert store.committed() == {"body1-face3"}
+
+
+def test_a_run_that_did_not_write_its_ids_down_counts_all(store: RunStore) -> None:
+    store.open_run(run())
+    assert strange(store).committed() == {"a", "b", "stranger"}
+    assert store.strangers() == set()
+
+
+def test_ids_are_written_once(store: RunStore) -> None:
+    store.keep_ids(lambda: ["a"])
+    store.keep_ids(lambda: pytest.fail("they are there"))
+
+
+def test_damaged_ids_are_named_and_written_anew_by_the_run(store: RunStore) -> None:
+    store.open_run(run())
+    store.keep_ids(lambda: ["a", "b"])
+    store.storage.put("ids.parquet", b"PAR1")
+    with pytest.raises(DamagedError, match=r"ids\.parquet: damaged"):
+        strange(store).committed()
+    RunStore(store.storage).keep_ids(lambda: ["a", "b"])
+    assert RunStore(store.storage).committed() == {"a", "b"}
 
 
 # Quarantine and suspects
 
 
 def test_quarantine_keeps_the_last_record(store: RunStore) -> None:
-    record = {"item_id": "a", "reason": "no_face", "detail": "", "attempts": 1, "attempt": "1-1"}
+    record = records.quarantined("a")
     store.quarantine("a", {**record, "reason": "diverged"})
     store.quarantine("a", record)
-    assert store.quarantined() == {"a": record}
+    assert store.read_quarantined("a") == record
+    assert list(store.quarantine_records(["a", "never-there"])) == [("a", record)]
     store.clear_quarantine("a")
     store.clear_quarantine("a")
-    assert store.quarantined() == {}
+    assert store.quarantined() == set()
 
 
 def test_suspects_keep_their_crashes_until_acquitted(store: RunStore) -> None:
@@ -237,6 +284,40 @@ def test_suspects_keep_their_crashes_until_acquitted(store: RunStore) -> None:
     store.clear_suspect("a")
     store.clear_suspect("a")
     assert store.suspects() == {"b": 1}
+
+
+def test_a_damaged_suspect_is_none_and_said_to_be(
+    store: RunStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.write_suspect("a", 1)
+    store.storage.put(f"suspects/{hh('b')}/b.json", b'{"item_id": "b", "crashes": "many"}')
+    assert store.suspects() == {"a": 1}
+    assert "b.json: damaged: `crashes` is 'many'" in caplog.text
+
+
+# Damage
+
+
+@pytest.mark.parametrize("kind", ["commits", "quarantine", "suspects"])
+def test_a_voided_record_is_kept_and_gone_from_its_place(store: RunStore, kind: Kind) -> None:
+    key = f"{kind}/{hh('a')}/a.json"
+    store.storage.put(key, b"damaged")
+    assert store.void(kind, "a")
+    assert not store.storage.exists(key)
+    (kept,) = store.storage.list("voided")
+    assert kept.startswith(f"voided/{key}.")
+    assert store.storage.get(kept) == b"damaged"
+    assert not store.void(kind, "a")
+
+
+def test_the_number_of_a_voided_epoch_stays_taken(store: RunStore) -> None:
+    store.take_epoch()
+    store.storage.put("epochs/000001.json", b"")
+    with pytest.raises(DamagedError, match=r"epochs/000001\.json: damaged: not JSON"):
+        store.read_epoch(1)
+    assert store.void("epochs", "1")
+    assert store.read_epoch(1)["epoch"] == 1
+    assert store.take_epoch() == 2
 
 
 # Names

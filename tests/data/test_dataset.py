@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from insetgan_batch.data import dataset
-from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.commits import RunStore, hh
 from insetgan_batch.data.dataset import Job, Order, Plan, Shard, Written
 from insetgan_batch.data.where import Where
-from insetgan_batch.errors import ConfigError, NotFoundError, StorageError
+from insetgan_batch.errors import ConfigError
 from insetgan_batch.records import Item, Source
+from tests import records
 from tests.report.runs import commit, fail, montage, new_run
 
 PREFIX = "dataset/d"
@@ -30,7 +31,7 @@ def store() -> RunStore:
     for body in range(6):
         commit(store, montage(body, 1), seam_after=float(body))
     fail(store, montage(2, 5))
-    store.quarantine("row-000000009", {"item_id": "row-000000009", "reason": "bad_row"})
+    store.quarantine("row-000000009", records.quarantined("row-000000009", "bad_row"))
     return store
 
 
@@ -39,7 +40,9 @@ def plan(store: RunStore, **changes: Any) -> Plan:
 
 
 def write(store: RunStore, shard: Shard, chosen: Plan, losses_every: int = 1) -> list[Written]:
-    return dataset.write(Job(store.storage.uri, PREFIX, chosen.columns, losses_every, shard))
+    done = dataset.write(Job(store.storage.uri, PREFIX, chosen.columns, losses_every, shard))
+    assert done.damaged == {}
+    return done.files
 
 
 def shards(chosen: Plan, kind: str) -> list[Shard]:
@@ -289,16 +292,45 @@ def test_losses_are_kept_of_every_so_many_steps(store: RunStore, every: int) -> 
 # Damage
 
 
-def test_an_image_that_was_damaged_is_not_packed(store: RunStore) -> None:
-    key = store.read_commit("body3-face1")["files"]["image"]["key"]
-    store.storage.put(key, store.storage.get(key)[:-1])
-    for kind in ("parquet", "webdataset"):
-        with pytest.raises(StorageError, match=f"{key}: damaged"):
-            one(store, kind)
+@pytest.mark.parametrize("kind", ["parquet", "webdataset", "jsonl", "tables"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "no commit"])
+def test_a_damaged_item_is_left_out_of_its_shard_and_named(
+    store: RunStore, kind: Any, damage: str
+) -> None:
+    chosen = plan(store, formats=(kind,) if kind != "tables" else ("parquet",))
+    name = {"jsonl": None, "tables": "losses"}.get(kind, "image")
+    key = f"commits/{hh('body3-face1')}/body3-face1.json"
+    if damage != "no commit" and name is not None:
+        key = store.read_commit("body3-face1")["files"][name]["key"]
+    data = store.storage.get(key)
     store.storage.delete(key)
-    with pytest.raises(NotFoundError, match=key):
-        one(store, "parquet")
-    assert list(store.storage.list(PREFIX)) == []
+    if damage == "cut":
+        store.storage.put(key, data[:-1])
+    (shard,) = shards(chosen, kind)
+    done = dataset.write(Job(store.storage.uri, PREFIX, chosen.columns, 1, shard))
+    assert list(done.damaged) == ["body3-face1"]
+    assert key in done.damaged["body3-face1"]
+    rows = 5 if kind != "tables" else 5 + 2  # results have a row for what was set aside too
+    assert done.files[-1].rows == rows
+
+
+def test_what_is_found_damaged_while_it_is_packed_is_in_no_shard(store: RunStore) -> None:
+    chosen = plan(store, formats=dataset.FORMATS)
+    chosen.leave_out({"body3-face1": "damaged"})
+    assert chosen.counts == {"train": 5}
+    assert (chosen.committed, chosen.left_out) == (5, 0)
+    assert not any("body3-face1" in shard.ids for shard in chosen.shards())
+    assert all(len(shard.splits) == len(shard.ids) for shard in shards(chosen, "tables"))
+
+
+def test_commits_and_records_that_cannot_be_read_are_left_out_of_the_plan(store: RunStore) -> None:
+    record = next(store.storage.list("quarantine"))
+    for key in (f"commits/{hh('body3-face1')}/body3-face1.json", record):
+        store.storage.put(key, b"{}")
+    chosen = plan(store)
+    assert len(chosen.damaged) == 2
+    assert chosen.items == 5
+    assert sum(chosen.reasons.values()) == 1
 
 
 def test_packed_items_that_began_at_pictures_are_counted_by_their_note() -> None:

@@ -22,10 +22,20 @@ from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.results import LossTable, Result
 from insetgan_batch.data.storage import MemoryStorage
-from insetgan_batch.errors import NotFoundError, StorageError
+from insetgan_batch.errors import DamagedError, NotFoundError, StorageError
 from insetgan_batch.records import Item, Source
+from tests import records
 
 ITEM = Item("body1-face2", Source("seed", 1), {"face": Source("seed", 2)}, meta={"name": "Ada"})
+_BOXES = ("inset", "region", "region_before")
+SUMMARY = {
+    name: value
+    for name, value in records.commit("body1-face2").items()
+    if name not in ("item_id", "attempt", "files", "item", "provenance")
+} | {
+    "seam_after": 0.1,
+    "boxes": {"face": {key: [1.0, 2.0, 3.0, 4.0] for key in _BOXES}},
+}
 PREFIX = "items/37/body1-face2/1-4"
 
 
@@ -57,7 +67,7 @@ def result(**changes: Any) -> Result:
         },
         "latents": {"canvas.w": rng.normal(size=(1, 16)).astype(np.float32)},
         "losses": losses(),
-        "summary": {"seam_before": 0.5, "seam_after": 0.1, "boxes": {"face": [1, 2, 3, 4]}},
+        "summary": SUMMARY,
         "provenance": {"weights": {"canvas": "aa"}, "configuration": {"psi": 0.7}},
     }
     return Result(**{**values, **changes})
@@ -138,10 +148,10 @@ def test_damaged_file_is_an_error(store: RunStore, name: str, damage: str) -> No
         readers[name](store, record) if name in readers else results.read_image(store, record, name)
 
 
-def test_file_that_is_gone_or_was_never_there_is_not_found(store: RunStore) -> None:
+def test_file_that_is_gone_is_damage_and_one_that_never_was_is_not_found(store: RunStore) -> None:
     record = results.save(store, result())
     store.storage.delete(record["files"]["face"]["key"])
-    with pytest.raises(NotFoundError, match=r"face.png"):
+    with pytest.raises(DamagedError, match=r"face.png: missing; a commit names it"):
         results.read_image(store, record, "face")
     with pytest.raises(NotFoundError, match="has no file 'shoes'; there are image, face, latents"):
         results.read_image(store, record, "shoes")

@@ -97,7 +97,7 @@ def commit(
     }
     result = Result(
         item=item,
-        attempt="000001-1",
+        attempt="1-1",
         images={n: noise(HEIGHT, WIDTH) for n in whole} | {n: noise(SIDE, SIDE) for n in parts},
         latents={"canvas.w": np.zeros(4, np.float32)},
         losses=losses() if table is None else table,
@@ -115,7 +115,7 @@ def failure(item: Item, reason: str = "no_face", detail: str = "") -> dict[str, 
         "reason": reason,
         "detail": detail,
         "attempts": 2,
-        "attempt": "000001-9",
+        "attempt": "1-9",
         "item": dataclasses.asdict(item),
     }
 
@@ -166,7 +166,8 @@ class Page(HTMLParser):
 
 def page_of(store: RunStore) -> Page:
     """The run's page, written now."""
-    return Page(store.storage.get(page.write(store)).decode())
+    page.write(store)
+    return Page(store.storage.get(page.KEY).decode())
 
 
 def called_with(script: bytes) -> Any:

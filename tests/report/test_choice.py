@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.errors import StorageError
 from insetgan_batch.report import choice
 from tests.report.runs import failure, montage
 
@@ -48,10 +47,12 @@ def test_what_is_not_where_a_failure_belongs_is_passed_over(store: RunStore) -> 
     assert choice.choose(store).failed == 0
 
 
-@pytest.mark.parametrize("data", [b"{", b"[]"])
-def test_a_broken_record_is_named(store: RunStore, data: bytes) -> None:
-    fill(store, 0, 1)
-    (key,) = store.storage.list("quarantine")
+@pytest.mark.parametrize("data", [b"{", b"[]", b'{"item_id": "body0-face1"}'])
+def test_a_broken_record_is_named_and_the_others_are_shown(store: RunStore, data: bytes) -> None:
+    fill(store, 0, 2)
+    key = next(store.storage.list("quarantine"))
     store.storage.put(key, data)
-    with pytest.raises(StorageError, match=key):
-        choice.choose(store)
+    chosen = choice.choose(store)
+    (line,) = chosen.damaged
+    assert key in line
+    assert (len(chosen.failures), chosen.failed) == (1, 2)

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from insetgan_batch.data.commits import RunStore
-from insetgan_batch.errors import StorageError
+from insetgan_batch.data.commits import RunStore, hh
 from insetgan_batch.records import Item, Source
 from insetgan_batch.report import choice, page
+from insetgan_batch.report.page import Written
 from tests.report.runs import (
     Page,
     column,
@@ -26,7 +26,7 @@ from tests.report.runs import (
 
 
 def test_write_puts_the_page_into_the_run(store: RunStore) -> None:
-    assert page.write(store) == "report/index.html"
+    assert page.write(store) == Written(f"{store.storage.uri}/report/index.html", [])
     assert "spring-people" in store.storage.get("report/index.html").decode()
 
 
@@ -90,9 +90,8 @@ def test_a_page_says_that_it_shows_a_sample(store: RunStore) -> None:
         commit(store, montage(n, n), losses(1, 1))
     for n in range(20, 24):
         fail(store, montage(n, n))
-    text = " ".join(
-        Page(page.build(store, choice.choose(store, most_items=9, most_failures=3))).text.split()
-    )
+    html, _ = page.build(store, choice.choose(store, most_items=9, most_failures=3))
+    text = " ".join(Page(html).text.split())
     assert "shows 9 of 12 items, a fair sample" in text
     assert "3 of 4 are listed, a fair sample" in text
     assert "items done12" in text
@@ -189,9 +188,25 @@ def test_a_recipe_in_stages_says_so() -> None:
     assert "A round moves the face for 20 steps" in text
 
 
-def test_a_damaged_picture_is_an_error_and_no_page(store: RunStore) -> None:
+@pytest.mark.parametrize("name", ["image", "losses", "commit"])
+def test_a_damaged_item_is_left_out_and_said_to_be(store: RunStore, name: str) -> None:
+    for face in (1, 2, 3):
+        commit(store, montage(1, face))
+    key = f"commits/{hh('body1-face1')}/body1-face1.json"
+    if name != "commit":
+        key = store.read_commit("body1-face1")["files"][name]["key"]
+    store.storage.put(key, b"damaged")
+    (line,) = page.write(store).damaged
+    assert key in line
+    made = page_of(store)
+    assert line in made.text
+    assert f"insetgan-batch retry {store.storage.uri} --damaged" in made.text
+    assert data_of(store)["items"]["item_ids"] == ["body1-face2", "body1-face3"]
+
+
+def test_a_run_of_damaged_items_only_makes_a_page(store: RunStore) -> None:
     commit(store, montage(1, 1))
-    store.storage.put(store.read_commit("body1-face1")["files"]["image"]["key"], b"damaged")
-    with pytest.raises(StorageError, match="damaged"):
-        page.write(store)
-    assert not store.storage.exists(page.KEY)
+    fail(store, montage(1, 2))
+    for item_id, kind in (("body1-face1", "commits"), ("body1-face2", "quarantine")):
+        store.storage.put(f"{kind}/{hh(item_id)}/{item_id}.json", b"")
+    assert len(page.write(store).damaged) == 2

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.errors import InsetGanError
 from insetgan_batch.records import Event, Lease, Outcome, Report, Status
+from tests import records
 
 
 @dataclasses.dataclass(slots=True)
@@ -31,7 +32,8 @@ def commit(store: RunStore) -> Callable[[Lease], Outcome]:
     """What a good worker makes of an item."""
 
     def end(lease: Lease) -> Outcome:
-        won = store.commit(lease.item.item_id, {"attempt": lease.attempt})
+        item_id = lease.item.item_id
+        won = store.commit(item_id, records.commit(item_id, lease.attempt))
         status = Status.COMMITTED if won else Status.DUPLICATE
         return Outcome(lease.item.item_id, lease.attempt, status, steps=10)
 

@@ -117,7 +117,7 @@ def test_a_row_that_cannot_be_done_is_quarantined_with_its_reason(
     manifest.write(place.manifest, items, ["face"])
     summary = driver.run(place.config, place.manifest, place.out)
     assert (summary.committed, summary.quarantined) == (1, 1)
-    record = RunStore(open_storage(place.out)).quarantined()["bad"]
+    record = RunStore(open_storage(place.out)).read_quarantined("bad")
     assert record["reason"] == "bad_input"
     assert "no.png" in record["detail"]
     assert record["item"]["canvas"]["kind"] == "image"
@@ -187,7 +187,7 @@ def test_wrong_weights_stop_the_run_and_quarantine_nothing(
     with pytest.raises(CheckpointError, match=r"x\.safetensors") as caught:
         driver.run(place.config, place.manifest, place.out)
     assert "\n" not in str(caught.value)
-    assert RunStore(open_storage(place.out)).quarantined() == {}
+    assert RunStore(open_storage(place.out)).quarantined() == set()
 
 
 def test_a_wrong_row_far_down_is_set_aside_and_the_others_are_done(bench: MakeBench) -> None:
@@ -197,7 +197,7 @@ def test_a_wrong_row_far_down_is_set_aside_and_the_others_are_done(bench: MakeBe
     pq.write_table(pa.Table.from_pylist(rows), place.manifest)
     summary = driver.run(place.config, place.manifest, place.out)
     assert (summary.committed, summary.quarantined) == (11, 1)
-    record = RunStore(open_storage(place.out)).quarantined()["i10"]
+    record = RunStore(open_storage(place.out)).read_quarantined("i10")
     assert record["reason"] == "bad_row"
     assert "row 10, column canvas_seed" in record["detail"]
     again = driver.run(place.config, place.manifest, place.out)
@@ -227,7 +227,7 @@ def test_a_manifest_reads_only_what_lies_beside_it_or_in_the_listed_roots(
         driver.run(place.config, place.manifest, place.out)
     manifest.write(place.manifest, [*[_seeds(n) for n in range(8)], image], ["face"])
     driver.run(place.config, place.manifest, place.out)
-    record = RunStore(open_storage(place.out)).quarantined()["image"]
+    record = RunStore(open_storage(place.out)).read_quarantined("image")
     assert record["reason"] == "bad_input"
     assert "input_roots" in record["detail"]
     listed = dataclasses.replace(place.config, input_roots=(str(elsewhere.parent),))
@@ -271,7 +271,7 @@ def test_when_everything_fails_the_run_stops_and_quarantines_nothing(
     manifest.write(place.manifest, [*sample, *items[1:]], ["face"])
     with pytest.raises(InsetGanError, match=r"items failed and none was done \(bad_input\)"):
         driver.run(dataclasses.replace(config, slots=8), place.manifest, place.out)
-    assert RunStore(open_storage(place.out)).quarantined() == {}
+    assert RunStore(open_storage(place.out)).quarantined() == set()
 
 
 def test_a_manifest_with_a_wrong_row_names_it(bench: MakeBench) -> None:

@@ -87,7 +87,7 @@ def test_bad_rows_are_set_aside_and_do_not_end_the_run() -> None:
     bad = BadRow("row-000000001", 1, ManifestError("m: row 1, column canvas_seed: -1 is no seed"))
     turn = Turn([*items(3), bad])
     turn.work()
-    record = turn.store.quarantined()["row-000000001"]
+    record = turn.store.read_quarantined("row-000000001")
     assert (record["reason"], record["attempts"]) == ("bad_row", 0)
     assert "column canvas_seed" in record["detail"]
     assert turn.tally.left == 0
@@ -96,7 +96,7 @@ def test_bad_rows_are_set_aside_and_do_not_end_the_run() -> None:
 def test_a_few_failures_are_quarantined_with_their_reason() -> None:
     turn = Turn(items(40), failing(["i3", "i17"]))
     turn.work()
-    assert {i: r["reason"] for i, r in turn.store.quarantined().items()} == {
+    assert {i: turn.store.read_quarantined(i)["reason"] for i in turn.store.quarantined()} == {
         "i3": "no_face",
         "i17": "no_face",
     }
@@ -107,7 +107,7 @@ def test_when_nearly_all_fails_the_run_stops_and_stores_no_quarantine() -> None:
     turn = Turn(items(200), failing(f"i{n}" for n in range(200)))
     with pytest.raises(InsetGanError, match=r"none was done \(no_face\); the last: why"):
         turn.work()
-    assert turn.store.quarantined() == {}
+    assert turn.store.quarantined() == set()
 
 
 def test_a_small_manifest_of_failures_alone_ends_in_quarantine() -> None:
@@ -126,7 +126,7 @@ def test_what_would_happen_to_every_item_stops_the_run() -> None:
     turn = Turn(items(5), make)
     with pytest.raises(RefusedError, match="access denied"):
         turn.work()
-    assert turn.store.quarantined() == {}
+    assert turn.store.quarantined() == set()
 
 
 def test_an_item_that_crashes_its_worker_is_convicted_alone_and_the_others_are_done() -> None:
@@ -145,8 +145,8 @@ def test_an_item_that_crashes_its_worker_is_convicted_alone_and_the_others_are_d
 
     turn = Turn(items(12), make, slots=4)
     turn.work()
-    assert turn.store.quarantined()["i4"]["reason"] == "crashed_its_worker"
-    assert turn.store.quarantined()["i4"]["item"]["canvas"]["value"] == 4
+    assert turn.store.read_quarantined("i4")["reason"] == "crashed_its_worker"
+    assert turn.store.read_quarantined("i4")["item"]["canvas"]["value"] == 4
     assert tried["i4"] == 3
     assert len(turn.store.committed()) == 11
     assert turn.store.suspects() == {}
@@ -220,9 +220,9 @@ def test_a_commit_that_comes_after_the_quarantine_counts() -> None:
     turn = Turn(items(3), make, workers=1, slots=1)
     turn.work()
     late = Outcome("i0", "0-1", Status.COMMITTED)
-    assert turn.store.quarantined().keys() == {"i0"}
+    assert turn.store.quarantined() == {"i0"}
     turn.shift.end(late)
-    assert turn.store.quarantined() == {}
+    assert turn.store.quarantined() == set()
     assert (turn.tally.committed, turn.tally.quarantined) == (3, 0)
 
 
@@ -306,7 +306,7 @@ def test_an_observer_is_told_of_machines_and_of_the_store() -> None:
     turn.work()
     assert diary.losses == ["preempted"]
     assert diary.failures == ["outage", "outage"]
-    assert turn.store.quarantined().keys() == {"i3"}
+    assert turn.store.quarantined() == {"i3"}
 
 
 def test_every_try_leaves_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,7 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.nets.stylegan2 import Architecture
 from insetgan_batch.runtime import cluster
+from tests import records
 from tests.nets.foreign import originals
 from tests.nets.literal import assert_close
 
@@ -61,7 +62,8 @@ def test_a_run_says_how_it_ended_and_status_agrees(
     page = next(line for line in result.output.splitlines() if line.startswith("page: "))
     assert Path(page.removeprefix("page: file://")).exists()
     answer = json.loads(call("status", out, "--json").output)
-    assert answer == {"run_id": "mine", "items": 2, "committed": 2, "quarantined": 0, "left": 0}
+    counts = {"items": 2, "committed": 2, "quarantined": 0, "damaged": 0, "left": 0}
+    assert answer == {"run_id": "mine"} | counts
     again = call("run", config, "--manifest", two_items, "--out", out)
     assert again.exit_code == 0
     assert "2 of 2" in again.output
@@ -90,8 +92,7 @@ def test_a_quarantined_item_gives_exit_code_1(config: str, two_items: str, tmp_p
     rows = list(manifest.read(two_items, ["face"]))
     store = RunStore(open_storage(str(tmp_path / "out")))
     for row in rows:
-        record = {"item_id": row.item_id, "reason": "no_face", "detail": "", "attempts": 1}
-        store.quarantine(row.item_id, record)
+        store.quarantine(row.item_id, records.quarantined(row.item_id))
     result = call("run", config, "--manifest", two_items, "--out", str(tmp_path / "out"))
     assert result.exit_code == 1
     assert "0 of 2 items are committed, 2 quarantined" in result.output
@@ -140,7 +141,7 @@ def test_items_in_quarantine_are_tried_again_when_that_is_asked_for(tmp_path: Pa
     store = RunStore(open_storage(out))
     store.open_run({"configuration": {"manifest": {"items": 3}}, "run_id": "r", "weights": {}})
     for item_id, reason in (("a", "no_face"), ("b", "diverged"), ("c", "no_face")):
-        store.quarantine(item_id, {"item_id": item_id, "reason": reason})
+        store.quarantine(item_id, records.quarantined(item_id, reason))
     assert call("retry", out).exit_code == 2
     unknown = call("retry", out, "--failed", "no_luck")
     assert unknown.exit_code == 2
@@ -154,12 +155,20 @@ def test_clean_says_what_it_has_removed(tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     store = RunStore(open_storage(out))
     store.open_run({"configuration": {"manifest": {"items": 1}}, "run_id": "r", "weights": {}})
-    store.storage.put(f"{store.item_prefix('a', '1-1')}/image.png", b"x")
-    store.commit("a", {"attempt": "1-2"})
+    for attempt in ("1-1", "1-2"):
+        store.storage.put(f"{store.item_prefix('a', attempt)}/image.png", b"x")
+    store.commit("a", records.commit("a", "1-2"))
     store.save_checkpoint("a", b"x")
     result = call("clean", out)
     assert result.exit_code == 0, result.output
-    assert "removed 1 files of 1 losing attempts and 1 saved states" in result.output
+    assert "removed 1 files of 1 attempts, 1 saved states and 0 leftovers" in result.output
+
+
+@pytest.mark.parametrize("age", ["", "0h", "59m", "-3d", "3", "1.5d", "soon", "999999d"])
+def test_what_may_still_be_committed_is_not_old_enough_to_clean(tmp_path: Path, age: str) -> None:
+    result = call("clean", str(tmp_path), "--older-than", age)
+    assert result.exit_code == 2
+    assert "expected hours or days, like 12h or 3d" in result.output
 
 
 def test_a_wrong_configuration_gives_one_line_and_exit_code_2(
@@ -181,17 +190,23 @@ def test_a_missing_manifest_gives_exit_code_2(config: str, tmp_path: Path) -> No
     assert "nowhere.parquet" in result.output
 
 
+def commit_with_file(store: RunStore, item_id: str) -> None:
+    record = records.commit(item_id)
+    store.storage.put(record["files"]["image"]["key"], b"x")
+    store.commit(item_id, record)
+
+
 def test_status_watches_until_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = RunStore(open_storage(str(tmp_path)))
-    store.open_run({"run_id": "r", "configuration": {"manifest": {"items": 3}}})
-    store.commit("a", {"attempt": "1-1"})
+    store.open_run({"run_id": "r", "configuration": {"manifest": {"items": 3}}, "weights": {}})
+    commit_with_file(store, "a")
     looks = iter(["b", "c"])
 
     def sleep(seconds: float) -> None:
         assert seconds > 0
-        store.commit(next(looks), {"attempt": "1-1"})
+        commit_with_file(store, next(looks))
 
     monkeypatch.setattr("time.sleep", sleep)
     told = [

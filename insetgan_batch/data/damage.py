@@ -16,7 +16,7 @@ from typing import TypeVar
 from insetgan_batch.data import ahead
 from insetgan_batch.data.commits import Kind, RunStore
 from insetgan_batch.data.storage import Storage
-from insetgan_batch.data.stored import DatasetFile, File
+from insetgan_batch.data.stored import Commit, DatasetFile, File
 from insetgan_batch.errors import DamagedError, NotFoundError, RefusedError, StorageError
 
 _THREADS = 16
@@ -78,23 +78,24 @@ def mend(store: RunStore, on_checked: Callable[[Checked], None] = lambda found: 
     return Mended(commits, others)
 
 
-def look(store: RunStore, item_id: str) -> str | None:
-    """What is wrong with a committed item as far as its record and a listing say it, or None.
+def read_sound(store: RunStore, item_id: str) -> Commit:
+    """The commit of an item whose files are all there, as far as a listing says it.
 
-    That a file has other bytes of the same number, only `check` finds.
+    Raises `DamagedError`. That a file has other bytes of the same number, only `check` finds.
     """
-    commit = or_damage(lambda: store.read_commit(item_id))
-    if isinstance(commit, DamagedError):
-        return str(commit)
+    try:
+        commit = store.read_commit(item_id)
+    except NotFoundError as err:
+        raise DamagedError(str(err)) from err
     prefix = store.item_prefix(item_id, commit["attempt"])
     sizes = {entry.key: entry.bytes for entry in store.storage.scan(prefix)}
     for file in commit["files"].values():
         found, where = sizes.get(file["key"]), f"{store.storage.uri}/{file['key']}"
         if found is None:
-            return f"{where}: missing; its commit names it"
+            raise DamagedError(f"{where}: missing; its commit names it")
         if found != file["bytes"]:
-            return f"{where}: damaged: {found} bytes, the commit says {file['bytes']}"
-    return None
+            raise DamagedError(f"{where}: damaged: {found} bytes, the commit says {file['bytes']}")
+    return commit
 
 
 def check_file(storage: Storage, key: str, expected: File | DatasetFile) -> Checked:

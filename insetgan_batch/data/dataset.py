@@ -24,9 +24,8 @@ from typing import Any, BinaryIO, Literal, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from insetgan_batch.data import ahead, results, tables, where
+from insetgan_batch.data import ahead, damage, results, tables, where
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.damage import or_damage
 from insetgan_batch.data.storage import Storage, open_storage, scratch_file
 from insetgan_batch.data.stored import Commit
 from insetgan_batch.data.tables import Columns
@@ -206,7 +205,8 @@ class Plan:
     def _read(self, store: RunStore, collector: tables.Collector) -> Columns:
         sizes: dict[tuple[Format, str], int] = {}
         known: set[str] = set()
-        read = _ahead(functools.partial(_or_damage, store.read_commit), self._ids)
+        read_sound = functools.partial(damage.read_sound, store)
+        read = _ahead(functools.partial(_or_damage, read_sound), self._ids)
         for index, record in enumerate(read):
             if isinstance(record, DamagedError):
                 self.damaged[self._ids[index]] = str(record)
@@ -481,7 +481,7 @@ def _sound(read: Callable[[str], _T], ids: Sequence[str], damaged: dict[str, str
 
 
 def _or_damage(read: Callable[[str], _T], item_id: str) -> _T | DamagedError:
-    return or_damage(lambda: read(item_id))
+    return damage.or_damage(lambda: read(item_id))
 
 
 def _ahead(read: Callable[[str], _T], ids: Sequence[str]) -> Iterator[_T]:

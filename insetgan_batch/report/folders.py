@@ -19,7 +19,7 @@ from PIL import Image
 
 from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore, hh
-from insetgan_batch.data.damage import or_damage
+from insetgan_batch.data.damage import or_damage, read_sound
 from insetgan_batch.errors import DamagedError
 from insetgan_batch.report import entries, thumbnails
 from insetgan_batch.report.entries import Row, View
@@ -68,7 +68,7 @@ def _write(store: RunStore, cell: Cell, members: tuple[str, list[str]]) -> list[
 
 def _read(store: RunStore, item_id: str, place: int, cell: Cell) -> tuple[Row, View, Image.Image]:
     """What the page shows of an item; raises `DamagedError`."""
-    record = store.read_commit(item_id)
+    record = read_sound(store, item_id)
     image = thumbnails.reduced(results.read_image(store, record), cell)
     return entries.row(record, place), entries.view(store, record), image
 

@@ -81,10 +81,18 @@ class Watcher:
 
     def _damaged_commits(self, done: set[str]) -> dict[str, str]:
         fresh = sorted(set(draw(done, MOST_READ)) - self._read.keys())
-        calls = (functools.partial(damage.look, self._store, item_id) for item_id in fresh)
+        calls = (functools.partial(_wrong, self._store, item_id) for item_id in fresh)
         self._read |= dict(zip(fresh, ahead.in_order(calls, _READERS, _AHEAD), strict=True))
         return {i: why for i, why in self._read.items() if why is not None and i in done}
 
     def _damaged_records(self, failed: set[str]) -> dict[str, str]:
         records = self._store.quarantine_records(draw(failed, MOST_READ))
         return {i: str(record) for i, record in records if isinstance(record, DamagedError)}
+
+
+def _wrong(store: RunStore, item_id: str) -> str | None:
+    try:
+        damage.read_sound(store, item_id)
+    except DamagedError as err:
+        return str(err)
+    return None

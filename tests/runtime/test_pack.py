@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 import pytest
 import webdataset as wds
 import yaml
@@ -23,10 +24,10 @@ from typer.testing import CliRunner
 from insetgan_batch import cli
 from insetgan_batch.data import dataset, provenance
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.dataset import Job, Order, Written
+from insetgan_batch.data.dataset import Done, Job, Order
 from insetgan_batch.data.storage import LocalStorage
 from insetgan_batch.data.where import Where
-from insetgan_batch.errors import ConfigError, NotFoundError, StorageError
+from insetgan_batch.errors import ConfigError, NotFoundError, RefusedError, StorageError
 from insetgan_batch.runtime import cluster
 from insetgan_batch.runtime import pack as packing
 from insetgan_batch.runtime.pack import Packed
@@ -36,7 +37,7 @@ ITEMS = 12
 SPLITS = {"train": 0.7, "test": 0.3}
 
 
-def here(jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Written]]]:
+def here(jobs: Iterable[Job]) -> Iterator[tuple[Job, Done]]:
     """Instead of Ray; the last shard is the first to be done."""
     for job in reversed(list(jobs)):
         yield job, dataset.write(job)
@@ -246,7 +247,7 @@ def test_packing_again_is_a_new_dataset_that_is_named_at_the_end(tmp_path: Path)
     before = {path: path.read_bytes() for path in directory_of(first).rglob("*") if path.is_file()}
     named_meanwhile = []
 
-    def look(jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Written]]]:
+    def look(jobs: Iterable[Job]) -> Iterator[tuple[Job, Done]]:
         for done in here(jobs):
             named_meanwhile.append(json.loads(store.storage.get(dataset.LATEST))["name"])
             yield done
@@ -264,12 +265,35 @@ def test_packing_again_is_a_new_dataset_that_is_named_at_the_end(tmp_path: Path)
 
 def test_a_dataset_that_failed_is_not_named(tmp_path: Path) -> None:
     store = new_run_at(tmp_path)
-    record = store.read_commit("body7-face1")
-    store.storage.put(record["files"]["image"]["key"], b"")
-    with pytest.raises(StorageError, match="damaged"):
-        packing.pack(store.storage.uri, Order(), spread=here)
+
+    def breaks(jobs: Iterable[Job]) -> Iterator[tuple[Job, Done]]:
+        yield next(here(jobs))
+        raise StorageError("the store is away")
+
+    with pytest.raises(StorageError, match="is away"):
+        packing.pack(store.storage.uri, Order(), spread=breaks)
     assert not store.storage.exists(dataset.LATEST)
     assert not [key for key in store.storage.list("dataset") if key.endswith("_SUCCESS")]
+
+
+@pytest.mark.parametrize("name", ["image", "losses"])
+def test_a_damaged_item_is_in_no_file_of_the_dataset(tmp_path: Path, name: str) -> None:
+    """Its picture and its losses are written by different jobs, and only one of them finds out."""
+    store = new_run_at(tmp_path)
+    key = store.read_commit("body7-face1")["files"][name]["key"]
+    store.storage.put(key, b"")
+    order = Order(dataset.FORMATS, table_items=5)
+    packed = packing.pack(store.storage.uri, order, spread=here)
+    assert list(packed.damaged) == ["body7-face1"]
+    assert key in packed.damaged["body7-face1"]
+    assert packed.splits == {"train": ITEMS - 1}
+    for path in sorted(directory_of(packed).rglob("*.parquet")):
+        ids = pq.read_table(path)["item_id"].to_pylist()
+        assert "body7-face1" not in ids
+        if path.name == "results.parquet":
+            assert len(ids) == ITEMS  # and the one in quarantine
+    success = json.loads((directory_of(packed) / "_SUCCESS").read_text())
+    assert (success["items"], success["damaged"]) == (ITEMS - 1, 1)
 
 
 def test_there_must_be_a_run_with_something_in_it(tmp_path: Path) -> None:
@@ -306,12 +330,11 @@ def test_one_task_writes_one_shard(run: RunStore) -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("_on_ray")
-def test_what_a_task_raises_arrives_as_itself(tmp_path: Path) -> None:
-    store = new_run_at(tmp_path)
-    key = store.read_commit("body5-face1")["files"]["image"]["key"]
-    store.storage.delete(key)
-    with pytest.raises(NotFoundError, match=rf"^\S+{key}: there is no such file$"):
-        packing.pack(store.storage.uri, Order())
+def test_what_a_task_raises_arrives_as_itself(run: RunStore) -> None:
+    (shard, *_) = dataset.Plan(run, Order(), ["face"]).shards()
+    nowhere = Job("ftp://nowhere", "dataset/x", dataset.Plan(run, Order(), []).columns, 1, shard)
+    with pytest.raises(RefusedError, match="'ftp' is not a scheme known here"):
+        list(packing.in_tasks([nowhere]))
 
 
 # The command

@@ -17,7 +17,7 @@ from insetgan_batch import cli
 from insetgan_batch.config import to_fields
 from insetgan_batch.data import manifest, models
 from insetgan_batch.data.commits import RunStore, hh
-from insetgan_batch.data.dataset import LATEST, Job, Order, Written, write
+from insetgan_batch.data.dataset import LATEST, Done, Job, Order, write
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import CheckpointError, InsetGanError, NotFoundError, RefusedError
 from insetgan_batch.records import Item, Lease, Source
@@ -30,7 +30,7 @@ from tests.runtime.hired import Hired
 MakeBench = Callable[..., Bench]
 
 
-def here(jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Written]]]:
+def here(jobs: Iterable[Job]) -> Iterator[tuple[Job, Done]]:
     for job in jobs:
         yield job, write(job)
 
@@ -93,7 +93,7 @@ def test_a_broken_commit_is_one_line_each_and_the_others_are_still_looked_at(
     change(store, key_of(store, "image", "body2-face1"), "cut")
     first, second, third = differences(store)
     assert "not JSON" in first
-    assert "the commit of body1-face1 is none" in second
+    assert "body1-face1.json: damaged: `item_id` is missing" in second
     assert "image.png: sha256 is" in third
 
 
@@ -101,7 +101,7 @@ def test_a_commit_that_was_copied_to_another_item_is_found(store: RunStore) -> N
     record = store.read_commit("body1-face1")
     store.commit("body5-face1", record)
     (line,) = differences(store)
-    assert "the commit of body5-face1 is of body1-face1" in line
+    assert "body5-face1.json: damaged: it is of item body1-face1, expected body5-face1" in line
 
 
 @pytest.mark.parametrize(

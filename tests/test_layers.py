@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # Rooms from the ground up. A module may import its own room and rooms below, never its neighbours.
 LAYERS = (
     {"__init__", "errors"},
-    {"records", "boxes", "explain", "logs"},
+    {"records", "boxes", "explain", "logs", "stopping"},
     {"recipe"},
     {"config"},
     {"nets", "data"},

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import ray
 
+from insetgan_batch import stopping
 from insetgan_batch.config import RunConfig
 from insetgan_batch.errors import ConfigError
 
@@ -40,23 +41,29 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    try:
+        _start()
+        yield
+    finally:
+        with stopping.postponed():
+            ray.shutdown()
+
+
+@stopping.postponed()
+def _start() -> None:
     if address := os.environ.get("RAY_ADDRESS"):
         try:
             ray.init(logging_level=logging.WARNING, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as err:
             raise ConfigError(f"no Ray cluster answers at RAY_ADDRESS={address}: {err}") from err
-    else:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-        )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        return
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+    )
 
 
 @contextlib.contextmanager
@@ -74,13 +81,16 @@ def capacity(config: RunConfig, items: int) -> Iterator[None]:
     asks_for_gpus = room(config, items).num_gpus > 0
     share = {"GPU": config.gpus_per_actor, "CPU": 1}
     bundle = share if asks_for_gpus else {"CPU": config.cores_per_actor}
-    request_resources(bundles=[bundle] * useful)
     try:
+        with stopping.postponed():
+            request_resources(bundles=[bundle] * useful)
         yield
     finally:
-        request_resources(bundles=[])
+        with stopping.postponed():
+            request_resources(bundles=[])
 
 
+@stopping.postponed()
 def draining() -> dict[str, float]:
     """The nodes that will be taken away: id to seconds that are left, at least 0.
 
@@ -95,6 +105,7 @@ def draining() -> dict[str, float]:
     }
 
 
+@stopping.postponed()
 def check_output(out_uri: str, is_shared: bool) -> None:
     """Raises `ConfigError` for a directory as output when each of several machines has its own."""
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -106,6 +117,7 @@ def check_output(out_uri: str, is_shared: bool) -> None:
         )
 
 
+@stopping.postponed()
 def room(config: RunConfig, items: int) -> Room:
     """One actor per share of a GPU, or per `cores_per_actor` without any; no more than have work.
 

@@ -43,6 +43,7 @@ DOORS = {
         "runtime/actor.py",
         "runtime/cluster.py",
         "runtime/pack.py",
+        "runtime/ray_start.py",
         "runtime/spot.py",
         "runtime/submit.py",
     },

@@ -67,6 +67,8 @@ def pack(
     spread: where the shards are written; None for Ray. Raises `ConfigError` where nothing is to be
     packed, and `StorageError`; then no dataset is named, and the same call makes a new one.
     """
+    if spread is None:
+        cluster.check()
     store = RunStore(open_storage(out_uri))
     run = store.read_run()
     on_step("reading the commits")

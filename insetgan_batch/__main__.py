@@ -1,5 +1,15 @@
-"""`python -m insetgan_batch` is the command line."""
+"""The program, as `python -m insetgan_batch` and as `insetgan-batch`."""
 
-from insetgan_batch.cli import main
+from insetgan_batch import stopping
 
-main()
+
+def main() -> None:
+    """The command line. Signals are heard before anything else is imported: that takes a second."""
+    stopping.listen()
+    from insetgan_batch import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ resumes it).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
@@ -15,7 +16,6 @@ import math
 import os
 import re
 import shlex
-import signal
 import sys
 import time
 import traceback
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TextIO, Ty
 
 import typer
 
-from insetgan_batch import logs
+from insetgan_batch import logs, stopping
 from insetgan_batch.errors import (
     CheckpointError,
     ConfigError,
@@ -104,12 +104,21 @@ _OF_A_JOB = "of the demo, or of a configuration that names none; default: %(defa
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script; arguments: None for the process' own."""
-    signal.signal(signal.SIGTERM, _stop)
+    stopping.listen()
+    code: str | int | None = 0
     try:
         app(arguments)
+    except SystemExit as ended:
+        code = ended.code
     except Exception:  # noqa: BLE001 - the last door: a bug must not look like exit code 1
-        traceback.print_exc()
-        sys.exit(3)
+        code = stopping.EXIT_CODE
+        with contextlib.suppress(OSError):  # nobody hears of it where the terminal has gone
+            print(
+                stopping.SAYING if stopping.is_asked() else traceback.format_exc(), file=sys.stderr
+            )
+    if stopping.is_asked():
+        stopping.leave(code if isinstance(code, int) else stopping.EXIT_CODE)
+    sys.exit(code)
 
 
 def launch(*recipes: str) -> None:
@@ -186,7 +195,8 @@ def _explained(command: Callable[_P, _T]) -> Callable[_P, _T]:
     @functools.wraps(command)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
-            return command(*args, **kwargs)
+            with stopping.interruptible():
+                return command(*args, **kwargs)
         except InsetGanError as err:
             print(f"insetgan-batch: {printable(err)}", file=sys.stderr)
             raise typer.Exit(2 if isinstance(err, _WRONG_INPUT) else 3) from err
@@ -194,8 +204,8 @@ def _explained(command: Callable[_P, _T]) -> Callable[_P, _T]:
             print(f"insetgan-batch: {printable(err)}", file=sys.stderr)
             raise typer.Exit(3) from err
         except KeyboardInterrupt as err:
-            print("insetgan-batch: stopped; the same command goes on", file=sys.stderr)
-            raise typer.Exit(3) from err
+            print(stopping.SAYING, file=sys.stderr)
+            raise typer.Exit(stopping.EXIT_CODE) from err
 
     return wrapper
 
@@ -802,8 +812,3 @@ def _now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:
             again_at_s = time.monotonic() + _NEWS_EVERY_S
 
     return say_sometimes
-
-
-def _stop(number: int, frame: object) -> None:
-    """SIGTERM is like Ctrl-C: workers hand back what they hold, and the driver ends in order."""
-    raise KeyboardInterrupt

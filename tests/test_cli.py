@@ -338,6 +338,7 @@ def test_a_film_is_kept_and_does_not_stand_in_the_way_of_a_resume(
 
 def start_job(job: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """Run a file of jobs/ as a program; returns its exit code."""
+    monkeypatch.setattr("insetgan_batch.stopping.listen", lambda: None)  # they are pytest's
     monkeypatch.setattr(sys, "argv", [job, *arguments])
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(f"jobs/{job}.py", run_name="__main__")

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # Rooms from the ground up. A module may import its own room and rooms below, never its neighbours.
 LAYERS = (
     {"__init__", "errors", "text"},
-    {"records", "boxes", "explain", "logs"},
+    {"records", "boxes", "explain", "logs", "stopping"},
     {"recipe"},
     {"config"},
     {"nets", "data"},
@@ -43,6 +43,7 @@ DOORS = {
         "runtime/actor.py",
         "runtime/cluster.py",
         "runtime/pack.py",
+        "runtime/ray_start.py",
         "runtime/spot.py",
         "runtime/submit.py",
     },

@@ -26,7 +26,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 
-from insetgan_batch import logs
+from insetgan_batch import logs, stopping
 from insetgan_batch.config import RunConfig, Slots
 from insetgan_batch.records import Lease, Order, Report
 from insetgan_batch.runtime.cluster import Room
@@ -151,6 +151,7 @@ class Crew:
         """Whether its machine will be taken away."""
         return self._places[worker_id].drain_at_s is not None
 
+    @stopping.postponed()
     def resize(self, room: Room) -> None:
         """Take the places that have been added to the cluster; those that went are lost anyway."""
         self._room = room
@@ -168,6 +169,7 @@ class Crew:
                     leaving[place.node_id],
                 )
 
+    @stopping.postponed()
     def order(self, worker_id: str, leases: list[Lease]) -> None:
         """Say which leases it should have, and ask how it goes; the answer comes with `wait`."""
         place = self._places[worker_id]
@@ -182,6 +184,7 @@ class Crew:
         oldest = time.monotonic() - limit_s
         return [id for id, place in self._places.items() if place.asked_at_s < oldest]
 
+    @stopping.postponed()
     def wait(self, timeout_s: float) -> list[Answer]:
         """Answers that have arrived, at least one unless the time runs out."""
         if not self._waiting:
@@ -194,6 +197,7 @@ class Crew:
             done += more
         return [answer for ref in done if (answer := self._take(ref)) is not None]
 
+    @stopping.postponed()
     def replace(
         self, worker_id: str, *, crashed: bool, out_of_memory: bool, max_crashes: int
     ) -> None:
@@ -222,6 +226,7 @@ class Crew:
             )
         self._start(place.number, crashes=crashes, slots=slots)
 
+    @stopping.postponed()
     def close(self) -> None:
         """Let all actors hand back what they hold, for a bounded time, and end them."""
         within_s = _CLOSE_TIMEOUT_S / 2

@@ -10,15 +10,20 @@ import time
 from collections.abc import Iterator
 
 import ray
+from ray._private import ray_constants
+from ray.exceptions import RayError
 
+from insetgan_batch import stopping
 from insetgan_batch.config import RunConfig
 from insetgan_batch.errors import ConfigError
+from insetgan_batch.runtime import ray_start
 
 # Images never pass through Ray's object store; this is Ray's minimum, and not 30 % of the machine.
 _OBJECT_STORE_BYTES = 100 * 1024 * 1024
 
 _MOST_BUNDLES = 1000  # of one wish: more nodes than anybody's limit
 _NO_DEADLINE_S = 120.0
+_SHOWN = 300
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,32 +36,83 @@ class Room:
 
 
 @contextlib.contextmanager
+def session() -> Iterator[None]:
+    """At its end the Ray is left, or ended, that was not there at its beginning."""
+    was_there = ray.is_initialized()
+    try:
+        yield
+    finally:
+        if not was_there:
+            with stopping.postponed():
+                ray.shutdown()
+
+
+@contextlib.contextmanager
 def connected() -> Iterator[None]:
+    """`connect`, for a session."""
+    with session():
+        connect()
+        yield
+
+
+def check() -> None:
+    """Raises `ConfigError` for what would stop Ray from starting, or from being joined."""
+    if not ray.is_initialized():
+        ray_start.check()
+
+
+@stopping.postponed()
+def connect() -> None:
     """Join the cluster that `RAY_ADDRESS` (or a surrounding job) names, else start Ray on this
-    machine.
+    machine; nothing where that has been done. Raises `ConfigError` for what stops it.
     """
+    if ray.is_initialized():
+        return
+    ray_start.check()
     # Ray tells everybody who starts it on their own machine that it wants a token: it is ours.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    if ray.is_initialized():
-        yield
-        return
-    if address := os.environ.get("RAY_ADDRESS"):
-        try:
-            ray.init(logging_level=logging.WARNING, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as err:
-            raise ConfigError(f"no Ray cluster answers at RAY_ADDRESS={address}: {err}") from err
-    else:
+    address = ray_start.cluster_address()
+    try:
+        if address is None:
+            _start()
+        else:
+            ray.init(address, logging_level=logging.WARNING, log_to_driver=False)
+    except (OSError, RuntimeError, ValueError, RayError) as err:
+        reason = " ".join(str(err).split())[:_SHOWN]
+        if address is None:
+            raise ConfigError(f"Ray does not start on this machine: {reason}") from err
+        raise ConfigError(f"no Ray cluster answers at RAY_ADDRESS={address}: {reason}") from err
+
+
+def _start() -> None:
+    with _on_loopback():
         ray.init(
             address="local",
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE_BYTES,
             logging_level=logging.WARNING,
             log_to_driver=False,
+            _temp_dir=ray_start.temporary_directory(),
         )
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Here Ray starts without a port that another machine can reach; else it opens some ten.
+
+    The switch is one that Ray has for systems whose firewall would ask; off for its processes, too.
+    """
+    switch = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    before = os.environ.get(switch), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[switch], ray_constants.ENABLE_RAY_CLUSTER = "0", False
     try:
         yield
     finally:
-        ray.shutdown()
+        ray_constants.ENABLE_RAY_CLUSTER = before[1]
+        if before[0] is None:
+            del os.environ[switch]
+        else:
+            os.environ[switch] = before[0]
 
 
 @contextlib.contextmanager
@@ -64,7 +120,7 @@ def capacity(config: RunConfig, items: int) -> Iterator[None]:
     """Ask the cluster's autoscaler, if it has one, for room for so many items, and for nothing in
     the end: Ray keeps such a wish, also when the driver has died.
     """
-    if not os.environ.get("RAY_ADDRESS"):
+    if ray_start.cluster_address() is None:
         yield
         return
     from ray.autoscaler.sdk import request_resources
@@ -74,13 +130,16 @@ def capacity(config: RunConfig, items: int) -> Iterator[None]:
     asks_for_gpus = room(config, items).num_gpus > 0
     share = {"GPU": config.gpus_per_actor, "CPU": 1}
     bundle = share if asks_for_gpus else {"CPU": config.cores_per_actor}
-    request_resources(bundles=[bundle] * useful)
     try:
+        with stopping.postponed():
+            request_resources(bundles=[bundle] * useful)
         yield
     finally:
-        request_resources(bundles=[])
+        with stopping.postponed():
+            request_resources(bundles=[])
 
 
+@stopping.postponed()
 def draining() -> dict[str, float]:
     """The nodes that will be taken away: id to seconds that are left, at least 0.
 
@@ -95,6 +154,7 @@ def draining() -> dict[str, float]:
     }
 
 
+@stopping.postponed()
 def check_output(out_uri: str, is_shared: bool) -> None:
     """Raises `ConfigError` for a directory as output when each of several machines has its own."""
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -106,6 +166,7 @@ def check_output(out_uri: str, is_shared: bool) -> None:
         )
 
 
+@stopping.postponed()
 def room(config: RunConfig, items: int) -> Room:
     """One actor per share of a GPU, or per `cores_per_actor` without any; no more than have work.
 

@@ -78,6 +78,7 @@ class Summary:
     damaged: list[str]
 
 
+@cluster.session()
 def run(
     config: RunConfig,
     manifest_uri: str,
@@ -97,10 +98,13 @@ def run(
     """
     started_at = time.monotonic()
     telemetry.check_address(metrics_address)
+    cluster.check()
     configure(**dataclasses.asdict(config.storage))
     described = _patiently(lambda: _check_manifest(config, manifest_uri))
-    store = _patiently(lambda: _open_store(out_uri, config))
     weights = {name: models.fetch(model) for name, model in config.models.items()}
+    if _is_new(out_uri):
+        cluster.connect()  # what stops Ray stops the run before anything of it is written
+    store = _patiently(lambda: _open_store(out_uri, config))
     record = _run_record(config, weights, described, run_id)
     stored = _patiently(lambda: store.open_run(record))
     logs.name_run(stored["run_id"])
@@ -250,6 +254,12 @@ def placed(config: RunConfig, weights: dict[str, Model], manifest_uri: str) -> R
         identity={name: names[f"identity.{name}"] for name in config.identity},
         input_roots=roots_of(config.input_roots, manifest_uri),
     )
+
+
+def _is_new(out_uri: str) -> bool:
+    """One that has been started before may have nothing left to do, and then needs no Ray."""
+    storage = open_storage(out_uri)
+    return not _patiently(lambda: storage.exists("run.json"))
 
 
 def _open_store(out_uri: str, config: RunConfig) -> RunStore:

@@ -20,6 +20,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from insetgan_batch import stopping
 from insetgan_batch.data import card, dataset
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.dataset import Done, Job, Order, Plan, Shard, Written
@@ -30,6 +31,7 @@ from insetgan_batch.runtime import cluster
 
 _RETRIES = 3
 _WAITING_PER_CORE = 2  # so that a core need not wait for the driver; the ids of all wait nowhere
+_ASK_EVERY_S = 1.0  # in between a signal is heard
 _TASK: dict[str, Any] = {
     "num_cpus": 1,
     "max_retries": _RETRIES,
@@ -69,6 +71,8 @@ def pack(
     spread: where the shards are written; None for Ray. Raises `ConfigError` where nothing is to be
     packed, and `StorageError`; then no dataset is named, and the same call makes a new one.
     """
+    if spread is None:
+        cluster.check()
     store = RunStore(open_storage(out_uri))
     run = store.read_run()
     on_step("reading the commits")
@@ -118,7 +122,8 @@ def in_tasks(jobs: Iterable[Job]) -> Iterator[tuple[Job, Done]]:
                 waiting[write_shard.remote(job)] = job
             if not waiting:
                 return
-            done, _ = ray.wait(list(waiting), num_returns=1)
+            with stopping.postponed():
+                done, _ = ray.wait(list(waiting), num_returns=1, timeout=_ASK_EVERY_S)
             for ref in done:
                 job = waiting.pop(ref)
                 yield job, _answer(ref, job.shard.name)

@@ -30,6 +30,7 @@ from ray.exceptions import RpcError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from insetgan_batch.errors import ConfigError
+from insetgan_batch.runtime import ray_start
 
 _ADDRESS = "RAY_ADDRESS"
 _INSIDE_OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray calls it in a job's environment
@@ -88,6 +89,8 @@ def find_cluster() -> str | None:
 
 def connect(address: str) -> Jobs:
     """Its Jobs API; raises `ConfigError` when there is none."""
+    if not address.startswith(("http://", "https://")):
+        ray_start.check_head(address)  # Ray would wait for 40 s
     try:
         return _RayJobs(address)
     except (ConnectionError, RuntimeError, ValueError, RpcError) as err:

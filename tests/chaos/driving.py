@@ -129,6 +129,11 @@ class Driver:
             self._process.send_signal(signal.SIGKILL)
             self._bury(self._process.wait())
 
+    def stop(self) -> None:
+        """SIGTERM, if it is there; it ends when it has handed over what it had in work."""
+        if self._process is not None and self.is_running:
+            self._process.send_signal(signal.SIGTERM)
+
     def _bury(self, code: int) -> None:
         lines = self._log().read_text(errors="replace").splitlines()
         said = [line[:400] for line in lines if not _PROGRESS_LINE.search(line)]

@@ -84,6 +84,7 @@ class FaultProxy:
 
     endpoint: what a client takes for the store. counts: requests by what became of them ("passed"
     or a kind of fault). accepted: by path, the sha256 of every body that the store took there.
+    store: host and port of the real one.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class FaultProxy:
         """store: host and port of the real one. host: where to listen; the port is a free one."""
         self.counts: collections.Counter[str] = collections.Counter()
         self.accepted: dict[str, list[str]] = {}
-        self._store, self._longest_hang_s = store, longest_hang_s
+        self.store, self._longest_hang_s = store, longest_hang_s
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._windows: list[_Window] = []
@@ -155,11 +156,11 @@ class FaultProxy:
     def ask_store(self, request: Request) -> Answer:
         """Pass a request on; raises `OSError` or `HTTPException` where no store answers."""
         if request.method != "PUT":
-            return _asked(self._store, request)
+            return _asked(self.store, request)
         with self._lock:
             path_lock = self._path_locks[request.path]
         with path_lock:
-            answer = _asked(self._store, request)
+            answer = _asked(self.store, request)
             if 200 <= answer.status < 300:
                 sha256 = hashlib.sha256(request.body).hexdigest()
                 with self._lock:

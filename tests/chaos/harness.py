@@ -4,7 +4,8 @@
 
 A schedule is played in a process of its own (`play_apart`), so that nothing of it stays behind.
 Whenever the driver ends without having finished, the same command follows, as a user would do it.
-In the end all is healed, and the same command has to finish.
+In the end all is healed, and the same command has to finish; where something was damaged, once more
+after `retry --damaged`, and then with everything done.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from insetgan_batch.data import cleaning, damage
+from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from tests.chaos import schedule
 from tests.chaos.cluster import RAY_SETTINGS, Machines
@@ -26,6 +29,7 @@ from tests.chaos.fault_proxy import FaultProxy
 from tests.chaos.processes import end_everything_below, ending_all, run_apart
 from tests.chaos.schedule import Fault
 from tests.chaos.store import BUCKET, aws_settings, environment, s3_behind_proxy
+from tests.chaos.vandal import Cleaner, Vandal
 from tests.chaos.verify import Verdict, verify
 
 OUT = f"s3://{BUCKET}/chaos/run"
@@ -33,14 +37,15 @@ _TICK_S = 0.1
 # With nothing committed for so long although a driver is running, the run is stuck.
 _PATIENCE_S = 60.0
 _MOST_LIVES = 15
-_LONGEST_PLAY_S = 300.0
+_LONGEST_PLAY_S = 600.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Result:
     """What came of a schedule. struck: the faults that found the run under way; stuck: how often a
     run stood still for a minute; handed_over: states of items that were kept for another machine;
-    requests: by what became of them at the proxy.
+    requests: by what became of them at the proxy. damaged: what was, in the store; mended: items
+    that `retry --damaged` found; cleaned: how often, and files that went.
     """
 
     seed: int
@@ -51,6 +56,9 @@ class Result:
     handed_over: int
     verdict: Verdict
     requests: dict[str, int]
+    damaged: list[str]
+    mended: int
+    cleaned: tuple[int, int]
     seconds: float
 
     @property
@@ -68,6 +76,9 @@ class Play:
         self._inputs: Inputs = write_inputs(directory)
         self._machines = Machines()
         self._driver = Driver(self._inputs, OUT, directory)
+        self._vandal = Vandal(proxy.store, OUT.partition(f"{BUCKET}/")[2], self._random)
+        self._cleaner = Cleaner(OUT)
+        self._mended = 0
         self._due: list[tuple[float, Callable[[], None]]] = []
         self._struck: list[str] = []
         self._stuck = 0
@@ -80,6 +91,7 @@ class Play:
                 self._strike(fault)
                 self._struck.append(fault.kind)
         self._finish()
+        self._mend()
         end_everything_below()
         self._proxy.settle(10)
         verdict = verify(open_storage(OUT), self._inputs.item_ids, self._proxy.accepted)
@@ -92,6 +104,9 @@ class Play:
             handed_over=self._accepted("/checkpoints/"),
             verdict=verdict,
             requests=dict(self._proxy.counts),
+            damaged=self._vandal.damaged,
+            mended=self._mended,
+            cleaned=(self._cleaner.times, self._cleaner.files),
             seconds=round(time.monotonic() - started_s, 1),
         )
 
@@ -156,6 +171,16 @@ class Play:
             self._stuck += 1
             self._driver.kill()
 
+    def _mend(self) -> None:
+        """What a user does where something was damaged, and a last `clean`."""
+        self._cleaner.settle()
+        store = RunStore(open_storage(OUT))
+        if self._vandal.damaged:
+            self._mended = damage.mend(store).commits
+            self._driver.start(self._machines.address)
+            self._finish()
+        cleaning.clean(store)
+
     # ---- the faults ----------------------------------------------------------------------------
 
     def _strike(self, fault: Fault) -> None:
@@ -165,6 +190,12 @@ class Play:
             self._kill_an_actor()
         elif fault.kind == "driver":
             self._driver.kill()
+        elif fault.kind == "sigterm":
+            self._driver.stop()
+        elif fault.kind == "clean":
+            self._cleaner.start(fault.lasts_s)
+        elif fault.kind == "damage":
+            self._vandal.strike()
         elif fault.kind == "head":
             self._lose_head()
         else:

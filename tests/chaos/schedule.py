@@ -4,6 +4,9 @@ actor    kill -9 of one actor's process
 node     a worker machine is gone at once, with all its processes; a new one comes
 drain    a worker machine is drained with notice, is gone at the deadline; a new one comes
 driver   kill -9 of the driver; the same command follows
+sigterm  SIGTERM to the driver, which hands over what is in work; the same command follows
+clean    `clean` beside the run, again and again
+damage   a commit, or a file that one names, is emptied, cut or removed in the store
 head     the machine with head and driver is gone, its workers know it only seconds later; the same
          command on a new cluster follows
 others   the store fails in one way (`fault_proxy.py`) for a share of the requests and some seconds
@@ -17,14 +20,23 @@ from typing import Literal, get_args
 
 from tests.chaos.fault_proxy import StorageFault
 
-ProcessFault = Literal["actor", "node", "drain", "driver", "head"]
+ProcessFault = Literal["actor", "node", "drain", "driver", "sigterm", "clean", "damage", "head"]
 Kind = ProcessFault | StorageFault
 
 PROCESS_FAULTS: tuple[ProcessFault, ...] = get_args(ProcessFault)
 STORAGE_FAULTS: tuple[StorageFault, ...] = get_args(StorageFault)
 KINDS: tuple[Kind, ...] = PROCESS_FAULTS + STORAGE_FAULTS
 # A new cluster takes seconds and ends all other faults, so it is drawn less often.
-_WEIGHTS = {"actor": 4, "node": 3, "drain": 3, "driver": 4, "head": 1}
+_WEIGHTS = {
+    "actor": 4,
+    "node": 3,
+    "drain": 3,
+    "driver": 4,
+    "sigterm": 3,
+    "clean": 3,
+    "damage": 3,
+    "head": 1,
+}
 _STORAGE_WEIGHT = 2
 _FEWEST, _MOST = 3, 8
 
@@ -33,8 +45,8 @@ _FEWEST, _MOST = 3, 8
 class Fault:
     """One fault. after: the share of the items, 0..1, that must be committed before it strikes; in
     0 it strikes as soon as an actor is there, None means right after the one before. wait_s: and
-    then so many seconds more. lasts_s: how long the store fails, the notice of a drain, or until a
-    machine is replaced. share: of the requests, 0..1, that fail.
+    then so many seconds more. lasts_s: how long the store fails or is cleaned, the notice of a
+    drain, or until a machine is replaced. share: of the requests, 0..1, that fail.
     """
 
     kind: Kind

@@ -9,11 +9,10 @@ from tests.chaos.harness import play_apart
 pytestmark = pytest.mark.ray
 
 
-@pytest.mark.timeout(330)
-@pytest.mark.parametrize("seed", [4, 20])
+@pytest.mark.timeout(630)
+@pytest.mark.parametrize("seed", [3, 22])
 def test_a_run_under_fire_loses_nothing_and_does_nothing_twice(seed: int) -> None:
-    """4: a drain with states that are handed over, SlowDown, the driver, an actor. 20: SlowDown,
-    requests that hang, late answers, a machine, errors, the head. Only cut answers are left out.
+    """3: damage, a machine, late answers, SIGTERM. 22: a drain, damage, SIGTERM, the head.
 
     Nothing may be in quarantine: one kill from outside must not convict a row.
     """
@@ -26,5 +25,6 @@ def test_a_run_under_fire_loses_nothing_and_does_nothing_twice(seed: int) -> Non
     assert result["stuck"] == 0, result
     codes = [life["code"] for life in result["lives"]]
     assert codes[-1] == 0, result
-    # Killed, or stopped to be resumed: no fault is taken for a mistake of the user (2).
-    assert set(codes) <= {0, 3, -9}, result
+    # Killed, stopped to be resumed, or ended with something damaged: no fault is taken for a
+    # mistake of the user (2).
+    assert set(codes) <= {0, 1, 3, -9}, result

@@ -76,6 +76,22 @@ def test_the_journal_tells_that_a_commit_or_a_file_was_written_over() -> None:
     assert verdict.overwritten == ["/results/run/items/aa/a/1-1/image.png"]
 
 
+def test_a_commit_that_was_voided_may_be_written_once_more() -> None:
+    storage = run_of("a")
+    path = f"commits/{hh('a')}/a.json"
+    storage.put(f"voided/{path}.1f", b"{")
+    assert verify(storage, {"a"}, {f"/results/run/{path}": ["1", "2"]}).double == []
+    assert verify(storage, {"a"}, {f"/results/run/{path}": ["1", "2", "3"]}).double
+
+
+def test_a_commit_that_cannot_be_read_is_named() -> None:
+    storage = run_of("a", "b")
+    storage.put(f"commits/{hh('a')}/a.json", b"{")
+    verdict = verify(storage, {"a", "b"})
+    assert len(verdict.mismatched) == 1
+    assert verdict.lost == ["a"]
+
+
 def test_missing_and_changed_files_are_named() -> None:
     storage = run_of("a", "b", "c")
     gone, changed = (f"items/{hh(i)}/{i}/1-1/image.png" for i in "ab")

@@ -1,8 +1,9 @@
 """What is left of a run, judged from its storage alone (and from the proxy's journal, if any).
 
 lost        items with neither a commit nor a quarantine record
-double      items with two commits, or whose commit was written over
-mismatched  files that a commit names and that are missing, or have other bytes or another size
+double      items with two commits, or whose commit was written over without having been voided
+mismatched  commits that cannot be read, and files that one names and that are missing, or have
+            other bytes or another size
 overwritten files of an attempt that were written again with other bytes
 strangers   commits and quarantine records that belong to no item of the manifest
 
@@ -48,8 +49,10 @@ def verify(
     storage: Storage, item_ids: Set[str], accepted: Mapping[str, list[str]] | None = None
 ) -> Verdict:
     """Judge a run. accepted: by path, the sha256 of every body that the store took there."""
-    commits = _records(storage, "commits")
-    quarantine = _records(storage, "quarantine")
+    broken: list[str] = []
+    commits = _records(storage, "commits", broken)
+    quarantine = _records(storage, "quarantine", broken)
+    voids = collections.Counter(key.rpartition(".")[0] for key in storage.list("voided/commits"))
     done = {record["item_id"] for _, record in commits}
     reasons = {
         record["item_id"]: record.get("reason") or "no reason"
@@ -57,7 +60,11 @@ def verify(
         if record["item_id"] not in done
     }
     times = collections.Counter(record["item_id"] for _, record in commits)
-    changed = sorted(path for path, bodies in (accepted or {}).items() if len(set(bodies)) > 1)
+    changed = sorted(
+        path
+        for path, bodies in (accepted or {}).items()
+        if len(set(bodies)) > 1 + voids[f"voided/commits/{path.rpartition('/commits/')[2]}"]
+    )
     return Verdict(
         items=len(item_ids),
         committed=len(done),
@@ -65,7 +72,7 @@ def verify(
         lost=sorted(item_ids - done - reasons.keys()),
         double=sorted(item_id for item_id, n in times.items() if n > 1)
         + [path for path in changed if "/commits/" in path],
-        mismatched=[fault for _, record in commits for fault in _damage(storage, record)],
+        mismatched=broken + [f for _, record in commits for f in _damage(storage, record)],
         overwritten=[path for path in changed if "/items/" in path],
         strangers=[
             key
@@ -75,8 +82,15 @@ def verify(
     )
 
 
-def _records(storage: Storage, kind: str) -> list[tuple[str, dict[str, Any]]]:
-    return [(key, json.loads(storage.get(key))) for key in storage.list(kind)]
+def _records(storage: Storage, kind: str, broken: list[str]) -> list[tuple[str, dict[str, Any]]]:
+    """(key, record) of each that can be read; a line for each that cannot."""
+    records = []
+    for key in storage.list(kind):
+        try:
+            records.append((key, json.loads(storage.get(key))))
+        except ValueError as err:
+            broken.append(f"{key}: {err}")
+    return records
 
 
 def _is_at_home(key: str, item_id: str) -> bool:

@@ -47,6 +47,7 @@ REASONS = frozenset(
         "lost_face",
         "bad_input",
         "diverged",
+        "too_long",
         "item_error",
         "out_of_memory",
         "cuda_error",
@@ -145,6 +146,11 @@ def reason_code(error: BaseException) -> str:
     if _is_out_of_memory(error):
         return "out_of_memory"
     return "cuda_error" if _is_cuda_fault(error) else "worker_error"
+
+
+def is_device_fault(error: BaseException) -> bool:
+    """Out of memory, or a fault of the GPU: it says nothing about the item that was at hand."""
+    return _is_out_of_memory(error) or _is_cuda_fault(error)
 
 
 def _is_lost_machine(error: BaseException) -> bool:

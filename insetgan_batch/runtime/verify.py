@@ -244,6 +244,9 @@ def _difference(record: Mapping[str, Any], found: Mapping[str, Any] | str) -> st
     where = f"item {record['item_id']}"
     if isinstance(found, str):
         return f"{where}: cannot be made again: {found}"
+    weights, now_of = (r.get("provenance", {}).get("weights") for r in (record, found))
+    if weights is not None and weights != now_of:
+        return f"{where}: made with the weights {weights}, expected those of run.json: {now_of}"
     before, now = record["score"], found["score"]
     is_both = before is not None and now is not None
     if before == now or (is_both and abs(now - before) <= TOLERANCE * abs(before)):

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import pkgutil
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -645,6 +646,42 @@ def test_another_file_than_the_run_began_with_stops_the_worker(
         CheckpointError, match=rf"{file.name}: its sha256 is {now}, expected 0{{64}}"
     ):
         Hired(config, place.out)
+
+
+@pytest.mark.parametrize("role", ["canvas", "face", "perceptual", "encoder", "identity"])
+def test_a_file_that_changes_between_fetch_and_load_stops_the_worker(
+    bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    """Each kind is read by a library of its own; here by one that reads whatever is there."""
+    path = tmp_path / f"{role}.pth"
+    place = bench()
+    generator = role in ("canvas", "face")
+    data = Path(place.config.models[role]).read_bytes() if generator else b"weights"
+    path.write_bytes(data)
+    fields: dict[str, dict[str, Any]] = {
+        "canvas": {"canvas": str(path)},
+        "face": {"insets": {"face": str(path)}},
+        "perceptual": {"perceptual": str(path)},
+        "encoder": {"encoders": {"face": str(path)}},
+        "identity": {"identity": {"face": str(path)}},
+    }
+    reader = {
+        "perceptual": "insetgan_batch.runtime.loading.Perceptual",
+        "encoder": "insetgan_batch.nets.encoder.load",
+        "identity": "insetgan_batch.runtime.loading.Identity",
+    }.get(role, "insetgan_batch.nets.checkpoint.load")
+    right = pkgutil.resolve_name(reader)
+
+    def overwritten(file: Any, *arguments: Any) -> Any:
+        if file != path:
+            return right(file, *arguments)
+        found = right(file, *arguments) if generator else types.SimpleNamespace()
+        path.write_bytes(data[:-1] + b"!")
+        return found
+
+    monkeypatch.setattr(reader, overwritten)
+    with pytest.raises(CheckpointError, match=rf"{role}\.pth: its sha256 is .*, expected "):
+        Hired(dataclasses.replace(place.config, **fields[role]), place.out)
 
 
 def test_a_model_of_a_store_is_loaded_from_the_cache(

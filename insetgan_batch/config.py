@@ -152,6 +152,10 @@ class RunConfig:
     classes: dict[str, Annotated[int, Field(ge=0)]] = dataclasses.field(default_factory=dict)
     # Keep the composite of every so many steps of an item, for its `film.webp`; 0 for no film.
     film_every: Annotated[int, Field(ge=0)] = 0
+    # Hours that one item may take, its waiting for neighbours in the batch included; one that takes
+    # longer is quarantined. The longest of the recipes, eight at once at 1024 pixels on a slow CPU,
+    # takes some 150.
+    item_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 240.0
     # Directories and prefixes that the manifest's images and latents may lie in; empty for the
     # manifest's own. A manifest of somebody else's cannot read a worker's other files.
     input_roots: tuple[str, ...] = ()

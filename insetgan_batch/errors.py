@@ -11,12 +11,14 @@ InsetGanError
 │   ├── DamagedError        what is stored is not what a run has written
 │   └── RefusedError        the store says no, and would say it again: access denied, no space
 │       └── NoConditionalWritesError  it cannot create an object only where there is none
-└── ItemError               this item cannot be done and would fail again; `reason` is its code
+└── ItemError               this item cannot be done and would fail again; `reason` is its code,
+    │                       `item_error` where a library raised what we have no name for
     ├── NoFaceFoundError    `no_face`
     ├── LostFaceError       `lost_face`: found at first, then missed too often
     ├── BadInputError       `bad_input`: an image or a latent of the row cannot be used
     ├── FarInversionError   `far_inversion`: the generator cannot paint the picture of the row
-    └── DivergedError       `diverged`: a loss is no longer a number
+    ├── DivergedError       `diverged`: a loss is no longer a number
+    └── TooLongError        `too_long`: it takes longer than one item may
 """
 
 from __future__ import annotations
@@ -108,6 +110,12 @@ class DivergedError(ItemError):
     """A loss is no longer a finite number."""
 
     reason = "diverged"
+
+
+class TooLongError(ItemError):
+    """The item has taken longer than the configuration's `item_hours`."""
+
+    reason = "too_long"
 
 
 def one_line(err: BaseException) -> str:

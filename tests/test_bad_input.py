@@ -832,6 +832,8 @@ CONFIGURATIONS: dict[str, tuple[str | bytes, str]] = {
     "two GPUs": ("gpus_per_actor: 2", "less than or equal to 1"),
     "many cores": ("cores_per_actor: 1000000", "less than or equal to"),
     "negative film": ("film_every: -1", "`film_every` is -1"),
+    "no time for an item": ("item_hours: 0", "`item_hours` is 0"),
+    "endless item": ("item_hours: .inf", "`item_hours` is inf"),
     "precision of another house": ("precision: int8", "`precision` is 'int8'"),
     "no truth for a writer": ("single_writer: maybe", "`single_writer` is 'maybe'"),
     "canvas as a list": ("canvas: [demo:canvas]", "`canvas` is ['demo:canvas']"),

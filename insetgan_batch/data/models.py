@@ -5,28 +5,42 @@ machine and of the package are used where they are. Others are fetched once per 
 `$INSETGAN_BATCH_CACHE/<sha256>/<name>` (else `$XDG_CACHE_HOME/insetgan-batch`, else
 `~/.cache/insetgan-batch`); all actors then map that one file and share its pages.
 
+Every file is hashed each time that it is fetched, and again when it has been loaded: what a disk or
+a person has changed meanwhile is found out. What lies damaged in the cache is fetched again.
+
 Why a directory for each sha256, and not a file of that name: errors and metrics go by the name of
-the file. Why no check of what lies there: a file only comes there by a rename, after its bytes were
-hashed and synced.
+the file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-
-import filelock
+from typing import TypeVar
 
 from insetgan_batch.config import DEMO_PREFIX, split_model
+from insetgan_batch.data import locks
 from insetgan_batch.data.storage import Writable, disk_error, local_path, locate
 from insetgan_batch.errors import CheckpointError, ConfigError, NotFoundError
 
 _CACHE = "INSETGAN_BATCH_CACHE"
 _PART = "part-"  # what a download is called until it is through
+# The networks of the package, whose files are as much a part of it as its code: their sha256, which
+# `jobs/train_demo.py` says of new ones.
+_OF_THE_PACKAGE = {
+    "canvas": "4a35bf4dc8a45e51fa369af42f3492fb2999ec4800535ee9ac49f540fd25a2c8",
+    "face": "0a8c5c2d009aeadaf2fd37a1b9793034982481b66a43da220bdb8de7ac7141b7",
+    "shoes": "439a829f018651d924301524596a7d16330ecd9b7756af53b022b1836b56c31a",
+    "encoder": "3380245404af983a558bd57544eda960d3b87b38ad1279c345c1303e00ab870f",
+    "parts": "eea28095eed4cfa7fd7fbae0472ae53e08edcbba5c2c41638a0662c10e3f9ac5",
+}
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
@@ -51,8 +65,10 @@ def fetch(model: str) -> Model:
     except ValueError as err:
         raise ConfigError(f"the model is {err}") from err
     if where.startswith(DEMO_PREFIX):
-        path, name = demo_path(where.removeprefix(DEMO_PREFIX)), where
-    elif local := local_path(where):
+        demo = of_package(where.removeprefix(DEMO_PREFIX))
+        _check(demo.sha256, wanted, where)
+        return demo
+    if local := local_path(where):
         path, name = local, local.as_uri()
     else:
         path = _from_store(where, wanted)
@@ -61,8 +77,30 @@ def fetch(model: str) -> Model:
     return Model(path, sha256, f"{name}#sha256={sha256}")
 
 
+def of_package(name: str) -> Model:
+    """A network of the package: one of the demo's models, or `parts`.
+
+    Raises `CheckpointError` where its file is not the one that the package came with.
+    """
+    path, where = demo_path(name), f"{DEMO_PREFIX}{name}"
+    found, expected = _sha256(path, where), _OF_THE_PACKAGE[name]
+    if found != expected:
+        raise CheckpointError(
+            f"{path}: its sha256 is {found}, expected {expected}: this file of the package is"
+            " damaged; install insetgan-batch again"
+        )
+    return Model(path, found, f"{where}#sha256={found}")
+
+
+def loaded(model: Model, read: Callable[[Path], _T]) -> _T:
+    """What `read` makes of a model's file; `CheckpointError` if that has become another one."""
+    found, where = read(model.path), model.name.rpartition("#sha256=")[0]
+    _check(_sha256(model.path, where), model.sha256, where)
+    return found
+
+
 def demo_path(name: str) -> Path:
-    """The file of a demo generator, `canvas` or `face`, in the package."""
+    """The file of a network of the package: one of the demo's models, or `parts`."""
     return Path(__file__).parents[1] / "demo" / f"{name}.safetensors"
 
 
@@ -92,18 +130,41 @@ def _from_store(where: str, wanted: str | None) -> Path:
     cache = _cache()
     kept = _kept(cache, wanted, where) if wanted else None
     try:
-        if kept and kept.is_file():
+        if kept and wanted and _is_whole(kept, wanted):
             return kept
         cache.mkdir(parents=True, exist_ok=True)
         # One lock for all models: whoever waits for one will need the next one too.
-        with filelock.FileLock(cache / "lock"):
-            if kept and kept.is_file():
+        with locks.held(cache / "lock", f"fetching {where}", lambda: _fetched(cache), _CACHE):
+            if kept and wanted and _is_whole(kept, wanted):
                 return kept
             return _download(where, wanted, cache)
     except OSError as err:
         raise disk_error(f"the cache {cache} ({_CACHE})", "write", err) from err
     except NotFoundError as err:
         raise CheckpointError(str(err)) from err
+
+
+def _is_whole(path: Path, wanted: str) -> bool:
+    """Whether the cached file is there and is what it is called; says so where it is not."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as err:
+        found = f"unknown ({err.strerror})"
+    if found != wanted:
+        _log.warning("%s is damaged: its sha256 is %s; fetching it again", path, found)
+    return found == wanted
+
+
+def _fetched(cache: Path) -> int:
+    """Bytes of the download that is under way."""
+    sizes = 0
+    for part in cache.glob(f"{_PART}*"):
+        with contextlib.suppress(FileNotFoundError):  # it has just come through
+            sizes += part.stat().st_size
+    return sizes
 
 
 def _download(where: str, wanted: str | None, cache: Path) -> Path:
@@ -123,7 +184,8 @@ def _download(where: str, wanted: str | None, cache: Path) -> Path:
         sha256 = _check(hashing.sha256.hexdigest(), wanted, where)
         path = _kept(cache, sha256, where)
         path.parent.mkdir(exist_ok=True)
-        if not path.exists():  # others may have mapped it: a new one would not share their pages
+        # Others may have mapped a good one: a new one would not share their pages.
+        if not _is_whole(path, sha256):
             part.replace(path)
         return path
     finally:

@@ -22,6 +22,7 @@ from insetgan_batch.errors import (
     BadInputError,
     ConfigError,
     DivergedError,
+    ItemError,
     LostFaceError,
     NoFaceFoundError,
 )
@@ -144,8 +145,16 @@ class SlotOptimizer:
         (slot,) = (slot for slot in self._slots if slot.key == key)
         return slot.state_dict()
 
+    def give_up(self, key: str, error: ItemError) -> None:
+        """Let an item leave with that error at the next `release`."""
+        (slot,) = (slot for slot in self._slots if slot.key == key)
+        slot.error = error
+
     def load(self, start: Start, state: dict[str, Any]) -> None:
-        """Take an item in that has been somewhere else: its `Start`, and what `save` gave there."""
+        """Take an item in that has been somewhere else: its `Start`, and what `save` gave there.
+
+        Nothing has changed when it raises, whatever it is, because of that state.
+        """
         assert self.free > 0, "no free slot"
         slot = self._slot(start)
         slot.load_state_dict(state)
@@ -398,7 +407,10 @@ class SlotOptimizer:
             if id(detector) not in answers:
                 answers[id(detector)] = detector.find(pixels)
             for slot, found in zip(slots, answers[id(detector)], strict=True):
-                self._follow(slot, name, found)
+                try:
+                    self._follow(slot, name, found)
+                except ItemError as err:  # its region has grown too large; the others go on
+                    slot.error = err
 
     def _follow(self, slot: Slot, name: str, found: Box | None) -> None:
         height, width = slot.images[CANVAS].shape[1:]

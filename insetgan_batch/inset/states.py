@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from insetgan_batch.boxes import Box
-from insetgan_batch.errors import ItemError
+from insetgan_batch.errors import CheckpointError, ItemError
 from insetgan_batch.inset import schedule
 from insetgan_batch.inset.adam import MovingLatents
 from insetgan_batch.recipe import Recipe, inverting, stages
@@ -239,7 +239,14 @@ class Slot:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there; images and references follow from latents (`SlotOptimizer.load`)."""
+        """Go on from there; images and references follow from latents (`SlotOptimizer.load`).
+
+        Raises `CheckpointError` for latents of another shape: together with its neighbours' they
+        would stop the whole batch.
+        """
+        moments = {name: MovingLatents(**m) for name, m in state["moments"].items()}
+        if (found := _shapes(moments)) != (expected := _shapes(self.moments)):
+            raise CheckpointError(f"a state of latents {found}, expected {expected}")
         self.scores = list(state["scores"])
         self.trace = [TraceRow(**row) for row in state["trace"]]
         self.stage_steps = dict(state["stage_steps"])
@@ -247,7 +254,7 @@ class Slot:
         self.canvas_boxes = _boxes(state["canvas_boxes"])
         self.regions = _boxes(state["regions"])
         self.anchors = dict(state["anchors"])
-        self.moments = {name: MovingLatents(**m) for name, m in state["moments"].items()}
+        self.moments = moments
         self.inversion = {name: dict(errors) for name, errors in state["inversion"].items()}
 
 
@@ -265,6 +272,11 @@ def _saved(state: State) -> dict[str, Any]:
 def _copies(tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Tensors of their own: a view of the batch would be saved with all of it."""
     return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def _shapes(moments: dict[str, MovingLatents]) -> dict[str, list[list[int]]]:
+    """Of latents and Adam's moments, by generator."""
+    return {n: [list(t.shape) for t in (m.latents, m.first, m.second)] for n, m in moments.items()}
 
 
 def _plain(boxes: dict[str, Box]) -> dict[str, list[float]]:

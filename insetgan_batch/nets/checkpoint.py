@@ -48,14 +48,14 @@ def load(path: Path) -> Checkpoint:
     in memory: processes of one machine that load the same file share its pages.
     """
     try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         with safetensors.safe_open(path, framework="pt") as tensors_of_file:
             header = _header(tensors_of_file.metadata() or {}, str(path))
             names = tensors_of_file.keys()
             if len(names) > _MOST_TENSORS:
                 raise CheckpointError(f"{path}: found {len(names)} tensors; {_EXPECTED}")
             tensors = {name: tensors_of_file.get_tensor(name) for name in names}
+        with path.open("rb") as file:  # after it was read: of what was read
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as err:
         raise CheckpointError(f"{path}: cannot be read: {err.strerror or err}") from err
     except (safetensors.SafetensorError, LookupError, RuntimeError, OverflowError) as err:

@@ -12,6 +12,8 @@ _REASONS = {
     "lost_face": "the part was lost on the canvas",
     "bad_input": "its input cannot be used",
     "diverged": "a loss is no longer a number",
+    "too_long": "took longer than an item may",
+    "item_error": "a library failed at it",
     "crashed_its_worker": "it crashed its worker",
     "retries_exhausted": "failed too often",
     "out_of_memory": "out of memory",

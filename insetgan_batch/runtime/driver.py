@@ -54,6 +54,7 @@ _MACHINE_SETTINGS = (
     "gpus_per_actor",
     "cores_per_actor",
     "film_every",
+    "item_hours",
     "input_roots",
     "storage",
     "single_writer",

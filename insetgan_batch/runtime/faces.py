@@ -86,7 +86,7 @@ def cut_for(model: str) -> Cut:
 
     Raises `CheckpointError`, `StorageError`, and `ConfigError` where it paints no faces.
     """
-    generator = Generator.load(models.fetch(model).path, best_device())
+    generator = models.loaded(models.fetch(model), lambda path: Generator.load(path, best_device()))
     finder = PhotographFaces(best_device())
     painted = to_pixels(generator.images_of_seeds(range(_MEASURED_SEEDS), 0.7)).cpu().numpy()
     found = [find_faces(Image.fromarray(image), finder) for image in painted]

@@ -45,8 +45,11 @@ def generate(model: str, seeds: Sequence[int], look: Look, out: Path) -> Iterato
     Raises `CheckpointError`, `StorageError`, and `ConfigError` where the generator and the look do
     not fit; then nothing is written.
     """
-    path = models.fetch(model).path
-    generator = Generator.load(path, best_device(), precision=look.precision).draft
+    file = models.fetch(model)
+    path, device = file.path, best_device()
+    generator = models.loaded(
+        file, lambda path: Generator.load(path, device, precision=look.precision)
+    ).draft
     if look.file_format != "npy" and generator.image_channels not in _PILLOW_CHANNELS:
         raise ConfigError(f"{path}: {generator.image_channels} channels are no picture; use npy")
     try:

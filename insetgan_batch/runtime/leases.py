@@ -5,7 +5,10 @@ A pure state machine: events in, decisions out. It knows neither Ray nor storage
 cannot be lost: the commits are the truth, and the next driver's ledger starts from them.
 
 An item waits, is leased, or has ended (done or quarantined). A suspect, an item that was inside a
-worker that crashed, is granted only alone. The ledger also remembers the leftovers: attempts that
+worker that crashed or was killed, is granted only alone. It is convicted by crashes when it is
+alone; by killed workers only when it was alone in the last ones of the whole ledger, one after the
+other: where others are killed too, it is the machine. Each costs it an infra retry, so that this
+ends, too. The ledger also remembers the leftovers: attempts that
 may still be inside a worker though their lease has ended, since it expired or another attempt was
 faster. A leftover is company, so nobody is convicted for a crash that it may have caused.
 """
@@ -24,6 +27,7 @@ from insetgan_batch.runtime.failures import (
     LEASE_EXPIRED,
     RETRIES_EXHAUSTED,
     WORKER_CRASHED,
+    WORKER_KILLED,
     WORKER_LOST,
     Caps,
 )
@@ -96,6 +100,8 @@ class Ledger:
         self._inside: dict[str, dict[str, str]] = {}
         self._holders: dict[str, str] = {}  # attempt to worker, of all that are inside
         self._leased_suspects = 0
+        # The suspect that was alone in the worker that was killed last, and how often in a row.
+        self._killed_alone = "", 0
         # Run empty and then kept for the waiting suspects; one at a time, so that the others go on.
         self._kept_worker: str | None = None
 
@@ -165,23 +171,27 @@ class Ledger:
                 return self._retry(item_id, outcome.reason, at_front=False)
         return self._decide("ignore", item_id, outcome.reason)
 
-    def lose_worker(self, worker_id: str, crashed: bool) -> list[Decision]:
+    def lose_worker(self, worker_id: str, crashed: bool, *, killed: bool = False) -> list[Decision]:
         """The worker is gone; its leases return to the front of the queue, in their order.
 
-        crashed: the items inside become suspects, and a suspect that was alone is convicted. Else
-        (preempted, drained) the loss is free of charge. An item that is leased to another worker by
-        now is judged there, not here.
+        crashed: the items inside become suspects, and a suspect that was alone is convicted; killed
+        too: only when it has happened to it and to nobody else, again and again. Else (preempted,
+        drained) the loss is free of charge. An item that is leased to another worker by now is
+        judged there, not here.
         """
         inside = self._inside.pop(worker_id, {})
         for attempt in inside:
             del self._holders[attempt]
         if self._kept_worker == worker_id:
             self._kept_worker = None
+        if killed:
+            self._count_kill(list(inside.values()))
         decisions = []
         for attempt, item_id in reversed(inside.items()):
             is_live = self._live_lease(attempt, item_id) is not None
             if crashed and (is_live or self._is_waiting(item_id)):
-                decisions.append(self._accuse(item_id, was_alone=len(inside) == 1))
+                was_alone = len(inside) == 1 and self._is_suspect(item_id)
+                decisions.append(self._accuse(item_id, was_alone=was_alone, killed=killed))
             elif is_live:
                 decisions.append(self._requeue(item_id, WORKER_LOST, at_front=True))
         return decisions
@@ -266,15 +276,27 @@ class Ledger:
 
     # Ends of a try
 
-    def _accuse(self, item_id: str, *, was_alone: bool) -> Decision:
+    def _count_kill(self, inside: list[str]) -> None:
+        alone = inside[0] if len(inside) == 1 and self._is_suspect(inside[0]) else ""
+        last, kills = self._killed_alone
+        self._killed_alone = alone, kills + 1 if alone == last else 1
+
+    def _accuse(self, item_id: str, *, was_alone: bool, killed: bool) -> Decision:
+        """was_alone: as a suspect. A first crash may be the machine's, also of an item that was
+        alone by chance.
+        """
         work = self._open[item_id]
-        # A first crash may be the machine's, also of an item that was alone by chance.
-        work.crashes_alone += was_alone and self._is_suspect(item_id)
         self._withdraw(item_id)  # before it becomes a suspect, or the suspects are miscounted
         self._crashes[item_id] = self._crashes.get(item_id, 0) + 1
+        if killed and was_alone:
+            if self._killed_alone[1] >= self._caps.max_kills_alone:
+                return self._end("quarantine", item_id, CRASHED_ITS_WORKER)
+            return self._retry(item_id, WORKER_KILLED, at_front=True)
+        work.crashes_alone += was_alone
         if work.crashes_alone >= self._caps.max_crashes_alone:
             return self._end("quarantine", item_id, CRASHED_ITS_WORKER)
-        return self._requeue(item_id, WORKER_CRASHED, at_front=True)
+        reason = WORKER_KILLED if killed else WORKER_CRASHED
+        return self._requeue(item_id, reason, at_front=True)
 
     def _retry(self, item_id: str, reason: str, *, at_front: bool) -> Decision:
         work = self._open[item_id]

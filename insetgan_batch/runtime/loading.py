@@ -65,7 +65,7 @@ def load(config: RunConfig, device: torch.device) -> Loaded:
             for name in config.encoder_models
         },
         identities={
-            name: Identity(models.fetch(model).path, device)
+            name: models.loaded(models.fetch(model), lambda path: Identity(path, device))
             for name, model in config.identity.items()
         },
     )
@@ -94,7 +94,7 @@ def _detectors(
 def _detector_pair(choice: str, device: torch.device) -> tuple[Detector, Detector]:
     """For insets and for the canvas."""
     if choice in _PARTS:
-        network = parts.load(models.demo_path("parts"), device)
+        network = _load_parts(device)
         return (
             parts.PartDetector(network, _PARTS[choice], height=parts.HEIGHT_OF_INSET),
             parts.PartDetector(network, _PARTS[choice], height=parts.HEIGHT_OF_CANVAS),
@@ -108,17 +108,22 @@ def _detector_pair(choice: str, device: torch.device) -> tuple[Detector, Detecto
 def _segmenters(config: RunConfig, device: torch.device) -> dict[str, Segmenter]:
     """What cuts out the part of each inset that has a segmenter."""
     return {
-        name: parts.PartSegmenter(parts.load(models.demo_path("parts"), device), _PARTS[choice])
+        name: parts.PartSegmenter(_load_parts(device), _PARTS[choice])
         for name, choice in config.segmenter.items()
     }
+
+
+def _load_parts(device: torch.device) -> parts.PartsNetwork:
+    return models.loaded(models.of_package("parts"), lambda path: parts.load(path, device))
 
 
 def _load_generator(
     config: RunConfig, name: str, model: str, precision: Precision, device: torch.device
 ) -> Generator:
     """A generator that a run can use; raises `CheckpointError`."""
-    path = models.fetch(model).path
-    generator = Generator.load(path, device, precision=precision)
+    file = models.fetch(model)
+    path = file.path
+    generator = models.loaded(file, lambda path: Generator.load(path, device, precision=precision))
     if generator.image_channels != 3:
         raise CheckpointError(
             f"{path}: found {generator.image_channels} image channels, expected 3 (RGB)"
@@ -134,8 +139,9 @@ def _load_encoder(
     config: RunConfig, name: str, generator: Generator, device: torch.device
 ) -> Encoder:
     """An encoder whose latents are the generator's; raises `CheckpointError`."""
-    path = models.fetch(config.encoder_models[name]).path
-    found = encoder.load(path, device)
+    file = models.fetch(config.encoder_models[name])
+    path = file.path
+    found = models.loaded(file, lambda path: encoder.load(path, device))
     shapes = (found.num_ws, found.w_dim), (generator.num_ws, len(generator.w_avg))
     if shapes[0] != shapes[1]:
         raise CheckpointError(
@@ -146,5 +152,6 @@ def _load_encoder(
 
 
 def _load_perceptual(trunk: str | None, precision: Precision, device: torch.device) -> Perceptual:
-    path = None if trunk is None else models.fetch(trunk).path
-    return Perceptual(path, precision).to(device)
+    if trunk is None:
+        return Perceptual(None, precision).to(device)
+    return models.loaded(models.fetch(trunk), lambda path: Perceptual(path, precision)).to(device)

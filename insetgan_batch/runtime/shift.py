@@ -255,7 +255,9 @@ class Shift:
         if report.is_drained:
             _log.info("worker %s is drained", worker_id)
             self._observer.lost(worker_id, PREEMPTED)
-            self._part(worker_id, crashed=False, out_of_memory=False, detail="drained")
+            self._part(
+                worker_id, crashed=False, killed=False, out_of_memory=False, detail="drained"
+            )
         ended = [outcome for outcome in outcomes if outcome.status is not Status.RETURNED]
         pace.ended += len(ended)
         for outcome in ended:
@@ -280,12 +282,15 @@ class Shift:
             worker_id,
             # A worker only raises of the store while it loads; who cannot load is given up one day.
             crashed=kind is not FailureClass.INFRA or isinstance(error, StorageError),
+            killed=kind is FailureClass.KILLED,
             out_of_memory=reason == "out_of_memory",
             detail=f"{reason}: {_last_line(error)}",
         )
 
-    def _part(self, worker_id: str, *, crashed: bool, out_of_memory: bool, detail: str) -> None:
-        for decision in self._ledger.lose_worker(worker_id, crashed):
+    def _part(
+        self, worker_id: str, *, crashed: bool, killed: bool, out_of_memory: bool, detail: str
+    ) -> None:
+        for decision in self._ledger.lose_worker(worker_id, crashed, killed=killed):
             self._apply(decision, None, detail)
         self._paces.pop(worker_id, None)
         self._crew.replace(

@@ -180,6 +180,9 @@ def _difference(record: Commit, found: Commit | str) -> str | None:
     where = f"item {record['item_id']}"
     if isinstance(found, str):
         return f"{where}: cannot be made again: {found}"
+    weights, now_of = (r.get("provenance", {}).get("weights") for r in (record, found))
+    if weights is not None and weights != now_of:
+        return f"{where}: made with the weights {weights}, expected those of run.json: {now_of}"
     before, now = record["score"], found["score"]
     if before == now:
         return None

@@ -10,6 +10,7 @@ as taken after all.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -17,7 +18,7 @@ import importlib.util
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -28,10 +29,12 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import PATIENCE_S, configure, open_storage, patiently
 from insetgan_batch.errors import (
     CheckpointError,
+    InsetGanError,
     ItemError,
-    NotFoundError,
     RefusedError,
     StorageError,
+    TooLongError,
+    one_line,
 )
 from insetgan_batch.inset import saved
 from insetgan_batch.inset.slots import SlotOptimizer
@@ -39,8 +42,8 @@ from insetgan_batch.inset.states import Finished, Start
 from insetgan_batch.nets.generator import best_device
 from insetgan_batch.recipe import CANVAS, Recipe
 from insetgan_batch.records import Figures, Lease, Outcome, Status
-from insetgan_batch.runtime import outputs
-from insetgan_batch.runtime.failures import PREEMPTED, reason_code
+from insetgan_batch.runtime import labels, outputs
+from insetgan_batch.runtime.failures import PREEMPTED, is_device_fault, reason_code
 from insetgan_batch.runtime.fitting import fitting_slots
 from insetgan_batch.runtime.loading import Loaded, load
 from insetgan_batch.runtime.mailbox import Ending
@@ -51,10 +54,23 @@ from insetgan_batch.runtime.starts import Starts
 _UPLOAD_THREADS = 4
 # Patience for a picture or latents of a row, which may come from another store: others wait.
 _INPUT_PATIENCE_S = 20.0
+_SHOWN = 500
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Future = concurrent.futures.Future[None]
 _log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(slots=True)
+class _Held:
+    """An item inside. state: as of the last boundary, None before the first: what another machine
+    goes on from. entered_at_s: earlier by what it has taken on other machines.
+    """
+
+    lease: Lease
+    start: Start
+    entered_at_s: float
+    state: dict[str, Any] | None = None
 
 
 class Worker:
@@ -107,11 +123,8 @@ class Worker:
             perceptual=loaded.perceptual.name,
             identities=loaded.identities,
         )
-        self._leases: dict[str, Lease] = {}
-        self._psi: dict[str, dict[str, Any]] = {}
-        self._entered_at: dict[str, float] = {}
-        # By attempt, as of the last boundary: what another machine goes on from.
-        self._states: dict[str, dict[str, Any]] = {}
+        self._held: dict[str, _Held] = {}  # by attempt
+        self._limit_s = config.item_hours * 3600
         self._uploading: set[str] = set()
         self._in_flight: set[_Future] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(_UPLOAD_THREADS)
@@ -126,7 +139,7 @@ class Worker:
     @property
     def inside(self) -> list[str]:
         """Attempts that have not ended."""
-        return list(self._leases)
+        return list(self._held)
 
     @property
     def in_batch(self) -> int:
@@ -158,9 +171,12 @@ class Worker:
             if not busy:
                 return
             self._optimizer.run_round(self._count_step, lambda name: self._meter.spent(name, busy))
+            self._stop_the_slow()
             for finished in self._optimizer.release():
                 self._finish(finished)
-            self._states = {key: self._optimizer.save(key) for key in self._optimizer.keys}
+            for key in self._optimizer.keys:
+                if (held := self._held.get(key)) is not None:  # else it was handed back
+                    held.state = self._optimizer.save(key)
             self._meter.spent(LEAVE, busy)
 
     def hand_back(self) -> None:
@@ -169,9 +185,9 @@ class Worker:
         Waits for the uploads under way too. May be called from another thread while a round runs;
         what the round brings still counts.
         """
-        leases = [lease for a, lease in self._leases.copy().items() if a not in self._uploading]
-        for lease in leases:
-            self._in_thread(self._save, lease)
+        leaving = [held for a, held in self._held.copy().items() if a not in self._uploading]
+        for held in leaving:
+            self._in_thread(self._save, held)
         concurrent.futures.wait(self._in_flight.copy())
 
     def close(self) -> None:
@@ -190,8 +206,9 @@ class Worker:
             if self._patiently(lambda: self._store.is_committed(lease.item.item_id)):
                 self._on_end(_outcome(lease, Status.DUPLICATE))
                 return
-            start = self._patiently(lambda: self._starts.start(lease), _INPUT_PATIENCE_S)
-            self._enter(lease, start)
+            with _as_item_error(lease):
+                start = self._patiently(lambda: self._starts.start(lease), _INPUT_PATIENCE_S)
+                held = self._enter(lease, start)
         except ItemError as err:
             self._on_end(_outcome(lease, Status.QUARANTINED, err))
             return
@@ -200,38 +217,81 @@ class Worker:
         except StorageError as err:
             self._on_end(_outcome(lease, Status.FAILED, err))
             return
-        self._leases[lease.attempt] = lease
-        self._entered_at[lease.attempt] = time.monotonic()
-        self._psi[lease.attempt] = start.psi
+        self._held[lease.attempt] = held
 
-    def _enter(self, lease: Lease, start: Start) -> None:
+    def _enter(self, lease: Lease, start: Start) -> _Held:
         """Into the batch; from where another machine left it, if there is something of it."""
-        if lease.is_resumed:
+        held = _Held(lease, start, time.monotonic())
+        if not (lease.is_resumed and self._resume(held)):
+            self._optimizer.admit(start)
+        return held
+
+    def _resume(self, held: _Held) -> bool:
+        """Go on from the state in storage; False where there is none to go on from.
+
+        Whatever is wrong with a state costs the item its steps, and nobody else anything.
+        """
+        lease, start = held.lease, held.start
+        try:
             item_id = lease.item.item_id
-            try:
-                data = self._meter.watched(lambda: self._store.read_checkpoint(item_id))
-                state = saved.from_bytes(data, self._device)
-            except (NotFoundError, CheckpointError) as err:
-                _log.warning("item %s starts anew: %s", item_id, err, extra=_names(lease))
-            else:
-                self._optimizer.load(start, state)
-                self._states[lease.attempt] = state
-                return
-        self._optimizer.admit(start)
+            data = self._patiently(lambda: self._store.read_checkpoint(item_id), _INPUT_PATIENCE_S)
+            with _as_item_error(lease):
+                found = saved.from_bytes(data, self._label(held), self._device)
+                self._optimizer.load(start, found["state"])
+        except StorageError as err:
+            _log.warning("item %s starts anew: %s", lease.item.item_id, err, extra=_names(lease))
+            return False
+        except (CheckpointError, ItemError) as err:
+            text = "item %s starts anew, and its state is removed: %s"
+            _log.warning(text, lease.item.item_id, err, extra=_names(lease))
+            self._drop_state(lease)
+            return False
+        held.state = found["state"]
+        held.entered_at_s -= found["seconds"]
+        return True
+
+    def _label(self, held: _Held) -> saved.Label:
+        return labels.of(held.lease.item, held.start.recipe, self._origin.weights)
+
+    def _drop_state(self, lease: Lease) -> None:
+        """Remove a state that nobody can use, so that nobody tries it again."""
+        try:
+            self._meter.watched(lambda: self._store.clear_checkpoint(lease.item.item_id))
+        except StorageError as err:
+            _log.warning("the state stays: %s", err, extra=_names(lease))
 
     # ---- an item leaves ------------------------------------------------------------------------
 
+    def _stop_the_slow(self) -> None:
+        """Let the items go that have had all the time that one may take."""
+        now_s = time.monotonic()
+        for key in self._optimizer.keys:
+            held = self._held.get(key)
+            if held is not None and now_s - held.entered_at_s > self._limit_s:
+                hours = (now_s - held.entered_at_s) / 3600
+                self._optimizer.give_up(
+                    key,
+                    TooLongError(
+                        f"it took {hours:.3g} hours and was not done, expected at most item_hours"
+                        f" ({self._limit_s / 3600:g}); let its row do less, or set that higher"
+                    ),
+                )
+
     def _finish(self, finished: Finished) -> None:
         """Hand a finished item to the uploaders, or end it if it has failed."""
-        seconds = time.monotonic() - self._entered_at.pop(finished.key)
-        psi = self._psi.pop(finished.key)
-        lease = self._leases.get(finished.key)
-        if lease is None:
+        held = self._held.get(finished.key)
+        if held is None:
             return  # it was handed back while this round ran
+        lease, seconds = held.lease, time.monotonic() - held.entered_at_s
         if finished.error is not None:
             self._end(_outcome(lease, Status.QUARANTINED, finished.error))
             return
-        result = outputs.result(lease, finished, seconds, psi, self._origin)
+        try:
+            with _as_item_error(lease):
+                result = outputs.result(lease, finished, seconds, held.start.psi, self._origin)
+        except ItemError as err:
+            self._end(_outcome(lease, Status.QUARANTINED, err))
+            return
         self._uploading.add(lease.attempt)
         self._in_thread(self._upload, lease, result)
 
@@ -249,7 +309,11 @@ class Worker:
     def _upload(self, lease: Lease, result: results.Result) -> None:
         """Everything the item leaves behind, then its commit: first writer wins."""
         try:
-            won, size_bytes = self._patiently(lambda: self._commit(lease, result))
+            with _as_item_error(lease):
+                won, size_bytes = self._patiently(lambda: self._commit(lease, result))
+        except ItemError as err:
+            self._end(_outcome(lease, Status.QUARANTINED, err))
+            return
         except RefusedError:
             raise  # it would happen to every item
         except StorageError as err:
@@ -280,15 +344,19 @@ class Worker:
         self._meter.uploaded(size_bytes, time.monotonic() - started_s)
         return won, size_bytes
 
-    def _save(self, lease: Lease) -> None:
+    def _save(self, held: _Held) -> None:
         """Keep an item's state, if it has one yet, and return it."""
-        state, item_id = self._states.get(lease.attempt), lease.item.item_id
+        lease, state = held.lease, held.state
+        seconds = time.monotonic() - held.entered_at_s
         try:
             if state is not None:
-                data = saved.to_bytes(state)
-                self._meter.watched(lambda: self._store.save_checkpoint(item_id, data))
-        except StorageError as err:
-            _log.warning("the state of item %s is lost: %s", item_id, err, extra=_names(lease))
+                with _as_item_error(lease):
+                    found = {"state": state, "seconds": seconds}
+                    data = saved.to_bytes(found, self._label(held))
+                self._meter.watched(lambda: self._store.save_checkpoint(lease.item.item_id, data))
+        except (StorageError, ItemError) as err:
+            text = "the state of item %s is lost: %s"
+            _log.warning(text, lease.item.item_id, err, extra=_names(lease))
             state = None
         returned = _outcome(lease, Status.RETURNED)
         is_saved = state is not None or lease.is_resumed
@@ -300,7 +368,7 @@ class Worker:
         return patiently(lambda: self._meter.watched(call), wait_s)
 
     def _end(self, outcome: Outcome) -> None:
-        self._leases.pop(outcome.attempt, None)
+        self._held.pop(outcome.attempt, None)
         self._uploading.discard(outcome.attempt)
         self._on_end(outcome)
 
@@ -319,6 +387,23 @@ def _batch(config: RunConfig, loaded: Loaded, recipe: Recipe, capacity: int) -> 
         capacity=capacity,
         film_every=config.film_every,
     )
+
+
+@contextlib.contextmanager
+def _as_item_error(lease: Lease) -> Iterator[None]:
+    """Whatever one item's entry or exit raises is that item's affair, and none of its neighbours'.
+
+    But for what we name ourselves, and what is wrong with the device or its memory.
+    """
+    try:
+        yield
+    except InsetGanError:
+        raise
+    except Exception as err:
+        if is_device_fault(err):
+            raise
+        _log.warning("item %s: %s", lease.item.item_id, err, exc_info=err, extra=_names(lease))
+        raise ItemError(f"{type(err).__name__}: {one_line(err)[:_SHOWN]}") from err
 
 
 def _names(lease: Lease) -> dict[str, str]:

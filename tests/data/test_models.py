@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -38,7 +39,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def held(cache: Path) -> list[str]:
     """All files of the cache but the lock."""
     files = [str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file()]
-    return sorted(name for name in files if name != "lock")
+    return sorted(name for name in files if not name.startswith("lock"))
 
 
 def in_memory(data: bytes = WEIGHTS) -> str:
@@ -142,6 +143,80 @@ def test_a_file_whose_sha256_is_known_is_not_asked_for_again(cache: Path) -> Non
     assert models.fetch(known.name) == known
     with pytest.raises(CheckpointError, match="there is no such object"):
         models.fetch(where)
+
+
+def flip(path: Path, position: int = 1000) -> None:
+    """Damage a file where it lies, as a disk does: size and time stay."""
+    status = path.stat()
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    with path.open("r+b") as file:
+        file.write(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 1000)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_is_damaged_in_the_cache_is_fetched_again_and_said(
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path], None],
+    is_known: bool,
+) -> None:
+    where = in_memory()
+    known = models.fetch(where)
+    damage(known.path)
+    again = models.fetch(known.name if is_known else where)
+    assert again == known
+    assert again.path.read_bytes() == WEIGHTS
+    assert held(cache) == [f"{SHA256}/body.safetensors"]
+    (told, *_) = [record.getMessage() for record in caplog.records]
+    assert f"{known.path} is damaged: its sha256 is " in told
+
+
+def test_what_is_damaged_and_gone_from_the_store_is_an_error(cache: Path) -> None:
+    where = in_memory()
+    known = models.fetch(where)
+    flip(known.path)
+    storage, _, key = where.rpartition("/")
+    open_storage(storage).delete(key)
+    with pytest.raises(CheckpointError, match="there is no such object"):
+        models.fetch(known.name)
+
+
+def test_a_file_that_changes_while_it_is_loaded_is_found_out(tmp_path: Path) -> None:
+    path = tmp_path / "body.safetensors"
+    path.write_bytes(WEIGHTS)
+    model = models.fetch(str(path))
+    assert models.loaded(model, Path.read_bytes) == WEIGHTS
+
+    def read(path: Path) -> bytes:
+        flip(path)
+        return path.read_bytes()
+
+    with pytest.raises(CheckpointError) as caught:
+        models.loaded(model, read)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert f"{path.as_uri()}: its sha256 is {found}, expected {SHA256}: " in str(caught.value)
+
+
+def test_a_damaged_file_of_the_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(models.demo_path("parts"), tmp_path / "parts.safetensors")
+    monkeypatch.setattr(models, "demo_path", lambda name: tmp_path / f"{name}.safetensors")
+    models.of_package("parts")
+    flip(tmp_path / "parts.safetensors")
+    with pytest.raises(CheckpointError, match=r"parts\.safetensors: its sha256 is .* install"):
+        models.of_package("parts")
 
 
 def test_an_unchanged_object_stays_the_same_file_and_a_changed_one_is_another(cache: Path) -> None:

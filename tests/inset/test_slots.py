@@ -14,7 +14,13 @@ import torch
 
 from insetgan_batch import boxes
 from insetgan_batch.boxes import Box
-from insetgan_batch.errors import BadInputError, ConfigError, DivergedError, NoFaceFoundError
+from insetgan_batch.errors import (
+    BadInputError,
+    ConfigError,
+    DivergedError,
+    NoFaceFoundError,
+    TooLongError,
+)
 from insetgan_batch.inset.objective import term_weights
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, State
@@ -271,6 +277,34 @@ def test_a_region_of_many_canvases_is_the_rows_bad_input(bench: Bench) -> None:
     with pytest.raises(BadInputError, match=r"would cover .* pixels of a canvas 64 high"):
         optimizer.admit(bench.start("tiny", 0, boxes=tiny))
     assert optimizer.keys == []
+
+
+def test_a_region_that_grows_to_many_canvases_ends_its_item_and_not_the_round(
+    bench: Bench,
+) -> None:
+    recipe = changed(region_step=1.0)
+    grown = Scripted([Box(0, 0, 36, 70), CANVAS_BOX])
+    optimizer = bench.optimizer(recipe, capacity=2, detectors={"canvas": grown})
+    nearly = {"canvas": Box(2, 2, 30, 62), "face": Box(13, 13, 19, 18.6)}
+    usual = {"canvas": CANVAS_BOX, "face": FACE_BOX}
+    optimizer.admit(bench.start("grows", 0, recipe, boxes=nearly))
+    optimizer.admit(bench.start("stays", 2, recipe, boxes=usual))
+    optimizer.run_round()
+    (found,) = optimizer.release()
+    assert (found.key, type(found.error)) == ("grows", BadInputError)
+    assert optimizer.keys == ["stays"]
+
+
+def test_an_item_that_is_given_up_leaves_with_that_error_and_no_other_does(bench: Bench) -> None:
+    optimizer = bench.optimizer(capacity=2)
+    for n, key in enumerate("ab"):
+        optimizer.admit(bench.start(key, n))
+    optimizer.run_round()
+    error = TooLongError("it took two hours")
+    optimizer.give_up("a", error)
+    (found,) = optimizer.release()
+    assert (found.key, found.error) == ("a", error)
+    assert optimizer.keys == ["b"]
 
 
 def test_an_item_that_is_not_a_number_leaves_and_its_neighbours_do_not_notice(

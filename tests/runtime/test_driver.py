@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from PIL import Image
+from ray.exceptions import RayActorError
 
 from insetgan_batch.config import RunConfig, parse, split_model
 from insetgan_batch.data import manifest, models
@@ -28,6 +31,7 @@ from insetgan_batch.errors import (
 )
 from insetgan_batch.records import Item, Source
 from insetgan_batch.runtime import driver
+from insetgan_batch.runtime.failures import FailureClass, classify
 from insetgan_batch.runtime.tally import Progress
 from tests.bench import Bench
 
@@ -102,6 +106,44 @@ def test_a_killed_actor_loses_no_item(bench: MakeBench) -> None:
     summary = driver.run(place.config, place.manifest, place.out, on_progress=kill_one)
     assert len(killed) == 1
     assert (summary.committed, summary.quarantined) == (6, 0)
+
+
+def test_the_item_of_a_lone_actor_that_is_killed_three_times_is_done_all_the_same(
+    bench: MakeBench, fields: dict[str, Any]
+) -> None:
+    """As by somebody else's hunger for memory: the row has nothing to do with it."""
+    long = fields["recipe"] | {"min_rounds": 200, "max_rounds": 200}
+    place = bench(bodies=1, faces=1, recipe=long, max_actors=1)
+    killed: list[int] = []
+
+    def kill(progress: Progress) -> None:
+        fresh = [pid for pid in worker_pids() if pid not in killed]
+        if progress.inside and fresh and len(killed) < 3:
+            killed.append(fresh[0])
+            os.kill(killed[-1], signal.SIGKILL)
+
+    summary = driver.run(place.config, place.manifest, place.out, on_progress=kill)
+    assert len(killed) == 3
+    assert (summary.committed, summary.quarantined) == (1, 0)
+    assert RunStore(open_storage(place.out)).suspects() == {}
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_ray_tells_of_a_killed_actor_in_the_words_that_we_know(how: signal.Signals) -> None:
+    class Sleeper:
+        def pid(self) -> int:
+            return os.getpid()
+
+        def sleep(self) -> None:
+            time.sleep(600)
+
+    actor: Any = ray.remote(max_restarts=0)(Sleeper).remote()
+    pid = ray.get(actor.pid.remote())
+    sleeping = actor.sleep.remote()
+    os.kill(pid, how)
+    with pytest.raises(RayActorError) as caught:
+        ray.get(sleeping)
+    assert classify(caught.value) is FailureClass.KILLED
 
 
 def test_a_row_that_cannot_be_done_is_quarantined_with_its_reason(

@@ -115,7 +115,60 @@ def test_a_lost_machine_is_infrastructure_and_a_dead_actor_is_not() -> None:
     assert {reason_code(error) for error in lost} == {"machine_lost"}
     for error in (ray.ActorDiedError(), ray.RayActorError(), ray.WorkerCrashedError()):
         assert classify(error) is FailureClass.WORKER
-    assert reason_code(ray.OutOfMemoryError("x")) == "out_of_memory"
+
+
+def died(detail: str) -> Exception:
+    """A dead actor in Ray's words."""
+    ray = pytest.importorskip("ray.exceptions")
+    error: Exception = ray.RayActorError(
+        error_msg="The actor died unexpectedly before finishing this task.\n\tclass_name: A\n"
+        f"The actor is dead because {detail}"
+    )
+    return error
+
+
+@pytest.mark.parametrize(
+    ("detail", "expected"),
+    [
+        (
+            "its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker"
+            " unexpectedly exits with a connection error code 2. End of file. Some common causes"
+            " include: (1) the process was killed by the OOM killer due to high memory usage,",
+            (FailureClass.KILLED, "worker_killed"),
+        ),
+        (
+            "its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker"
+            " exits unexpectedly. Worker exits with an exit code 1. The process receives a"
+            " SIGTERM.",
+            (FailureClass.KILLED, "worker_killed"),
+        ),
+        ("it was killed by `ray.kill`.", (FailureClass.KILLED, "worker_killed")),
+        (
+            "its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker"
+            " exits unexpectedly. Worker exits with an exit code 3.",
+            (FailureClass.WORKER, "worker_error"),
+        ),
+        ("its node has died.", (FailureClass.INFRA, "machine_lost")),
+    ],
+)
+def test_how_an_actor_died_is_read_from_rays_words(
+    detail: str, expected: tuple[FailureClass, str]
+) -> None:
+    error = died(detail)
+    assert (classify(error), reason_code(error)) == expected
+
+
+def test_rays_memory_monitor_kills_from_outside_and_the_next_worker_is_smaller() -> None:
+    ray = pytest.importorskip("ray.exceptions")
+    error = ray.OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.")
+    assert (classify(error), reason_code(error)) == (FailureClass.KILLED, "out_of_memory")
+
+
+def test_a_device_without_memory_or_with_a_fault_is_told_from_what_a_library_says() -> None:
+    assert failures.is_device_fault(MemoryError())
+    assert failures.is_device_fault(RuntimeError("CUDA error: device-side assert triggered"))
+    assert not failures.is_device_fault(RuntimeError("Expected a tensor of 3 dimensions"))
+    assert not failures.is_device_fault(ValueError("CUDA error: only said by somebody"))
 
 
 def test_our_error_is_known_again_when_ray_has_wrapped_it() -> None:
@@ -131,7 +184,9 @@ def test_reasons_of_every_item_error_are_in_the_closed_set() -> None:
 @pytest.mark.parametrize(
     ("caps", "found"),
     [
-        ({"max_crashes": 3, "max_crashes_alone": 2}, "max_worker_crashes is 5"),
+        ({"max_crashes": 4, "max_crashes_alone": 4}, "max_worker_crashes is 8"),
+        ({"max_kills_alone": 7}, "max_worker_crashes is 8"),
+        ({"max_kills_alone": 0}, "max_kills_alone is 0"),
         ({"max_worker_crashes": 2}, "max_worker_crashes is 2"),
         ({"max_crashes": 0}, "max_crashes is 0"),
         ({"max_crashes_alone": 0}, "max_crashes_alone is 0"),
@@ -146,9 +201,9 @@ def test_caps_that_contradict_each_other_are_refused(caps: dict[str, float], fou
 
 
 def test_a_worker_may_crash_more_often_than_one_item_can_make_it() -> None:
-    caps = Caps(max_crashes=2, max_crashes_alone=2, max_worker_crashes=5)
-    assert caps.max_worker_crashes > Caps().max_crashes + Caps().max_crashes_alone
-    assert Caps().max_worker_crashes > Caps().max_crashes + Caps().max_crashes_alone
+    for caps in (Caps(), Caps(max_crashes=2, max_crashes_alone=2, max_worker_crashes=8)):
+        most = max(caps.max_crashes_alone, caps.max_kills_alone)
+        assert caps.max_worker_crashes > caps.max_crashes + most
 
 
 def test_failures_and_leases_load_neither_torch_nor_ray() -> None:

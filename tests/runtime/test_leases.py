@@ -350,6 +350,72 @@ def test_an_item_that_is_alone_by_chance_is_convicted_by_its_second_crash() -> N
     assert (decision.kind, decision.reason) == ("quarantine", "crashed_its_worker")
 
 
+def test_kills_of_an_item_that_is_alone_convict_it_only_after_many_in_a_row() -> None:
+    ledger = _ledger("a", Caps())
+    reasons = []
+    for _ in range(1 + Caps().max_kills_alone):  # the first makes a suspect of it
+        ledger.grant("w", 8, 0.0)
+        (decision,) = ledger.lose_worker("w", crashed=True, killed=True)
+        reasons.append((decision.kind, decision.reason))
+    assert reasons == [("requeue", "worker_killed")] * Caps().max_kills_alone + [
+        ("quarantine", "crashed_its_worker")
+    ]
+
+
+def test_an_item_survives_three_kills_by_somebody_else() -> None:
+    ledger = _ledger("a", Caps())
+    for _ in range(3):
+        ledger.grant("w", 8, 0.0)
+        ledger.lose_worker("w", crashed=True, killed=True)
+    (lease,) = ledger.grant("w", 8, 0.0)
+    assert ledger.finish(_end(lease)).kind == "done"
+
+
+@pytest.mark.parametrize("others", ["", "b", "bc"])
+def test_where_others_are_killed_too_it_is_the_machine_and_not_the_item(others: str) -> None:
+    """Another worker is killed in between: an idle one, or one with items of its own."""
+    caps = Caps(max_infra_retries=100)
+    ledger = Ledger(3, caps, {"a": 1})
+    ledger.add([_item("a")])
+    for n in range(20):
+        assert _ids(ledger.grant("w", 1, 0.0)) == "a"
+        if n % (caps.max_kills_alone - 1) == 0:
+            ledger.add(_item(f"{name}{n}") for name in others)
+            assert len(ledger.grant("v", 2, 0.0)) == len(others)
+            ledger.lose_worker("v", crashed=True, killed=True)
+            for _ in others:  # they are tried again alone, and done
+                (lease,) = ledger.grant("v", 2, 0.0)
+                ledger.finish(_end(lease))
+        (decision,) = ledger.lose_worker("w", crashed=True, killed=True)
+        assert (decision.item_id, decision.kind) == ("a", "requeue")
+
+
+def test_two_items_that_kill_their_workers_by_turns_come_to_an_end_too() -> None:
+    ledger = Ledger(3, Caps(), {"a": 1, "b": 1})
+    ledger.add(map(_item, "ab"))
+    ended = []
+    for _ in range(Caps().max_infra_retries + 1):
+        for worker in "wv":
+            ledger.grant(worker, 1, 0.0)
+        for worker in "wv":
+            ended += [
+                d for d in ledger.lose_worker(worker, True, killed=True) if d.kind != "requeue"
+            ]
+    assert [(d.item_id, d.reason) for d in ended] == [
+        ("a", "retries_exhausted"),
+        ("b", "retries_exhausted"),
+    ]
+
+
+def test_a_crash_with_a_word_convicts_as_ever_whatever_was_killed_before() -> None:
+    ledger = _ledger("a", Caps())
+    kinds = []
+    for killed in (True, True, False, True, False):
+        ledger.grant("w", 8, 0.0)
+        kinds += [d.kind for d in ledger.lose_worker("w", crashed=True, killed=killed)]
+    assert kinds == ["requeue"] * 4 + ["quarantine"]
+
+
 def test_a_returned_item_comes_first_is_resumed_and_has_cost_nothing() -> None:
     ledger = Ledger(3, Caps(), saved={"b"})
     ledger.add(map(_item, "ab"))
@@ -384,7 +450,7 @@ def test_crashes_of_an_earlier_driver_make_a_suspect() -> None:
 
 
 def test_caps_above_one_allow_more_crashes_before_suspicion_and_conviction() -> None:
-    ledger = _ledger("ab", Caps(max_crashes=2, max_crashes_alone=2, max_worker_crashes=5))
+    ledger = _ledger("ab", Caps(max_crashes=2, max_crashes_alone=2))
     ledger.grant("w", 2, 0.0)
     ledger.lose_worker("w", crashed=True)
     assert _ids(ledger.grant("w", 2, 0.0)) == "ab"
@@ -487,7 +553,9 @@ def test_the_ledger_has_no_clock() -> None:
 
 WORKERS = ("u", "v", "w")
 SLOTS = 3
-CAPS = Caps(max_infra_retries=1, max_crashes=1, max_crashes_alone=1, lease_s=10.0)
+CAPS = Caps(
+    max_infra_retries=1, max_crashes=1, max_crashes_alone=1, max_kills_alone=2, lease_s=10.0
+)
 # Stored by an earlier driver.
 CRASHES = {"1": 1, "4": 2}
 
@@ -513,11 +581,13 @@ class LedgerHistory(RuleBasedStateMachine):
         self.grants: collections.Counter[str] = collections.Counter()
         self.infra_retries: collections.Counter[str] = collections.Counter()
         self.free_losses: collections.Counter[str] = collections.Counter()
+        self.killed_alone: list[list[str]] = []  # by killed worker: the suspect that was alone
         self.inside: dict[str, list[Lease]] = {worker: [] for worker in WORKERS}
         self.committed: set[str] = set()
         self.mail: list[Outcome] = []
         self.read: list[Outcome] = []
         self.attempts: set[str] = set()
+        self.items: dict[str, str] = {}  # by attempt
         self.absent: set[str] = set()
         self.feed(count)
 
@@ -551,6 +621,7 @@ class LedgerHistory(RuleBasedStateMachine):
                 assert not inside
                 assert len(granted) == 1
             self.attempts.add(lease.attempt)
+            self.items[lease.attempt] = item_id
             self.state[item_id] = "leased"
             self.grants[item_id] += 1
         self.inside[worker].extend(granted)
@@ -610,6 +681,23 @@ class LedgerHistory(RuleBasedStateMachine):
         for decision in decisions:
             self.crashes[decision.item_id] += 1
             assert decision.suspect_crashes == self.crashes[decision.item_id]
+
+    @rule(worker=workers)
+    def kill(self, worker: str) -> None:
+        """From outside: nobody is convicted by it but a suspect that it hits again and again."""
+        inside = [self.items[attempt] for attempt in self.ledger.attempts_inside(worker)]
+        alone = inside if len(inside) == 1 and self.crashes[inside[0]] else []
+        decisions = self._lose(worker, crashed=True, killed=True)
+        self.killed_alone.append(alone)
+        for decision in decisions:
+            self.crashes[decision.item_id] += 1
+            if decision.kind == "requeue":
+                self.infra_retries[decision.item_id] += decision.item_id in alone
+            elif decision.reason == "crashed_its_worker":
+                last = self.killed_alone[-CAPS.max_kills_alone :]
+                assert last == [[decision.item_id]] * CAPS.max_kills_alone
+            else:  # whether it is exhausted, `_apply` has looked
+                assert (alone, decision.reason) == ([decision.item_id], "retries_exhausted")
 
     @rule(worker=workers)
     def preempt(self, worker: str) -> None:
@@ -725,10 +813,10 @@ class LedgerHistory(RuleBasedStateMachine):
         else:
             assert decision.kind == ("ignore" if before == "waiting" else decision.kind)
 
-    def _lose(self, worker: str, *, crashed: bool) -> list[Decision]:
+    def _lose(self, worker: str, *, crashed: bool, killed: bool = False) -> list[Decision]:
         self.inside[worker].clear()
         self.absent.add(worker)
-        decisions = self.ledger.lose_worker(worker, crashed)
+        decisions = self.ledger.lose_worker(worker, crashed, killed=killed)
         for decision in decisions:
             assert self.state[decision.item_id] in ("waiting", "leased")
             self._apply(decision)

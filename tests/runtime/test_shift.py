@@ -153,6 +153,60 @@ def test_an_item_that_crashes_its_worker_is_convicted_alone_and_the_others_are_d
     assert turn.crew.replaced == [(True, False)] * 3
 
 
+def killed() -> Exception:
+    """As Ray tells of an actor that was killed with -9."""
+    kind = type("RayActorError", (RuntimeError,), {"__module__": "ray.exceptions"})
+    error: Exception = kind(
+        "Worker unexpectedly exits with a connection error code 2. End of file."
+    )
+    return error
+
+
+def test_an_item_whose_only_worker_is_killed_three_times_is_done_all_the_same() -> None:
+    kills = iter([True] * 3)
+
+    def make(store: RunStore) -> Callable[[Lease], Outcome]:
+        good = commit(store)
+
+        def end(lease: Lease) -> Outcome:
+            if next(kills, False):
+                raise killed()
+            return good(lease)
+
+        return end
+
+    diary = Diary()
+    turn = Turn(items(1), make, workers=1, slots=1, observer=diary)
+    turn.work()
+    assert turn.store.committed() == {"i0"}
+    assert turn.store.suspects() == {}
+    assert diary.losses == ["worker_killed"] * 3
+    assert diary.retries == {"worker_killed": 3}
+
+
+def test_an_item_at_which_every_worker_ends_without_a_word_is_convicted_in_the_end() -> None:
+    tried: Counter[str] = Counter()
+
+    def make(store: RunStore) -> Callable[[Lease], Outcome]:
+        good = commit(store)
+
+        def end(lease: Lease) -> Outcome:
+            tried[lease.item.item_id] += 1
+            if lease.item.item_id == "i4":
+                raise killed()
+            return good(lease)
+
+        return end
+
+    turn = Turn(items(12), make, slots=4)
+    turn.work()
+    assert turn.store.quarantined()["i4"]["reason"] == "crashed_its_worker"
+    assert "connection error" in turn.store.quarantined()["i4"]["detail"]
+    assert tried["i4"] == 1 + shift.CAPS.max_kills_alone
+    assert max(count for item_id, count in tried.items() if item_id != "i4") <= 2
+    assert len(turn.store.committed()) == 11
+
+
 def test_a_worker_without_memory_is_replaced_by_a_smaller_one() -> None:
     fails = iter([True])
 

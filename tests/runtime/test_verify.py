@@ -279,6 +279,17 @@ def test_other_weights_are_refused(done: RunStore) -> None:
         verify.redo(done, 1)
 
 
+def test_a_commit_that_names_other_weights_than_the_run_is_one_line(done: RunStore) -> None:
+    item_id, *_ = done.committed()
+    provenance = done.read_commit(item_id)["provenance"]
+    provenance["weights"]["face"] = "0" * 64
+    rewrite(done, item_id, provenance=provenance)
+    (line,) = verify.redo(done, 3)
+    assert line.startswith(f"item {item_id}: made with the weights ")
+    assert "0" * 64 in line
+    assert done.read_run()["weights"]["face"] in line
+
+
 def test_an_item_that_cannot_be_made_again_is_one_line(done: RunStore) -> None:
     item_id, *_ = done.committed()
     record = done.read_commit(item_id)

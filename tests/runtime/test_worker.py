@@ -3,6 +3,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import json
+import math
+import pkgutil
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +24,9 @@ from insetgan_batch.data import provenance as origin
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.data.storage import open_storage
-from insetgan_batch.errors import CheckpointError, StorageError
-from insetgan_batch.inset import images
+from insetgan_batch.errors import CheckpointError, RefusedError, StorageError
+from insetgan_batch.inset import images, saved
+from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.generator import Generator, best_precision
 from insetgan_batch.records import Item, Lease, Outcome, Source, Status
@@ -141,6 +146,209 @@ def test_a_damaged_state_only_costs_its_steps(
     assert worker.steps == outcome.steps
     (told,) = [vars(record) for record in caplog.records if "starts anew" in record.getMessage()]
     assert (told["item"], told["attempt"]) == (item.item_id, outcome.attempt)
+
+
+def saved_elsewhere(place: Bench, item: Item) -> bytes:
+    """The state of the item after one round on a machine that has gone."""
+    leaving = Hired(place.config, place.out)
+    leaving.serve([lease(item)])
+    leaving.hand_back()
+    return RunStore(open_storage(place.out)).read_checkpoint(item.item_id)
+
+
+def resumed(item: Item, n: int = 2) -> Lease:
+    return dataclasses.replace(lease(item, n), is_resumed=True)
+
+
+def relabelled(state: bytes, **changes: str) -> bytes:
+    """The same state, said to be of something else."""
+    tensors = safetensors.torch.load(state[32:])
+    with_metadata = json.loads(state[40 : 40 + int.from_bytes(state[32:40], "little")])
+    metadata = with_metadata["__metadata__"]
+    label = json.loads(metadata["label"]) | changes
+    data = safetensors.torch.save(tensors, metadata | {"label": json.dumps(label)})
+    return hashlib.sha256(data).digest() + data
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "a bit has flipped": lambda state: state[:-9] + bytes([state[-9] ^ 1]) + state[-8:],
+    "it is cut off": lambda state: state[: len(state) // 2],
+    "it is empty": lambda state: b"",
+    "it is of a version before": lambda state: relabelled(state, version="0.0"),
+    "it is of other weights": lambda state: relabelled(state, weights="0" * 64),
+    "it is of an earlier layout": lambda state: state[32:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_state_that_cannot_be_used_only_costs_the_item_its_steps(
+    bench: MakeBench, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    place = bench(bodies=2, faces=1)
+    item, neighbour = first_items(place, 2)
+    state = DAMAGES[damage](saved_elsewhere(place, item))
+    store = RunStore(open_storage(place.out))
+    store.save_checkpoint(item.item_id, state)
+    heir = Hired(place.config, place.out)
+    heir.serve([resumed(item), lease(neighbour, 3)])
+    assert store.checkpoints() == set()  # nobody will try it again
+    heir.serve([])
+    heir.close()  # waits for the uploads
+    ended = [outcome for outcome in heir.ended if isinstance(outcome, Outcome)]
+    assert [outcome.status for outcome in ended] == [Status.COMMITTED] * 2
+    assert heir.steps == sum(outcome.steps for outcome in ended)  # both from their beginning
+    (told,) = [r.getMessage() for r in caplog.records if "starts anew" in r.getMessage()]
+    assert item.item_id in told
+
+
+def test_a_state_of_another_item_recipe_or_layout_is_not_taken_for_this_ones(
+    bench: MakeBench, fields: dict[str, Any], tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    place = bench(bodies=2, faces=1)
+    item, other = first_items(place, 2)
+    wide = tmp_path / "wide.safetensors"
+    checkpoint.save(wide, random_generator(dataclasses.replace(CANVAS, w_dim=32)), {})
+    states = {
+        "another item": saved_elsewhere(place, other),
+        "other overrides": saved_elsewhere(
+            place, dataclasses.replace(item, overrides={"canvas": {"learning_rate": 0.5}})
+        ),
+        "another layout": saved_elsewhere(bench(canvas=str(wide)), item),
+    }
+    store = RunStore(open_storage(place.out))
+    for n, state in enumerate(states.values()):
+        store.save_checkpoint(item.item_id, state)
+        heir = Hired(place.config, f"{place.out}-{n}", storage=store.storage)
+        heir.serve([resumed(item, n)])
+        assert heir.in_batch == 1
+        assert store.checkpoints() <= {other.item_id}
+        heir.close()
+
+
+def test_a_state_of_numbers_that_are_none_is_refused() -> None:
+    label = {"item": "a"}
+    device = torch.device("cpu")
+    for value in (torch.tensor([1.0, math.nan]), torch.tensor([math.inf]), math.nan):
+        data = saved.to_bytes({"x": value}, label)
+        with pytest.raises(CheckpointError, match=r"NaN|infinity"):
+            saved.from_bytes(data, label, device)
+
+
+def test_a_state_that_the_store_will_not_give_only_costs_the_item_its_steps(
+    bench: MakeBench,
+) -> None:
+    class Archived(MemoryStorage):
+        def get(self, key: str) -> bytes:
+            if key.startswith("checkpoints/"):
+                raise RefusedError(f"{key}: archived")
+            return super().get(key)
+
+    place = bench(bodies=1, faces=1)
+    (item,) = first_items(place, 1)
+    worker = Hired(place.config, place.out, storage=Archived("archived"))
+    assert worker.serve_all([resumed(item)])[item.item_id].status is Status.COMMITTED
+
+
+# What a library raises of one item
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("odd picture"), ValueError("negative size"), ZeroDivisionError("by zero")],
+)
+@pytest.mark.parametrize(
+    "where",
+    [
+        "insetgan_batch.runtime.starts.Starts.start",
+        "insetgan_batch.inset.slots.SlotOptimizer.admit",
+        "insetgan_batch.runtime.outputs.result",
+        "insetgan_batch.data.results.save",
+    ],
+)
+def test_what_one_items_entry_or_exit_raises_ends_that_item_alone(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
+) -> None:
+    place = bench(bodies=2, faces=1)
+    guilty, neighbour = first_items(place, 2)
+    right = pkgutil.resolve_name(where)
+
+    def wrong(*args: Any, **kwargs: Any) -> Any:
+        if any(names(argument) == guilty.item_id for argument in args):
+            raise error
+        return right(*args, **kwargs)
+
+    def names(argument: Any) -> str:
+        """The item that a lease, a start or a result is of."""
+        attempt = {"1-1": guilty.item_id, "1-2": neighbour.item_id}
+        key = getattr(argument, "attempt", getattr(argument, "key", ""))
+        return attempt.get(key, "")
+
+    monkeypatch.setattr(where, wrong)
+    worker = Hired(place.config, place.out)
+    outcomes = worker.serve_all([lease(guilty), lease(neighbour, 2)])
+    assert outcomes[neighbour.item_id].status is Status.COMMITTED
+    found = outcomes[guilty.item_id]
+    assert (found.status, found.reason) == (Status.QUARANTINED, "item_error")
+    assert found.detail == f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA error: device-side assert triggered")]
+)
+def test_a_fault_of_the_device_is_the_workers_whoever_was_at_hand(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def wrong(*args: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(SlotOptimizer, "admit", wrong)
+    place = bench(bodies=1, faces=1)
+    worker = Hired(place.config, place.out)
+    with pytest.raises(type(error)):
+        worker.serve([lease(first_items(place, 1)[0])])
+
+
+# An item that does not end
+
+
+def test_an_item_that_takes_too_long_is_given_up_and_its_neighbour_is_done(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = bench(bodies=2, faces=1, item_hours=2.0)
+    endless, neighbour = first_items(place, 2)
+    endless = dataclasses.replace(endless, overrides={"max_rounds": 1000, "min_rounds": 1000})
+    clock = iter(range(0, 10**9, 60))  # every look at it takes a minute
+    monkeypatch.setattr("insetgan_batch.runtime.worker.time.monotonic", lambda: next(clock))
+    worker = Hired(place.config, place.out)
+    worker.serve([lease(endless), lease(neighbour, 2)])
+    for _ in range(200):
+        if not worker.in_batch:
+            break
+        worker.serve([])
+    worker.close()  # waits for the uploads
+    outcomes = {e.item_id: e for e in worker.ended if isinstance(e, Outcome)}
+    assert outcomes[neighbour.item_id].status is Status.COMMITTED
+    found = outcomes[endless.item_id]
+    assert (found.status, found.reason) == (Status.QUARANTINED, "too_long")
+    assert "item_hours (2)" in found.detail
+
+
+def test_the_time_of_an_item_goes_with_it_to_another_machine(bench: MakeBench) -> None:
+    place = bench(bodies=1, faces=1)
+    (item,) = first_items(place, 1)
+    store = RunStore(open_storage(place.out))
+    leaving = Hired(place.config, place.out)
+    leaving.serve([lease(item)])
+    (held,) = leaving._held.values()
+    held.entered_at_s -= 7200
+    leaving.hand_back()
+    hasty = dataclasses.replace(place.config, item_hours=1.5)
+    outcome = Hired(hasty, place.out).serve_all([resumed(item)])[item.item_id]
+    assert (outcome.status, outcome.reason) == (Status.QUARANTINED, "too_long")
+    assert store.checkpoints() == {item.item_id}
+    patient = Hired(place.config, place.out)
+    assert patient.serve_all([resumed(item, 3)])[item.item_id].status is Status.COMMITTED
+    assert store.read_commit(item.item_id)["seconds"] > 7200
 
 
 class Outage(MemoryStorage):
@@ -438,6 +646,42 @@ def test_another_file_than_the_run_began_with_stops_the_worker(
         CheckpointError, match=rf"{file.name}: its sha256 is {now}, expected 0{{64}}"
     ):
         Hired(config, place.out)
+
+
+@pytest.mark.parametrize("role", ["canvas", "face", "perceptual", "encoder", "identity"])
+def test_a_file_that_changes_between_fetch_and_load_stops_the_worker(
+    bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    """Each kind is read by a library of its own; here by one that reads whatever is there."""
+    path = tmp_path / f"{role}.pth"
+    place = bench()
+    generator = role in ("canvas", "face")
+    data = Path(place.config.models[role]).read_bytes() if generator else b"weights"
+    path.write_bytes(data)
+    fields: dict[str, dict[str, Any]] = {
+        "canvas": {"canvas": str(path)},
+        "face": {"insets": {"face": str(path)}},
+        "perceptual": {"perceptual": str(path)},
+        "encoder": {"encoders": {"face": str(path)}},
+        "identity": {"identity": {"face": str(path)}},
+    }
+    reader = {
+        "perceptual": "insetgan_batch.runtime.loading.Perceptual",
+        "encoder": "insetgan_batch.nets.encoder.load",
+        "identity": "insetgan_batch.runtime.loading.Identity",
+    }.get(role, "insetgan_batch.nets.checkpoint.load")
+    right = pkgutil.resolve_name(reader)
+
+    def overwritten(file: Any, *arguments: Any) -> Any:
+        if file != path:
+            return right(file, *arguments)
+        found = right(file, *arguments) if generator else types.SimpleNamespace()
+        path.write_bytes(data[:-1] + b"!")
+        return found
+
+    monkeypatch.setattr(reader, overwritten)
+    with pytest.raises(CheckpointError, match=rf"{role}\.pth: its sha256 is .*, expected "):
+        Hired(dataclasses.replace(place.config, **fields[role]), place.out)
 
 
 def test_a_model_of_a_store_is_loaded_from_the_cache(

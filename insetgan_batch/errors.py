@@ -9,6 +9,7 @@ InsetGanError
 ├── StorageError            the store could not do what was asked
 │   ├── NotFoundError       there is no object of that name
 │   └── RefusedError        the store says no, and would say it again: access denied, no space
+│       ├── CredentialsError  it does not accept who asks, whatever is asked
 │       └── NoConditionalWritesError  it cannot create an object only where there is none
 └── ItemError               this item cannot be done and would fail again; `reason` is its code
     ├── NoFaceFoundError    `no_face`
@@ -61,6 +62,10 @@ class RefusedError(StorageError):
     """The store says no, and would say it again: access denied, no bucket, wrong key, no space."""
 
     kind = "refused"
+
+
+class CredentialsError(RefusedError):
+    """The store does not accept who asks, whatever is asked: no keys, or they have run out."""
 
 
 class NoConditionalWritesError(RefusedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,10 @@ _OTHER_TABLES = {
 def opened(path: Path) -> pq.ParquetFile:
     """The file, to be read a batch at a time; raises what pyarrow and the disk raise."""
     options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
-    file = pq.ParquetFile(str(path), **options)
+    source = pa.OSFile(os.fsencode(path))  # as bytes: its name need not be UTF-8
+    file = pq.ParquetFile(source, **options)
     names = _shared_texts(file)
-    if not names:
-        return file
-    file.close()
-    return pq.ParquetFile(str(path), read_dictionary=names, **options)
+    return pq.ParquetFile(source, read_dictionary=names, **options) if names else file
 
 
 def rows(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from insetgan_batch.errors import StorageError
+from insetgan_batch.errors import RefusedError
 
 TEMPORARY = ".insetgan-tmp-"
 """Never part of a key: the names of what a machine that died half-way leaves behind."""
@@ -18,10 +18,10 @@ class Writable(Protocol):
 
 
 def checked(key: str) -> str:
-    """The key; `StorageError` for one that could leave the root of its store."""
+    """The key; `RefusedError` for one that could leave the root of its store."""
     for part in key.split("/"):
         if part in ("", ".", "..") or "\0" in part or part.startswith(TEMPORARY):
-            raise StorageError(
+            raise RefusedError(
                 f"{key!r} is not a key: expected parts joined by '/', none empty, '.' or '..'"
             )
     return key

@@ -14,7 +14,7 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from insetgan_batch.data.places import absolute, local_path, parse
+from insetgan_batch.data.places import absolute, child, local_path, parse
 from insetgan_batch.data.storage import Storage, locate, open_storage
 from insetgan_batch.errors import ManifestError
 
@@ -65,8 +65,7 @@ def of(uri: str) -> Parts:
         what = "no such manifest" if path is None else "no Parquet file in this directory"
         raise ManifestError(f"{uri}: there is {what}; check the path")
     columns = _partitions(names)
-    uris = ((path / name).as_uri() if path is not None else f"{folder}/{name}" for name in names)
-    files = (Part(u, name, columns[name]) for u, name in zip(uris, names, strict=True))
+    files = (Part(child(folder, name), name, columns[name]) for name in names)
     return Parts(tuple(files), absolute(folder))
 
 

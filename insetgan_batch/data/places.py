@@ -73,6 +73,12 @@ def beside(base: str, uri: str) -> str:
     return f"{scheme}://{name}/{key}"
 
 
+def child(uri: str, name: str) -> str:
+    """The URI of what lies below a directory or prefix, for its name as it is listed."""
+    path = local_path(uri)
+    return (path / name).as_uri() if path else f"{uri.rstrip('/')}/{name}"
+
+
 def resolved(uri: str) -> str:
     """The absolute URI with all symbolic links of this machine followed, and every `..`.
 

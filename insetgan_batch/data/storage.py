@@ -120,7 +120,8 @@ def locate(uri: str) -> tuple[Storage, str]:
     parent, _, name = rest.rpartition("/")
     if not parent or not name:
         raise StorageError(f"{scheme}://{rest} names no object: expected {scheme}://name/key")
-    return open_storage(f"{scheme}://{parent}"), checked(name)
+    checked(rest)  # all of it: `a//b` is another object than `a/b`
+    return open_storage(f"{scheme}://{parent}"), name
 
 
 def read_uri(uri: str) -> bytes:

@@ -27,18 +27,14 @@ from insetgan_batch.data.local import LocalStorage, disk_error
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.data.places import local_path
 from insetgan_batch.data.s3 import S3Storage, configure
-from insetgan_batch.errors import (
-    NoConditionalWritesError,
-    NotFoundError,
-    RefusedError,
-    StorageError,
-)
+from insetgan_batch.errors import NotFoundError, RefusedError, StorageError
 
 __all__ = [
     "PATIENCE_S",
     "LocalStorage",
     "MemoryStorage",
     "S3Storage",
+    "SingleWriter",
     "Storage",
     "Writable",
     "conditional_writes_work",
@@ -46,6 +42,7 @@ __all__ = [
     "disk_error",
     "local_path",
     "locate",
+    "open_output",
     "open_storage",
     "patiently",
     "read_uri",
@@ -130,6 +127,32 @@ def read_uri(uri: str) -> bytes:
     return storage.get(key)
 
 
+class SingleWriter:
+    """A store that knows no conditions, written by one driver: `put_if_absent` looks, then writes.
+
+    What two writers do at the same moment is not noticed.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.uri, self.exists, self.put = storage.uri, storage.exists, storage.put
+        self.get, self.read_into = storage.get, storage.read_into
+        self.put_from, self.delete = storage.put_from, storage.delete
+        self.list = storage.list
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """See `Storage.put_if_absent`."""
+        if self.exists(key):
+            return False
+        self.put(key, data)
+        return True
+
+
+def open_output(uri: str, *, single_writer: bool) -> Storage:
+    """The store that a run writes to; single_writer: as the configuration says."""
+    storage = open_storage(uri)
+    return SingleWriter(storage) if single_writer else storage
+
+
 def roots_of(listed: Sequence[str], manifest: str) -> tuple[str, ...]:
     """The roots that the rows of a manifest may read from, understood in any directory.
 
@@ -185,7 +208,8 @@ def conditional_writes_work(storage: Storage) -> bool:
     """Race 8 threads for each of 10 fresh keys: True if each has one winner and its bytes.
 
     A race without a winner is run again: a flaky store did what it was asked, and failed to say so.
-    Its keys are removed again. Raises `StorageError` when the store cannot be written at all.
+    Its keys are removed again. Raises `NoConditionalWritesError` for a store that says itself that
+    it cannot, and `StorageError` for one that cannot be written at all.
     """
     keys: list[str] = []
     races = 0
@@ -200,8 +224,6 @@ def conditional_writes_work(storage: Storage) -> bool:
                     raise StorageError(f"{storage.uri}: nobody wins a race to write; try again")
                 races += winners
             return True
-    except NoConditionalWritesError:
-        return False
     finally:
         # A key left behind does no harm, and what was found must not be lost to it.
         with contextlib.suppress(StorageError):

@@ -28,13 +28,13 @@ from insetgan_batch.data.storage import (
     PATIENCE_S,
     conditional_writes_work,
     configure,
-    open_storage,
+    open_output,
     patiently,
     read_uri,
     roots_of,
     within,
 )
-from insetgan_batch.errors import ConfigError
+from insetgan_batch.errors import ConfigError, NoConditionalWritesError
 from insetgan_batch.records import Item
 from insetgan_batch.report import page
 from insetgan_batch.runtime import cluster, shift
@@ -239,13 +239,18 @@ def placed(config: RunConfig, weights: dict[str, Model], manifest_uri: str) -> R
 
 
 def _open_store(out_uri: str, config: RunConfig) -> RunStore:
-    storage = open_storage(out_uri)
-    if not config.single_writer and not conditional_writes_work(storage):
-        raise ConfigError(
-            f"{out_uri}: this store lets several writers create the same object, so nothing would"
-            " keep two drivers apart; use another store, or set `single_writer: true` and never"
-            " start two"
-        )
+    storage = open_output(out_uri, single_writer=config.single_writer)
+    if not config.single_writer:
+        says = "this store lets several writers create the same object"
+        try:
+            works = conditional_writes_work(storage)
+        except NoConditionalWritesError as err:
+            works, says = False, str(err)
+        if not works:
+            raise ConfigError(
+                f"{out_uri}: {says}, so nothing would keep two drivers apart; use another store, or"
+                " set `single_writer: true` and never start two"
+            )
     return RunStore(storage)
 
 

@@ -45,15 +45,21 @@ def _refuse_odd_file(uri: str) -> None:
     """A directory has no bytes, a pipe may never give any, and a name can be none."""
     try:
         path = local_path(uri)
-        is_odd = path is not None and not stat.S_ISREG(path.stat().st_mode)
+        found = path.stat() if path else None
     except OSError as err:
         if err.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
             return  # the store says it better, and may be asked again
         raise BadInputError(f"{uri[:_SHOWN]}: no name of a file: {err.strerror}") from err
     except ValueError as err:
         raise BadInputError(f"{uri!r}: no name of a file: {err}") from err
-    if is_odd:
+    if found and not stat.S_ISREG(found.st_mode):
         raise BadInputError(f"{uri}: a directory or a device, expected a file")
+    if found and found.st_size > _MOST_BYTES:
+        raise _too_large(uri)
+
+
+def _too_large(uri: str) -> BadInputError:
+    return BadInputError(f"{uri}: more than {_MOST_BYTES // 1024**2} MiB, expected less")
 
 
 class _Limited:
@@ -66,7 +72,5 @@ class _Limited:
     def write(self, data: bytes) -> None:
         """The next bytes; raises `BadInputError`."""
         if self.bytes.tell() + len(data) > _MOST_BYTES:
-            raise BadInputError(
-                f"{self._uri}: more than {_MOST_BYTES // 1024**2} MiB, expected less"
-            )
+            raise _too_large(self._uri)
         self.bytes.write(data)

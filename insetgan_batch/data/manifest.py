@@ -141,7 +141,7 @@ def check_sample(items: Sequence[Item], storage_of: Callable[[str], bytes]) -> N
     """Open images that the first items name; raises `ManifestError` if none of them can be read.
 
     One bad image is its row's failure; when all are bad, so is the way to them. storage_of: URI →
-    bytes (`storage.read_uri`).
+    bytes (`inputs.read`).
     """
     failures = []
     for item in items[:_SAMPLE]:
@@ -330,11 +330,11 @@ def _put(uri: str, tables: Sequence[pa.Table], insets: Sequence[str]) -> None:
 
 def _check_image(where: str, uri: str, storage_of: Callable[[str], bytes]) -> None:
     try:
-        pictures.read(storage_of(uri), where)
-    except NotFoundError as err:
-        raise ManifestError(f"{where} is missing; check the path") from err
-    except StorageError as err:
+        data = storage_of(uri)
+    except (StorageError, BadInputError) as err:
         raise ManifestError(f"{where} cannot be read: {err}") from err
+    try:
+        pictures.read(data, where)
     except BadInputError as err:
         raise ManifestError(str(err)) from err
 

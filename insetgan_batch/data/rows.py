@@ -24,6 +24,7 @@ from insetgan_batch.records import Item, Source, SourceKind
 _KINDS: tuple[SourceKind, ...] = ("seed", "image", "latent")
 _SHOWN = 100
 _MOST_URI = 4_096  # characters; no file system and no store takes more
+_MOST_CARRIED = 128 * 1024  # bytes of JSON: what a row carries is held for thousands at a time
 # Line breaks and the like: a path may hold them, but no message and no log survives it.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -151,6 +152,10 @@ class Row:
         text = self._text("overrides")
         if text is None:
             return {}
+        if len(text) > _MOST_CARRIED:
+            raise self.fails(
+                "overrides", f"{len(text)} characters of JSON, expected at most {_MOST_CARRIED}"
+            )
         try:
             overrides = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
             json.dumps(overrides, ensure_ascii=False).encode()  # halves of surrogates: no text
@@ -161,13 +166,21 @@ class Row:
         return overrides
 
     def _meta(self) -> dict[str, Any]:
-        meta = {}
+        meta: dict[str, Any] = {}
+        size = 0
         for column, value in self.values.items():
             if column.startswith(META) and value is not None:
                 try:
                     meta[column.removeprefix(META)] = _plain(value)
                 except TypeError as err:
                     raise self.fails(column, f"{err}; expected what JSON can hold") from err
+                size += len(json.dumps(meta[column.removeprefix(META)]))
+                if size > _MOST_CARRIED:
+                    raise self.fails(
+                        column,
+                        f"with it the meta of this row is {size} bytes of JSON, expected at most"
+                        f" {_MOST_CARRIED}; keep it in a file, and carry the file's name",
+                    )
         return meta
 
     def _item_id(self, item: Item) -> str:

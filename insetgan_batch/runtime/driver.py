@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from insetgan_batch import __version__, logs, telemetry
 from insetgan_batch import config as configuration
 from insetgan_batch.config import RunConfig
-from insetgan_batch.data import manifest, models
+from insetgan_batch.data import inputs, manifest, models
 from insetgan_batch.data.commits import RunStore, draw
 from insetgan_batch.data.manifest import BadRow, Described
 from insetgan_batch.data.models import Model
@@ -30,7 +30,6 @@ from insetgan_batch.data.storage import (
     configure,
     open_output,
     patiently,
-    read_uri,
     roots_of,
     within,
 )
@@ -218,7 +217,7 @@ def _check_manifest(config: RunConfig, manifest_uri: str) -> Described:
         raise bad[0].error
     roots = roots_of(config.input_roots, manifest_uri)
     good = [row for row in sample if isinstance(row, Item)]
-    manifest.check_sample(good, lambda uri: read_uri(within(uri, roots)))
+    manifest.check_sample(good, lambda uri: inputs.read(within(uri, roots)))
     return described
 
 

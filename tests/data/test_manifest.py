@@ -337,7 +337,7 @@ def test_nothing_is_left_of_a_manifest_from_a_store(
         ("overrides", ["{"], "row 1, column overrides: not JSON: "),
         ("overrides", ["[1]"], "row 1, column overrides: expected a JSON object, found '[1]'"),
         ("overrides", ['{"a": NaN}'], "row 1, column overrides: not JSON: NaN"),
-        ("overrides", ["[" * 200_000], "row 1, column overrides: not JSON: "),
+        ("overrides", ["[" * 100_000], "row 1, column overrides: not JSON: "),
         ("face_image", [b"\x89PNG"], "row 1, column face_image: b'\\x89PNG' is no text: expected"),
         ("face_seed", [0.5], "row 1, column face_seed: 0.5 is no seed; expected a whole number"),
         ("face_seed", [float("inf")], "row 1, column face_seed: inf is no seed; expected a whole"),
@@ -693,7 +693,8 @@ def test_good_sample_passes_and_only_images_are_opened() -> None:
 
 def test_missing_image_is_named_by_item_and_column() -> None:
     with pytest.raises(
-        ManifestError, match=r"item a, column face_image: s3://faces/1.png is missing"
+        ManifestError,
+        match=r"item a, column face_image: s3://faces/1.png cannot be read: .*no such object",
     ):
         _check(None)
 

@@ -14,6 +14,8 @@ _BUFFER_BYTES = 64 * 1024  # of each column; without it a whole row group is rea
 _BATCH = 1_000  # rows in memory while reading, or as many as take so many bytes
 _BATCH_BYTES = 32 * 1024 * 1024
 _DICTIONARY_BYTES = 4 * 1024 * 1024  # of a column in a row group
+_HEAVY_BYTES = 128 * 1024 * 1024  # of a column in a row group
+_HEAVY_ROW_BYTES = 512 * 1024
 _UNREADABLE = (ValueError, OverflowError, pa.ArrowException)
 _TO_PARQUET = "import pyarrow.{module}, pyarrow.parquet as p; p.write_table({call}, '{name}')"
 # Tables that are taken for a manifest by mistake: ending → what it is, and what reads it.
@@ -37,14 +39,27 @@ def opened(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(source, read_dictionary=names, **options) if names else file
 
 
+def heavy_column(file: pq.ParquetFile) -> tuple[str, int] | None:
+    """A column that cannot be read a part at a time, and its bytes a row: of so long values that
+    some hundred of them stand in one page. None where there is none.
+    """
+    for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            size = int(column.total_uncompressed_size)
+            row_bytes = size // max(1, group.num_rows)
+            if size > _HEAVY_BYTES and row_bytes > _HEAVY_ROW_BYTES:
+                return str(column.path_in_schema), row_bytes
+    return None
+
+
 def rows(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     """Each row as column → value, or the error that reading the value raised (text that is not
     UTF-8); raises what pyarrow raises of a damaged file.
     """
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
-        row_bytes = group.total_byte_size / max(1, group.num_rows)
-        size = int(min(_BATCH, max(1, _BATCH_BYTES / max(1, row_bytes))))
+        row_bytes = max(1, group.total_byte_size / max(1, group.num_rows))
+        size = int(min(_BATCH, max(1, _BATCH_BYTES / row_bytes)))
         for batch in file.iter_batches(size, row_groups=[number]):
             values = [_values(batch.column(name)) for name in columns]
             for row in zip(*values, strict=True) if columns else [()] * batch.num_rows:

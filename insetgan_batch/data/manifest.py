@@ -295,6 +295,11 @@ def _check_file(part: Part, file: pq.ParquetFile, insets: Sequence[str]) -> tupl
     read = columns.check(uri, schema, insets)
     folders = {n: pa.scalar(v).type for n, v in part.columns.items() if n not in read}
     columns.check(uri, pa.schema(list(folders.items())), insets)
+    if heavy := cells.heavy_column(file):
+        raise ManifestError(
+            f"{uri}: column {heavy[0]}: {heavy[1]} bytes a row; expected what a row can carry: keep"
+            " it in files, and carry their names"
+        )
     if rows < 0:
         raise ManifestError(f"{uri}: {rows} rows in its footer; write the file again")
     return read, rows

@@ -271,3 +271,34 @@ def test_another_format_is_named_with_the_command_that_converts_it(
     monkeypatch.chdir(tmp_path)
     exec(command, {})  # what it says is what works
     assert len(list(manifest.read("m.parquet", []))) == 2
+
+
+# What long values cost
+
+
+def test_one_long_text_of_all_rows_is_in_memory_once(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    ids = [f"i{n}" for n in range(2_000)]
+    pq.write_table(pa.table({"item_id": ids, "meta_text": ["x" * 100_000] * 2_000}), path)
+    before, most = pa.total_allocated_bytes(), 0
+    texts = set()
+    for row in manifest.read(str(path), []):
+        assert isinstance(row, Item)
+        texts.add(id(row.meta["text"]))
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < 20e6
+    assert len(texts) <= 4  # once for each batch, and not for each row
+
+
+def test_rows_that_are_books_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    columns = {
+        "item_id": [f"i{n}" for n in range(150)],
+        "meta_text": [f"{n} " * 300_000 for n in range(150)],
+    }
+    pq.write_table(pa.table(columns), path)
+    del columns
+    before = pa.total_allocated_bytes()
+    with pytest.raises(ManifestError, match=r"column meta_text: \d+ bytes a row; expected what a"):
+        manifest.describe(str(path), [])
+    assert pa.total_allocated_bytes() - before < 5e6

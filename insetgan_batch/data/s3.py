@@ -176,8 +176,8 @@ class S3Storage:
                         return False
                     if s3_errors.lacks_conditions(_code(err), _said(err)):
                         raise NoConditionalWritesError(
-                            f"{self.uri}/{key}: the store does not implement a write on the"
-                            f" condition that there is no such object: {_code(err)}: {_said(err)}"
+                            f"{self.uri}: the store writes nothing on the condition that there is"
+                            f" no such object ({_code(err)}: {_said(err)})"
                         ) from err
                     if _code(err) not in s3_errors.IN_CONFLICT:
                         raise

@@ -240,15 +240,15 @@ def placed(config: RunConfig, weights: dict[str, Model], manifest_uri: str) -> R
 def _open_store(out_uri: str, config: RunConfig) -> RunStore:
     storage = open_output(out_uri, single_writer=config.single_writer)
     if not config.single_writer:
-        says = "this store lets several writers create the same object"
+        says = f"{out_uri}: this store lets several writers create the same object"
         try:
             works = conditional_writes_work(storage)
         except NoConditionalWritesError as err:
             works, says = False, str(err)
         if not works:
             raise ConfigError(
-                f"{out_uri}: {says}, so nothing would keep two drivers apart; use another store, or"
-                " set `single_writer: true` and never start two"
+                f"{says}, so nothing would keep two drivers apart; use another store, or set"
+                " `single_writer: true` and never start two"
             )
     return RunStore(storage)
 

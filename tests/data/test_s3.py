@@ -192,7 +192,7 @@ def test_store_that_cannot_write_on_a_condition_fails_the_probe(serve: Serve) ->
 
 def test_store_that_says_itself_that_it_knows_no_conditions_is_quoted(serve: Serve) -> None:
     serve((501, "NotImplemented"))
-    with pytest.raises(NoConditionalWritesError, match=r"NotImplemented: two lines$"):
+    with pytest.raises(NoConditionalWritesError, match=r"NotImplemented: two lines\)$"):
         conditional_writes_work(open_storage("s3://bucket/run"))
 
 

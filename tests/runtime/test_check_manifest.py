@@ -80,5 +80,5 @@ def test_a_store_without_conditions_is_refused_in_its_own_words(
         raise NoConditionalWritesError("this file system has no hard links")
 
     monkeypatch.setattr(driver, "conditional_writes_work", refuse)
-    with pytest.raises(ConfigError, match=r"out: this file system has no hard links, so nothing"):
+    with pytest.raises(ConfigError, match=r"^this file system has no hard links, so nothing"):
         driver._open_store("memory://conditions/out", config)

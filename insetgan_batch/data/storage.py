@@ -117,7 +117,7 @@ def locate(uri: str) -> tuple[Storage, str]:
     parent, _, name = rest.rpartition("/")
     if not parent or not name:
         raise StorageError(f"{scheme}://{rest} names no object: expected {scheme}://name/key")
-    checked(rest)  # all of it: `a//b` is another object than `a/b`
+    checked(rest.partition("/")[2])  # all of it: `a//b` is another object than `a/b`
     return open_storage(f"{scheme}://{parent}"), name
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def main(uri: str) -> None:
     }
     counts = {"items": len(records), "seam": 0, "face": 0, "body": 0}
     for record in records:
-        share = record["seam_after"] / record["seam_before"]
+        share = (record["seam_after"] or 0.0) / (record["seam_before"] or 1.0)
         face = _nearest_face(store, record, faces)
         body = _nearest_body(store, record, bodies)
         counts["seam"] += share <= _SEAM_SHARE
@@ -52,12 +53,12 @@ def main(uri: str) -> None:
     print(json.dumps(counts))
 
 
-def _source(record: dict[str, Any], name: str) -> Any:
+def _source(record: Mapping[str, Any], name: str) -> Any:
     item = record["item"]
     return (item["canvas"] if name == "canvas" else item["insets"][name])["value"]
 
 
-def _nearest_face(store: RunStore, record: dict[str, Any], faces: dict[Any, np.ndarray]) -> Any:
+def _nearest_face(store: RunStore, record: Mapping[str, Any], faces: dict[Any, np.ndarray]) -> Any:
     """The face reference that the pasted inset resembles most, inside the inset's box."""
     inset = results.read_image(store, record, "face")
     box = [round(v * _FACE_SIZE_PX / inset.shape[0]) for v in record["boxes"]["face"]["inset"]]
@@ -66,7 +67,7 @@ def _nearest_face(store: RunStore, record: dict[str, Any], faces: dict[Any, np.n
     return min(faces, key=lambda name: np.abs(small - _resized(faces[name]))[inside].mean())
 
 
-def _nearest_body(store: RunStore, record: dict[str, Any], bodies: dict[Any, np.ndarray]) -> Any:
+def _nearest_body(store: RunStore, record: Mapping[str, Any], bodies: dict[Any, np.ndarray]) -> Any:
     """The body reference that the result resembles most, outside of the regions."""
     image = results.read_image(store, record, "image").astype(float)
     outside = np.ones(image.shape[:2], bool)

@@ -13,6 +13,7 @@ import io
 import random
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,11 @@ def sheet(store: RunStore, items: int) -> Image.Image:
     return above([captions_over(captions, widths), *(beside(row) for row in rows)])
 
 
-def _caption(name: str, source: dict[str, Any]) -> str:
+def _caption(name: str, source: Mapping[str, Any]) -> str:
     return f"{name} (average)" if source["kind"] == "average" else name
 
 
-def _columns(store: RunStore, record: dict[str, Any], insets: list[str]) -> list[Image.Image]:
+def _columns(store: RunStore, record: Mapping[str, Any], insets: list[str]) -> list[Image.Image]:
     """One item: its inputs, both pictures, and every region before and after."""
     before, after = (picture_of(store, record, name) for name in ("copy_paste", "image"))
     inputs = [_small(picture_of(store, record, f"{name}_reference")) for name in insets]
@@ -93,7 +94,7 @@ def _small(picture: Image.Image, frame: _Frame | None = None) -> Image.Image:
     return picture.resize((_HALF_PX, _HALF_PX), Image.Resampling.LANCZOS, frame)
 
 
-def picture_of(store: RunStore, record: dict[str, Any], name: str) -> Image.Image:
+def picture_of(store: RunStore, record: Mapping[str, Any], name: str) -> Image.Image:
     return Image.fromarray(results.read_image(store, record, name))
 
 

@@ -136,7 +136,7 @@ def _kind(number: int) -> tuple[dict[str, Any], dict[str, tuple[str, bytes]]]:
     """The record of one item, and its files by name."""
     store = RunStore(MemoryStorage(f"kind{number}"))
     runs.commit(store, runs.montage(0, number), _losses(number), scale=4)
-    record = store.read_commit(f"body0-face{number}")
+    record: dict[str, Any] = {**store.read_commit(f"body0-face{number}")}
     record["losses"] = dict.fromkeys([*_TERMS["canvas"], *_TERMS["face"], *_SHARED], 0.1)
     contents = {
         name: (file["key"].rpartition("/")[2], store.storage.get(file["key"]))

@@ -10,6 +10,7 @@ InsetGanError
 │   ├── NotFoundError       there is no object of that name
 │   ├── DamagedError        what is stored is not what a run has written
 │   └── RefusedError        the store says no, and would say it again: access denied, no space
+│       ├── CredentialsError  it does not accept who asks, whatever is asked
 │       └── NoConditionalWritesError  it cannot create an object only where there is none
 └── ItemError               this item cannot be done and would fail again; `reason` is its code,
     │                       `item_error` where a library raised what we have no name for
@@ -70,6 +71,10 @@ class RefusedError(StorageError):
     """The store says no, and would say it again: access denied, no bucket, wrong key, no space."""
 
     kind = "refused"
+
+
+class CredentialsError(RefusedError):
+    """The store does not accept who asks, whatever is asked: no keys, or they have run out."""
 
 
 class NoConditionalWritesError(RefusedError):

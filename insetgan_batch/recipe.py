@@ -25,7 +25,10 @@ STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 CANVAS = "canvas"
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+MOST_STEPS = 100_000
+"""Of rounds, of steps in a phase: more is a typing error, and would run for years."""
+Count = Annotated[int, Field(ge=1, le=MOST_STEPS)]
+CountOrZero = Annotated[int, Field(ge=0, le=MOST_STEPS)]
 Psi = Annotated[float, Field(ge=0, le=1)]
 # Names that mean something else in a run, or among what an item leaves.
 _TAKEN = (CANVAS, "perceptual", "image", "copy_paste", "latents", "losses", "film")
@@ -61,7 +64,7 @@ class Player:
     """
 
     # Optimiser steps in one phase; with 0 the generator stands still.
-    steps: Annotated[int, Field(ge=0)] = 20
+    steps: CountOrZero = 20
     # Adam's step size, before ramps.
     learning_rate: Annotated[float, Field(gt=0)] = 0.02
     # Where the latents begin: "given": the manifest's seed or latent; "average": w_avg; "seed": the
@@ -119,7 +122,7 @@ class Inversion:
     # seed whose picture is nearest, of `tries`; at that seed; or at w_avg.
     start: Literal["encoder", "nearest", "average"] = "encoder"
     tries: Annotated[int, Field(ge=1, le=1024)] = 64
-    rounds: Annotated[int, Field(ge=0)] = 10
+    rounds: CountOrZero = 10
     steps: Count = 20
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     # What is free, as in a player.
@@ -228,14 +231,14 @@ class Recipe:
     # Share of the steps, evenly spread, in which they are compared in full resolution instead.
     full_share: Share = 1.0
     # A round is one phase of each generator. At least and at most so many.
-    min_rounds: Annotated[int, Field(ge=0)] = 6
-    max_rounds: Annotated[int, Field(ge=0)] = 10
+    min_rounds: CountOrZero = 6
+    max_rounds: CountOrZero = 10
     # Converged: the score of a round is less than this share below the best one before it.
     tolerance: Annotated[float, Field(ge=0)] = 0.01
     # Which round is the result: the one with the lowest score, or the last one.
     keep: Literal["best", "last"] = "best"
     # So many rounds are not candidates for the best: weights and regions are still settling.
-    best_after: Annotated[int, Field(ge=0)] = 0
+    best_after: CountOrZero = 0
     # Share of the first phase of a stage in which the step size rises from 0, per generator.
     warm_up: Share = 0.25
     # Share of a stage's steps, at its end, in which the step size falls along half a cosine.
@@ -243,7 +246,7 @@ class Recipe:
     # The share of the step size that is left at the end.
     final_rate: Share = 0.1
     # Border weights rise linearly over so many rounds; 0 for full from the start.
-    border_ramp_rounds: Annotated[float, Field(ge=0)] = 1.0
+    border_ramp_rounds: Annotated[float, Field(ge=0, le=MOST_STEPS)] = 1.0
     # How far a region moves towards where the detector sees it now; below 1 damps the detector's
     # noise, 0 leaves regions where they are.
     region_step: Share = 0.5

@@ -197,6 +197,24 @@ def test_a_row_cannot_change_what_belongs_to_the_run(overrides: dict[str, Any]) 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"max_rounds": 10**12},
+        {"max_rounds": 1e12},
+        {"min_rounds": 10**6, "max_rounds": 10**6},
+        {"inversion": {"rounds": 10**12}},
+        {"canvas": {"steps": 10**12}},
+        {"stages": [{"rounds": 10**12}]},
+    ],
+)
+def test_no_row_takes_years(overrides: dict[str, Any]) -> None:
+    with pytest.raises(BadInputError, match="less than or equal to 100000"):
+        for_item(Recipe(), overrides)
+    with pytest.raises(ConfigError, match="less than or equal to 100000"):
+        recipes.from_fields(merged(dataclasses.asdict(Recipe()), overrides), "test")
+
+
 def test_changes_keep_what_they_do_not_name() -> None:
     defaults = {"a": {"b": 1, "c": {"d": 2, "e": 3}}, "f": [4, 5]}
     assert merged(defaults, {"a": {"c": {"e": 9}}, "f": [6]}) == {

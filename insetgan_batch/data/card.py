@@ -6,12 +6,21 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
+from insetgan_batch.data import tables
 from insetgan_batch.data.dataset import FOLDERS, Format
+from insetgan_batch.data.tables import Columns
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 _ENDINGS = {"parquet": "parquet", "webdataset": "tar", "jsonl": "jsonl"}
+_DTYPES = {
+    pa.string(): "string",
+    pa.int32(): "int32",
+    pa.int64(): "int64",
+    pa.float64(): "float64",
+}
 _BIASES = """\
 No image here is a photograph. That does not make them neutral:
 
@@ -32,7 +41,8 @@ Do not use it to infer anything about real people, and do not show it as photogr
 @dataclasses.dataclass(frozen=True, slots=True)
 class Facts:
     """What the card says. run: run.json; splits: items of each; reasons: of the quarantined;
-    consent: items that began at pictures, by their rows' note, "" for none.
+    consent: items that began at pictures, by their rows' note, "" for none. columns: of the rows,
+    for formats that do not say it themselves.
     """
 
     name: str
@@ -47,6 +57,7 @@ class Facts:
     losses_every: int
     licence: str
     consent: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    columns: Columns | None = None
 
 
 def write(facts: Facts) -> str:
@@ -77,7 +88,7 @@ def _front(facts: Facts) -> dict[str, Any]:
             {"config_name": "results", "data_files": "results.parquet"},
             {"config_name": "losses", "data_files": "losses/*.parquet"},
         ]
-    return {
+    front = {
         "pretty_name": _title(facts),
         "license": facts.licence,
         "task_categories": ["unconditional-image-generation"],
@@ -85,6 +96,35 @@ def _front(facts: Facts) -> dict[str, Any]:
         "size_categories": [next((name for most, name in _SIZES if items < most), "n>1M")],
         "configs": configs,
     }
+    if facts.columns is not None and first != "parquet":
+        # Without it `datasets` guesses types by the first rows, where a column may be empty.
+        front["dataset_info"] = [
+            {"config_name": "default", "features": _features(first, facts.columns)}
+        ]
+    return front
+
+
+def _features(kind: Format, columns: Columns) -> list[dict[str, Any]]:
+    """What `datasets` shall take the rows of a format for."""
+    rows = [_feature(field.name, field.type) for field in tables.item_schema(columns)]
+    if kind == "webdataset":
+        # As the reader of tars names them: by their endings, and two of its own.
+        texts = [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
+        return [{"name": "png", "dtype": "image"}, {"name": "json", "struct": rows}, *texts]
+    files = [{"name": name, "struct": _file()} for name in columns.files]
+    return [*rows, {"name": "files", "struct": files}]
+
+
+def _file() -> list[dict[str, Any]]:
+    """A new one each time: of one that is shared YAML makes a reference, which nobody reads."""
+    of_a_file = {"key": "string", "sha256": "string", "bytes": "int64"}
+    return [{"name": name, "dtype": dtype} for name, dtype in of_a_file.items()]
+
+
+def _feature(name: str, kind: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_list(kind):
+        return {"name": name, "list": _DTYPES[kind.value_type]}
+    return {"name": name, "dtype": _DTYPES[kind]}
 
 
 def _title(facts: Facts) -> str:

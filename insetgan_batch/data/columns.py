@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,16 @@ TYPES = {
     "list of floats": pa.list_(pa.float64()),
 }
 
+# What a column of another type has to be cast to, in the words of those who write manifests.
+_CASTS = {
+    "string": "VARCHAR in SQL, .astype(str) in pandas",
+    "int64": "BIGINT in SQL, .astype('Int64') in pandas",
+    "float": "DOUBLE in SQL, .astype(float) in pandas",
+    "list of floats": "DOUBLE[] in SQL, a list of 4 numbers a row in pandas",
+}
+_PANDAS = b"pandas"
+_PANDAS_INDEX = re.compile(r"__index_level_[0-9]+__")
+
 
 def known(insets: Sequence[str]) -> dict[str, str]:
     """Column → kind of value (a key of `TYPES`), without those of `meta_`."""
@@ -33,11 +44,20 @@ def known(insets: Sequence[str]) -> dict[str, str]:
     return columns | {"seed": "int64", "overrides": "string"}
 
 
-def check(uri: str, schema: pa.Schema, insets: Sequence[str]) -> None:
-    """Raise `ManifestError` for a column that is unknown, of another type, or there twice."""
+def check(uri: str, schema: pa.Schema, insets: Sequence[str]) -> list[str]:
+    """The columns that are read, in their order: all but what pandas calls its index.
+
+    Raises `ManifestError` for a column that is unknown, of another type, or there twice.
+    """
     expected = known(insets)
+    index = _pandas_index(schema)
+    kept = []
     for field in schema:
         name = _plain(field.name)
+        is_ours = field.name in expected or field.name.startswith(META)
+        if field.name in index and not is_ours:
+            continue
+        kept.append(field.name)
         if schema.names.count(field.name) > 1:
             raise ManifestError(f"{uri}: more than one column {name}; keep one")
         if field.name.startswith(META) and field.name != META:
@@ -50,8 +70,14 @@ def check(uri: str, schema: pa.Schema, insets: Sequence[str]) -> None:
         if field.name not in expected:
             raise ManifestError(f"{uri}: {_unknown(name, expected)}")
         if not _fits(field.type, expected[field.name]):
-            found = _plain(str(field.type))
-            raise ManifestError(f"{uri}: column {name} is {found}, expected {expected[field.name]}")
+            kind, found = expected[field.name], field.type
+            if pa.types.is_dictionary(found):
+                found = found.value_type
+            raise ManifestError(
+                f"{uri}: column {name} is {_plain(str(found))}, expected {kind}; cast it to"
+                f" {_CASTS[kind]}"
+            )
+    return kept
 
 
 def check_version(uri: str, schema: pa.Schema) -> None:
@@ -79,14 +105,54 @@ def _unknown(name: str, expected: Mapping[str, str]) -> str:
     return f"unknown column '{name}'{hint}; known are {', '.join(expected)} and {META}*"
 
 
+def _pandas_index(schema: pa.Schema) -> set[str]:
+    """Columns that are a frame's index: of a filtered or shuffled one pandas writes it along."""
+    try:
+        said = json.loads((schema.metadata or {}).get(_PANDAS, b"{}"))
+        named = {name for name in said["index_columns"] if isinstance(name, str)}
+    except (ValueError, LookupError, TypeError):
+        named = set()
+    # Others who copy such a file keep the column and lose what pandas said of it.
+    return named | {name for name in schema.names if _PANDAS_INDEX.fullmatch(name)}
+
+
 def _fits(found: pa.DataType, kind: str) -> bool:
+    """Whether values of a type can be of a kind; whether each one is, `rows` says."""
     if pa.types.is_dictionary(found):
         found = found.value_type
     if pa.types.is_null(found):  # what writers make of a column without any value
         return True
-    if kind == "string":
-        return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
+    if kind == "string":  # some write text as bytes
+        return any(is_text(found) for is_text in _TEXTS)
     if kind == "list of floats":
-        is_list = pa.types.is_list(found) or pa.types.is_fixed_size_list(found)
-        return bool(is_list and pa.types.is_floating(found.value_type))
-    return bool(pa.types.is_integer(found) if kind == "int64" else pa.types.is_floating(found))
+        return any(is_list(found) for is_list in _LISTS) and _is_number(found.value_type)
+    return _is_number(found)
+
+
+def _is_number(found: pa.DataType) -> bool:
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    return any(is_number(found) for is_number in _NUMBERS)
+
+
+_TEXTS = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+)
+_LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
+_NUMBERS = (
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_null,
+)

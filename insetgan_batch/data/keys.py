@@ -6,7 +6,7 @@ import dataclasses
 import re
 from typing import Protocol
 
-from insetgan_batch.errors import StorageError
+from insetgan_batch.errors import RefusedError
 
 ITEM_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}", re.ASCII)
 """What an item id (and an attempt) looks like: safe in a key and as a file name."""
@@ -32,10 +32,10 @@ class Writable(Protocol):
 
 
 def checked(key: str) -> str:
-    """The key; `StorageError` for one that could leave the root of its store."""
+    """The key; `RefusedError` for one that could leave the root of its store."""
     for part in key.split("/"):
         if part in ("", ".", "..") or "\0" in part or part.startswith(TEMPORARY):
-            raise StorageError(
+            raise RefusedError(
                 f"{key!r} is not a key: expected parts joined by '/', none empty, '.' or '..'"
             )
     return key

@@ -5,8 +5,9 @@ Columns: `item_id`; for the canvas and each inset `<generator>_seed`, `_image`, 
 `overrides` (a JSON object); anything under `meta_`. All are optional and null means not given. The
 file's key-value metadata may name the schema's version (`insetgan_batch.manifest`). Instead of a
 file a text may name seeds: `seeds:canvas=0-999 face=0-99` (see `seeds`).
-Errors name file, row (from 0, over the whole file) and column. What is wrong with one row is that
-row's affair, a `BadRow`; what is wrong with the file is raised.
+It may be a folder of such files (`parts`); a relative path in a row is relative to the directory
+of its manifest. Errors name file, row (from 0, of that file) and column. What is wrong with one row
+is that row's affair, a `BadRow`; what is wrong with a file is raised.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from insetgan_batch.data import columns, pictures, seeds
+from insetgan_batch.data import cells, columns, parts, pictures, seeds
+from insetgan_batch.data.parts import Part
 from insetgan_batch.data.rows import Row, values_of
 from insetgan_batch.data.storage import disk_error, local_path, locate
 from insetgan_batch.errors import (
@@ -36,8 +38,6 @@ from insetgan_batch.errors import (
 from insetgan_batch.records import Item, Source
 
 _ROW_GROUP = 5_000
-_BATCH = 1_000  # rows in memory while reading
-_BUFFER_BYTES = 64 * 1024  # of each column; without it a whole row group is read at once
 _SAMPLE = 8  # items whose images are opened before a run
 
 # What a damaged file makes the readers raise: their own errors, and plain ones from far below.
@@ -47,7 +47,7 @@ _BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError, TypeError, OverflowEr
 @dataclasses.dataclass(frozen=True, slots=True)
 class BadRow:
     """A row that is no item. item_id: its own, if it has one that no earlier row has, else
-    `row-<number>`. row: its number. error: one line that names file, row and column.
+    `row-<number>`. row: its number, over all files. error: one line with file, row and column.
     """
 
     item_id: str
@@ -57,8 +57,9 @@ class BadRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Described:
-    """What a manifest is, without its values: the sha256 of the file, or of what names its seeds,
-    and how many rows it has. seeds: what names them, where there is no file.
+    """What a manifest is, without its values: the sha256 of the file, of the names and sha256 of
+    all files in a folder, or of what names its seeds; and how many rows it has. seeds: what names
+    them, where there is no file.
     """
 
     sha256: str
@@ -67,7 +68,7 @@ class Described:
 
 
 def describe(uri: str, insets: Sequence[str]) -> Described:
-    """Check the schema and hash the file; no values are read. insets: as in `read`.
+    """Check the schemas and hash the files; no values are read. insets: as in `read`.
 
     Raises `ManifestError`, and `StorageError` when the store fails.
     """
@@ -75,24 +76,32 @@ def describe(uri: str, insets: Sequence[str]) -> Described:
         rows = seeds.parse_rows(uri, insets)
         text = str(rows)
         return Described(hashlib.sha256(text.encode()).hexdigest(), len(rows), text)
-    with _on_disk(uri) as path:
-        with _opened(uri, path) as file:
-            count = _check_file(uri, file, insets)
-        return Described(_sha256(uri, path), count)
+    files = parts.of(uri).files
+    found = [_described(part, insets) for part in files]
+    count = sum(one.rows for one in found)
+    if not count:
+        raise ManifestError(f"{uri}: no rows; expected one per item")
+    if not files[0].name:
+        return found[0]
+    listed = "".join(f"{o.sha256}  {p.name}\n" for o, p in zip(found, files, strict=True))
+    return Described(hashlib.sha256(listed.encode(errors="surrogateescape")).hexdigest(), count)
 
 
 def read(uri: str, insets: Sequence[str]) -> Iterator[Item | BadRow]:
     """The rows of the manifest at `uri`, in its order. insets: the names that the recipe knows.
 
     Rows are read and checked as they are asked for. Raises `ManifestError`: this call for what is
-    wrong with the schema, the iterator for damage. Raises `StorageError` when the store fails.
+    wrong with the schema of the first file, the iterator for that of the others, and for damage.
+    Raises `StorageError` when the store fails.
     """
     if uri.startswith(seeds.SCHEME):
         return iter(seeds.parse_rows(uri, insets))
-    with _on_disk(uri) as path:
-        file = _opened(uri, path)
-    _check_file(uri, file, insets)
-    return _items(uri, file, insets)
+    found = parts.of(uri)
+    first = _Rows(found.files[0], insets)
+    if first.count == 0 and len(found.files) == 1:
+        raise ManifestError(f"{uri}: no rows; expected one per item")
+    others = (_Rows(part, insets) for part in found.files[1:])
+    return _items(itertools.chain([first], others), found.base, insets)
 
 
 def write(uri: str, items: Iterable[Item], insets: Sequence[str]) -> int:
@@ -135,7 +144,7 @@ def check_sample(items: Sequence[Item], storage_of: Callable[[str], bytes]) -> N
     """Open images that the first items name; raises `ManifestError` if none of them can be read.
 
     One bad image is its row's failure; when all are bad, so is the way to them. storage_of: URI →
-    bytes (`storage.read_uri`).
+    bytes (`inputs.read`).
     """
     failures = []
     for item in items[:_SAMPLE]:
@@ -168,11 +177,38 @@ class _UsedIds:
         return True
 
 
-def _items(uri: str, file: pq.ParquetFile, insets: Sequence[str]) -> Iterator[Item | BadRow]:
+class _Rows:
+    """The rows of one file, as Parquet holds them."""
+
+    def __init__(self, part: Part, insets: Sequence[str]) -> None:
+        """Raises `ManifestError` for a file, or a schema, that is not the manifest's."""
+        self.uri, self._part = part.uri, part
+        with _on_disk(part.uri) as path:
+            self._file = _opened(part.uri, path)
+        self._columns, self.count = _check_file(part, self._file, insets)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        done = 0
+        with self._file as file:
+            try:
+                for values in cells.rows(file, self._columns):
+                    yield {**self._part.columns, **values}
+                    done += 1
+                if done != self.count:
+                    raise ValueError(f"{done} rows where the footer counts {self.count}")
+            except _BROKEN_PARQUET as err:
+                raise ManifestError(
+                    f"{self.uri}: damaged somewhere after row {done}: {_one_line(err)}; write the"
+                    " file again"
+                ) from err
+
+
+def _items(files: Iterable[_Rows], base: str, insets: Sequence[str]) -> Iterator[Item | BadRow]:
     used = _UsedIds()
-    with file:
-        for number, values in enumerate(_rows(uri, file)):
-            yield _item(Row(f"{uri}: row {number}", values), number, insets, used)
+    total = itertools.count()
+    for file in files:
+        for number, values in enumerate(file):
+            yield _item(Row(f"{file.uri}: row {number}", values, base), next(total), insets, used)
 
 
 def _item(row: Row, number: int, insets: Sequence[str], used: _UsedIds) -> Item | BadRow:
@@ -195,40 +231,6 @@ def _take_id(row: Row, item: Item, used: _UsedIds) -> None:
             "item_id",
             f"{item.item_id} stands for an earlier row too; give each its own item_id or seed",
         )
-
-
-def _rows(uri: str, file: pq.ParquetFile) -> Iterator[Mapping[str, Any]]:
-    done = 0
-    try:
-        for batch in file.iter_batches(batch_size=_BATCH):
-            yield from _records(batch)
-            done += batch.num_rows
-        if done != file.metadata.num_rows:
-            raise ValueError(f"{done} rows where the footer counts {file.metadata.num_rows}")
-    except _BROKEN_PARQUET as err:
-        raise ManifestError(
-            f"{uri}: damaged somewhere after row {done}: {_one_line(err)}; write the file again"
-        ) from err
-
-
-def _records(batch: pa.RecordBatch) -> Iterable[Mapping[str, Any]]:
-    """Column → value, or the error that reading the value raised: text that is not UTF-8."""
-    try:
-        rows: list[dict[str, Any]] = batch.to_pylist()
-    except (ValueError, OverflowError, pa.ArrowInvalid):
-        names = batch.schema.names
-        return [
-            {name: _cell(column[i]) for name, column in zip(names, batch.columns, strict=True)}
-            for i in range(batch.num_rows)
-        ]
-    return rows
-
-
-def _cell(scalar: pa.Scalar) -> Any:
-    try:
-        return scalar.as_py()
-    except (ValueError, OverflowError, pa.ArrowInvalid) as err:
-        return err
 
 
 @contextlib.contextmanager
@@ -257,13 +259,22 @@ def _opened(uri: str, path: Path) -> pq.ParquetFile:
     try:
         if path.exists() and not path.is_file():
             raise ValueError("it is a directory or a device")
-        return pq.ParquetFile(str(path), buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        return cells.opened(path)
     except FileNotFoundError as err:
         raise ManifestError(f"{uri}: there is no such manifest; check the path") from err
     except _BROKEN_PARQUET as err:
+        hint = cells.conversion(uri, path)
         raise ManifestError(
-            f"{uri}: not a Parquet file that can be read: {_one_line(err)}; expected a manifest"
+            f"{uri}: not a Parquet file that can be read: {hint or _one_line(err)}; expected a"
+            " manifest"
         ) from err
+
+
+def _described(part: Part, insets: Sequence[str]) -> Described:
+    with _on_disk(part.uri) as path:
+        with _opened(part.uri, path) as file:
+            _, count = _check_file(part, file, insets)
+        return Described(_sha256(part.uri, path), count)
 
 
 def _sha256(uri: str, path: Path) -> str:
@@ -274,17 +285,27 @@ def _sha256(uri: str, path: Path) -> str:
         raise ManifestError(f"{uri}: cannot be read: {err.strerror}; check the file") from err
 
 
-def _check_file(uri: str, file: pq.ParquetFile, insets: Sequence[str]) -> int:
-    """How many rows there are; raises `ManifestError` for a schema that is not the manifest's."""
+def _check_file(part: Part, file: pq.ParquetFile, insets: Sequence[str]) -> tuple[list[str], int]:
+    """Which columns are read, and how many rows there are; raises `ManifestError` for a schema that
+    is not the manifest's.
+    """
+    uri = part.uri
     try:
         schema, rows = file.schema_arrow, int(file.metadata.num_rows)
     except _BROKEN_PARQUET as err:
         raise ManifestError(f"{uri}: the schema cannot be read: {_one_line(err)}") from err
     columns.check_version(uri, schema)
-    columns.check(uri, schema, insets)
-    if rows <= 0:
-        raise ManifestError(f"{uri}: no rows; expected one per item")
-    return rows
+    read = columns.check(uri, schema, insets)
+    folders = {n: pa.scalar(v).type for n, v in part.columns.items() if n not in read}
+    columns.check(uri, pa.schema(list(folders.items())), insets)
+    if heavy := cells.heavy_column(file):
+        raise ManifestError(
+            f"{uri}: column {heavy[0]}: {heavy[1]} bytes a row; expected what a row can carry: keep"
+            " it in files, and carry their names"
+        )
+    if rows < 0:
+        raise ManifestError(f"{uri}: {rows} rows in its footer; write the file again")
+    return read, rows
 
 
 def _table(uri: str, rows: Sequence[dict[str, Any]], insets: Sequence[str]) -> pa.Table:
@@ -317,11 +338,11 @@ def _put(uri: str, tables: Sequence[pa.Table], insets: Sequence[str]) -> None:
 
 def _check_image(where: str, uri: str, storage_of: Callable[[str], bytes]) -> None:
     try:
-        pictures.read(storage_of(uri), where)
-    except NotFoundError as err:
-        raise ManifestError(f"{where} is missing; check the path") from err
-    except StorageError as err:
+        data = storage_of(uri)
+    except (StorageError, BadInputError) as err:
         raise ManifestError(f"{where} cannot be read: {err}") from err
+    try:
+        pictures.read(data, where)
     except BadInputError as err:
         raise ManifestError(str(err)) from err
 

@@ -6,6 +6,7 @@ a path · file:///absolute/directory · s3://bucket/prefix · memory://name/pref
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import urllib.parse
 from pathlib import Path
@@ -33,7 +34,9 @@ def parse(uri: str) -> tuple[str, str]:
     if scheme != "file" and (not authority or "@" in authority):
         # The text is not repeated: what stands before an @ may be a secret.
         raise RefusedError(f"no plain name follows {scheme}:// in a URI: expected {_KNOWN}")
-    return scheme, urllib.parse.unquote(rest) if scheme == "file" else rest
+    if scheme == "file":  # as bytes: a name need not be UTF-8
+        rest = os.fsdecode(urllib.parse.unquote_to_bytes(rest))
+    return scheme, rest
 
 
 def local_path(uri: str) -> Path | None:
@@ -53,7 +56,27 @@ def parent(uri: str) -> str:
     if path := local_path(uri):
         return path.parent.as_uri()
     scheme, rest = parse(uri)
+    rest = rest.rstrip("/")
     return f"{scheme}://{rest.rpartition('/')[0] or rest}"
+
+
+def beside(base: str, uri: str) -> str:
+    """What a path means in a directory or prefix: absolute ones, and URIs, as they are."""
+    scheme, rest = parse(uri)
+    if "://" in uri or os.path.isabs(rest):
+        return uri
+    if directory := local_path(base):
+        return (directory / rest).as_uri()  # `..` after a link means what the link leads to
+    scheme, prefix = parse(base)
+    name, _, below = prefix.strip("/").partition("/")
+    key = posixpath.normpath(f"/{below}/{rest}").lstrip("/")
+    return f"{scheme}://{name}/{key}"
+
+
+def child(uri: str, name: str) -> str:
+    """The URI of what lies below a directory or prefix, for its name as it is listed."""
+    path = local_path(uri)
+    return (path / name).as_uri() if path else f"{uri.rstrip('/')}/{name}"
 
 
 def resolved(uri: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime
 import decimal
@@ -9,12 +10,13 @@ import hashlib
 import json
 import math
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from insetgan_batch.data.columns import META
 from insetgan_batch.data.keys import ITEM_ID
-from insetgan_batch.data.places import local_path
+from insetgan_batch.data.places import beside, local_path
 from insetgan_batch.data.seeds import MAX_SEED
 from insetgan_batch.errors import ManifestError, StorageError, one_line
 from insetgan_batch.records import Item, Source, SourceKind
@@ -22,16 +24,21 @@ from insetgan_batch.records import Item, Source, SourceKind
 _KINDS: tuple[SourceKind, ...] = ("seed", "image", "latent")
 _SHOWN = 100
 _MOST_URI = 4_096  # characters; no file system and no store takes more
+_MOST_CARRIED = 128 * 1024  # bytes of JSON: what a row carries is held for thousands at a time
 # Line breaks and the like: a path may hold them, but no message and no log survives it.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One row as Parquet holds it: column → value, or the error that reading the value raised."""
+    """One row as Parquet holds it: column → value, or the error that reading the value raised.
+
+    base: the directory or prefix that relative paths are understood in; None leaves them.
+    """
 
     where: str
     values: Mapping[str, Any]
+    base: str | None = None
 
     def item(self, insets: Sequence[str]) -> Item:
         """The item of the row. insets: the names that the recipe knows. Raises `ManifestError`."""
@@ -46,14 +53,21 @@ class Row:
             overrides=self._overrides(),
             meta=self._meta(),
         )
-        return dataclasses.replace(item, item_id=self._item_id(item))
+        # The id is of what the row says, so that a manifest may move with its pictures.
+        item_id = self._item_id(item)
+        placed = {name: self._placed(source) for name, source in item.insets.items()}
+        return dataclasses.replace(
+            item, item_id=item_id, canvas=self._placed(item.canvas), insets=placed
+        )
 
     @property
     def own_id(self) -> str | None:
         """The id that the row gives itself, if it is one."""
-        item_id = self.values.get("item_id")
-        is_one = isinstance(item_id, str) and ITEM_ID.fullmatch(item_id)
-        return str(item_id) if is_one else None
+        try:
+            item_id = self._text("item_id")
+        except ManifestError:
+            return None
+        return item_id if item_id is not None and ITEM_ID.fullmatch(item_id) else None
 
     def fails(self, column: str, text: str) -> ManifestError:
         """The error of a value: file, row and column before it."""
@@ -71,24 +85,48 @@ class Row:
         value = self._seed(column) if given[0] == "seed" else self._uri(column)
         return Source(given[0], value, psi, box)
 
+    def _placed(self, source: Source) -> Source:
+        if self.base is None or source.kind not in ("image", "latent"):
+            return source
+        return dataclasses.replace(source, value=beside(self.base, str(source.value)))
+
+    def _text(self, column: str) -> str | None:
+        """Text, which some programs write as bytes."""
+        value = self.values.get(column)
+        if isinstance(value, bytes):
+            try:
+                return value.decode()
+            except UnicodeDecodeError as err:
+                raise self.fails(column, f"{short(value)} is no text: expected UTF-8") from err
+        if value is None or isinstance(value, str):
+            return value
+        raise self.fails(column, f"{short(value)} is no text; expected a string")
+
     def _seed(self, column: str) -> int | None:
         value = self.values.get(column)
-        if value is not None and not (isinstance(value, int) and 0 <= value <= MAX_SEED):
-            raise self.fails(column, f"{short(value)} is no seed; expected 0 to {MAX_SEED}")
-        return value
+        if value is None:
+            return None
+        # pandas makes floats of a column with a null, SQL decimals of a sum.
+        whole = _whole(value)
+        if whole is not None and 0 <= whole <= MAX_SEED:
+            return whole
+        expected = f"0 to {MAX_SEED}"
+        if whole is None:
+            expected = f"a whole number from {expected}: cast the column to BIGINT"
+        raise self.fails(column, f"{_shown(value)} is no seed; expected {expected}")
 
     def _psi(self, column: str) -> float | None:
         value = self.values.get(column)
-        if value is not None and not 0 <= value <= 1:  # NaN fails this too
-            raise self.fails(column, f"{value} is no truncation; expected 0 to 1, or null")
-        return value
+        if value is not None and not (_is_number(value) and 0 <= value <= 1):  # NaN fails this too
+            raise self.fails(column, f"{_shown(value)} is no truncation; expected 0 to 1, or null")
+        return None if value is None else float(value)
 
     def _box(self, column: str) -> tuple[float, float, float, float] | None:
         value = self.values.get(column)
         if value is None:
             return None
-        if len(value) == 4 and all(v is not None and math.isfinite(v) for v in value):
-            x0, y0, x1, y1 = value
+        if len(value) == 4 and all(_is_number(v) and math.isfinite(v) for v in value):
+            x0, y0, x1, y1 = (float(v) for v in value)
             if x0 < x1 and y0 < y1:
                 return x0, y0, x1, y1
         raise self.fails(
@@ -96,9 +134,9 @@ class Row:
         )
 
     def _uri(self, column: str) -> str:
-        value = self.values[column]
-        is_text = isinstance(value, str) and not _CONTROL.search(value)
-        if not is_text or not 0 < len(value) <= _MOST_URI:
+        value = self._text(column)
+        is_text = value is not None and not _CONTROL.search(value)
+        if value is None or not is_text or not 0 < len(value) <= _MOST_URI:
             raise self.fails(
                 column, f"{short(value)} is no URI; name a file, or leave the column null"
             )
@@ -108,12 +146,16 @@ class Row:
             raise self.fails(column, f"{short(value)}: {one_line(err)}") from err
         if not is_local and not re.fullmatch(r"[a-z0-9]+://[^/]+/(.*/)?[^/]+", value):
             raise self.fails(column, f"{short(value)} names no object; expected s3://bucket/key")
-        return str(value)
+        return value
 
     def _overrides(self) -> dict[str, Any]:
-        text = self.values.get("overrides")
+        text = self._text("overrides")
         if text is None:
             return {}
+        if len(text) > _MOST_CARRIED:
+            raise self.fails(
+                "overrides", f"{len(text)} characters of JSON, expected at most {_MOST_CARRIED}"
+            )
         try:
             overrides = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
             json.dumps(overrides, ensure_ascii=False).encode()  # halves of surrogates: no text
@@ -124,22 +166,30 @@ class Row:
         return overrides
 
     def _meta(self) -> dict[str, Any]:
-        meta = {}
+        meta: dict[str, Any] = {}
+        size = 0
         for column, value in self.values.items():
             if column.startswith(META) and value is not None:
                 try:
                     meta[column.removeprefix(META)] = _plain(value)
                 except TypeError as err:
                     raise self.fails(column, f"{err}; expected what JSON can hold") from err
+                size += len(json.dumps(meta[column.removeprefix(META)]))
+                if size > _MOST_CARRIED:
+                    raise self.fails(
+                        column,
+                        f"with it the meta of this row is {size} bytes of JSON, expected at most"
+                        f" {_MOST_CARRIED}; keep it in a file, and carry the file's name",
+                    )
         return meta
 
     def _item_id(self, item: Item) -> str:
-        item_id = self.values.get("item_id")
+        item_id = self._text("item_id")
         if item_id is None:
             return _identity(item)
         if not ITEM_ID.fullmatch(item_id):
             raise self.fails("item_id", f"{short(item_id)} is no id; expected {ITEM_ID.pattern}")
-        return str(item_id)
+        return item_id
 
 
 def values_of(item: Item) -> dict[str, Any]:
@@ -164,6 +214,25 @@ def short(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
+def _shown(number: object) -> str:
+    """A number as people write it, or anything else as Python does."""
+    return str(number)[:_SHOWN] if _is_number(number) else short(number)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | decimal.Decimal) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> int | None:
+    """The integer that a number is, exactly; None if it is none."""
+    if type(value) is int:
+        return value
+    if not _is_number(value) or not math.isfinite(value):
+        return None
+    whole = int(value)
+    return whole if whole == value else None
+
+
 def _identity(item: Item) -> str:
     """The id of a row without one: of all that decides its result, so not of `meta`."""
     fields = dataclasses.asdict(item)
@@ -173,7 +242,10 @@ def _identity(item: Item) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The same in JSON's words; times become ISO 8601 text. TypeError for what has no such form."""
+    """The same in JSON's words: times as ISO 8601 text, bytes in base64.
+
+    TypeError for what has no such form.
+    """
     match value:
         case None | bool() | int() | float() | str():
             return value
@@ -185,8 +257,12 @@ def _plain(value: Any) -> Any:
             return value.isoformat()
         case datetime.timedelta():
             return value.total_seconds()
-        case decimal.Decimal():
+        case decimal.Decimal() | uuid.UUID():
             return str(value)
+        case bytes():
+            return base64.b64encode(value).decode()
+    if hasattr(value, "tolist"):  # numpy's, of a tensor column
+        return _plain(value.tolist())
     raise TypeError(f"found {type(value).__name__}")
 
 

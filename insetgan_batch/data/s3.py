@@ -21,7 +21,12 @@ from typing import Any, BinaryIO
 
 from insetgan_batch.data import s3_errors
 from insetgan_batch.data.keys import Entry, Writable, checked, checked_prefix
-from insetgan_batch.errors import ConfigError, RefusedError, StorageError
+from insetgan_batch.errors import (
+    ConfigError,
+    NoConditionalWritesError,
+    RefusedError,
+    StorageError,
+)
 
 MULTIPART_BYTES = 8 * 1024 * 1024
 """From this size on objects are sent in parts of this size."""
@@ -169,6 +174,11 @@ class S3Storage:
                 except ClientError as err:
                     if _code(err) in s3_errors.EXISTS_ALREADY:
                         return False
+                    if s3_errors.lacks_conditions(_code(err), _said(err)):
+                        raise NoConditionalWritesError(
+                            f"{self.uri}: the store writes nothing on the condition that there is"
+                            f" no such object ({_code(err)}: {_said(err)})"
+                        ) from err
                     if _code(err) not in s3_errors.IN_CONFLICT:
                         raise
                 else:
@@ -237,8 +247,9 @@ class S3Storage:
         except ClientError as err:
             where = f"{self.uri}/{key}".rstrip("/")
             status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            said = str(err.response.get("Error", {}).get("Message") or "")
-            raise s3_errors.answered(where, _code(err), status, err.operation_name, said) from err
+            raise s3_errors.answered(
+                where, _code(err), status, err.operation_name, _said(err)
+            ) from err
         except BotoCoreError as err:
             raise self._unanswered(key, err) from err
 
@@ -303,6 +314,11 @@ def _wrong_endpoint(url: str) -> str | None:
 
 def _code(err: Any) -> str:
     return str(err.response.get("Error", {}).get("Code", "unknown"))
+
+
+def _said(err: Any) -> str:
+    """The store's own words, on one line."""
+    return " ".join(str(err.response.get("Error", {}).get("Message") or "").split())
 
 
 def _content_type(key: str) -> str:

@@ -27,13 +27,7 @@ from insetgan_batch.data.local import LocalStorage, disk_error, scratch_file
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.data.places import local_path
 from insetgan_batch.data.s3 import S3Storage, configure
-from insetgan_batch.errors import (
-    DamagedError,
-    NoConditionalWritesError,
-    NotFoundError,
-    RefusedError,
-    StorageError,
-)
+from insetgan_batch.errors import DamagedError, NotFoundError, RefusedError, StorageError
 
 __all__ = [
     "PATIENCE_S",
@@ -42,6 +36,7 @@ __all__ = [
     "LocalStorage",
     "MemoryStorage",
     "S3Storage",
+    "SingleWriter",
     "Storage",
     "Writable",
     "clock_s",
@@ -50,6 +45,7 @@ __all__ = [
     "disk_error",
     "local_path",
     "locate",
+    "open_output",
     "open_storage",
     "patiently",
     "read_uri",
@@ -137,13 +133,41 @@ def locate(uri: str) -> tuple[Storage, str]:
     parent, _, name = rest.rpartition("/")
     if not parent or not name:
         raise StorageError(f"{scheme}://{rest} names no object: expected {scheme}://name/key")
-    return open_storage(f"{scheme}://{parent}"), checked(name)
+    checked(rest.partition("/")[2])  # all of it: `a//b` is another object than `a/b`
+    return open_storage(f"{scheme}://{parent}"), name
 
 
 def read_uri(uri: str) -> bytes:
     """The bytes of the object at `uri`; `NotFoundError` if there is none."""
     storage, key = locate(uri)
     return storage.get(key)
+
+
+class SingleWriter:
+    """A store that knows no conditions, written by one driver: `put_if_absent` looks, then writes.
+
+    What two writers do at the same moment is not noticed.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.uri, self.exists, self.put = storage.uri, storage.exists, storage.put
+        self.get, self.read_into = storage.get, storage.read_into
+        self.put_from, self.delete = storage.put_from, storage.delete
+        self.list, self.scan = storage.list, storage.scan
+        self.remove_unfinished = storage.remove_unfinished
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """See `Storage.put_if_absent`."""
+        if self.exists(key):
+            return False
+        self.put(key, data)
+        return True
+
+
+def open_output(uri: str, *, single_writer: bool) -> Storage:
+    """The store that a run writes to; single_writer: as the configuration says."""
+    storage = open_storage(uri)
+    return SingleWriter(storage) if single_writer else storage
 
 
 def roots_of(listed: Sequence[str], manifest: str) -> tuple[str, ...]:
@@ -212,7 +236,8 @@ def conditional_writes_work(storage: Storage) -> bool:
     """Race 8 threads for each of 10 fresh keys: True if each has one winner and its bytes.
 
     A race without a winner is run again: a flaky store did what it was asked, and failed to say so.
-    Its keys are removed again. Raises `StorageError` when the store cannot be written at all.
+    Its keys are removed again. Raises `NoConditionalWritesError` for a store that says itself that
+    it cannot, and `StorageError` for one that cannot be written at all.
     """
     keys: list[str] = []
     races = 0
@@ -227,8 +252,6 @@ def conditional_writes_work(storage: Storage) -> bool:
                     raise StorageError(f"{storage.uri}: nobody wins a race to write; try again")
                 races += winners
             return True
-    except NoConditionalWritesError:
-        return False
     finally:
         # A key left behind does no harm, and what was found must not be lost to it.
         with contextlib.suppress(StorageError):

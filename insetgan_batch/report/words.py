@@ -68,7 +68,7 @@ def source(fields: Source) -> str:
     if fields["kind"] == "average":
         return "average"
     if fields["kind"] == "seed":
-        psi = fields.get("psi")
+        psi = fields["psi"]
         return f"seed {fields['value']}" + (f", psi {psi:g}" if psi is not None else "")
     return str(fields["value"]).rstrip("/").rpartition("/")[2]
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from insetgan_batch import __version__, logs, telemetry
 from insetgan_batch import config as configuration
 from insetgan_batch.config import RunConfig
-from insetgan_batch.data import manifest, models, seeds
+from insetgan_batch.data import inputs, manifest, models, seeds
 from insetgan_batch.data.commits import RunStore, draw
 from insetgan_batch.data.manifest import BadRow, Described
 from insetgan_batch.data.models import Model
@@ -28,13 +28,13 @@ from insetgan_batch.data.storage import (
     PATIENCE_S,
     conditional_writes_work,
     configure,
+    open_output,
     open_storage,
     patiently,
-    read_uri,
     roots_of,
     within,
 )
-from insetgan_batch.errors import ConfigError
+from insetgan_batch.errors import ConfigError, NoConditionalWritesError
 from insetgan_batch.records import Item
 from insetgan_batch.report import page
 from insetgan_batch.runtime import cluster, shift
@@ -237,7 +237,7 @@ def _check_manifest(config: RunConfig, manifest_uri: str) -> Described:
         raise bad[0].error
     roots = roots_of(config.input_roots, manifest_uri)
     good = [row for row in sample if isinstance(row, Item)]
-    manifest.check_sample(good, lambda uri: read_uri(within(uri, roots)))
+    manifest.check_sample(good, lambda uri: inputs.read(within(uri, roots)))
     return described
 
 
@@ -264,13 +264,18 @@ def _is_new(out_uri: str) -> bool:
 
 
 def _open_store(out_uri: str, config: RunConfig) -> RunStore:
-    storage = open_storage(out_uri)
-    if not config.single_writer and not conditional_writes_work(storage):
-        raise ConfigError(
-            f"{out_uri}: this store lets several writers create the same object, so nothing would"
-            " keep two drivers apart; use another store, or set `single_writer: true` and never"
-            " start two"
-        )
+    storage = open_output(out_uri, single_writer=config.single_writer)
+    if not config.single_writer:
+        says = f"{out_uri}: this store lets several writers create the same object"
+        try:
+            works = conditional_writes_work(storage)
+        except NoConditionalWritesError as err:
+            works, says = False, str(err)
+        if not works:
+            raise ConfigError(
+                f"{says}, so nothing would keep two drivers apart; use another store, or set"
+                " `single_writer: true` and never start two"
+            )
     return RunStore(storage)
 
 

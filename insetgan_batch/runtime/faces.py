@@ -12,16 +12,18 @@ import dataclasses
 import hashlib
 import io
 import math
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from insetgan_batch.data import alignment, manifest, models, pictures
+from insetgan_batch.data import alignment, inputs, manifest, models, pictures, places
 from insetgan_batch.data.alignment import FFHQ, Frame, Points
-from insetgan_batch.data.storage import Storage, locate, open_storage
+from insetgan_batch.data.storage import Storage, local_path, locate, open_storage
 from insetgan_batch.errors import BadInputError, ConfigError
 from insetgan_batch.inset.images import to_pixels
 from insetgan_batch.nets.detector import Face, PhotographFaces
@@ -35,7 +37,9 @@ _MEASURED_SEEDS = 32
 _LEAST_MEASURED = 8  # of them, with a face
 _NEARLY = 0.05  # a generator whose frame is so near to FFHQ's learned from FFHQ
 _MOST_IN_PREVIEW = 40
-_ENDING = ".parquet"
+_LEAST_FACE = 30  # a face is at least such a part of the longer side: no narrower picture has one
+_ENDING, _PREVIEW, _SKIPPED = ".parquet", "-preview.jpg", "-skipped.csv"
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 _SECOND_LOOK = Frame(zoom=1.5, down=0.2)
 _SECOND_LOOK_PX = 256
 
@@ -126,8 +130,7 @@ def make_manifest(
         raise ConfigError(f"--out {out}: expected the name of a manifest: NAME{_ENDING}")
     storage, key = locate(out)
     stem = key.removesuffix(_ENDING)
-    source = open_storage(folder)
-    names = [name for name in source.list("") if not _is_hidden(name)]
+    names = _names(folder, out)
     if not names:
         raise ConfigError(f"{folder}: no files; expected a folder or a prefix of pictures")
     items: list[Item] = []
@@ -139,7 +142,7 @@ def make_manifest(
     for number, name in enumerate(names):
         say(f"picture {number + 1} of {len(names)}: {len(items) // order.bodies} faces so far")
         try:
-            data = source.get(name)
+            data = inputs.read(places.child(folder, name))
             _refuse_repeated(name, data, hashes)
             picture = pictures.read(data, name)
             found = _faces(picture, name, finder, order)
@@ -148,21 +151,22 @@ def make_manifest(
                 aligned = alignment.cut_out(picture, square, cut.size)
                 face_id = _new_id(name, index, len(found), ids)
                 uri = _write(storage, f"{stem}/{face_id}.png", aligned)
-                items += _rows(face_id, uri, face, f"{folder.rstrip('/')}/{name}", order)
+                photograph = _readable(f"{folder.rstrip('/')}/{name}")
+                items += _rows(face_id, uri, face, photograph, order)
                 if len(pairs) < _MOST_IN_PREVIEW:
                     pairs.append(found_faces.pair(picture, face.landmarks, square, aligned))
         except BadInputError as err:
-            skipped[name] = str(err)
-    storage.put(f"{stem}-skipped.csv", _csv(skipped))
+            skipped[_readable(name)] = _readable(str(err))
+    storage.put(f"{stem}{_SKIPPED}", _csv(skipped))
     if not items:
         first = next(iter(skipped.values()))
         raise ConfigError(
-            f"{folder}: no face in any of {len(names)} files, see {stem}-skipped.csv; the first"
+            f"{folder}: no face in any of {len(names)} files, see {stem}{_SKIPPED}; the first"
             f" one: {first}"
         )
-    storage.put(f"{stem}-preview.jpg", found_faces.sheet(pairs))
+    storage.put(f"{stem}{_PREVIEW}", found_faces.sheet(pairs))
     rows = manifest.write(out, items, [order.inset])
-    preview = f"{out.removesuffix(_ENDING)}-preview.jpg"
+    preview = f"{out.removesuffix(_ENDING)}{_PREVIEW}"
     return Made(len(names), rows // order.bodies, rows, skipped, out, preview)
 
 
@@ -190,10 +194,63 @@ def _seen_again(picture: Image.Image, face: Face, finder: PhotographFaces) -> Fa
     return dataclasses.replace(face, landmarks=landmarks)
 
 
+def _names(folder: str, out: str) -> list[str]:
+    """What lies in the folder, but for what systems and this program leave in folders."""
+    path = local_path(folder)
+    listed = open_storage(folder).list("") if path is None else _walk(path)
+    found = sorted(name for name in listed if not _is_hidden(name))
+    everything = set(found)
+    made = [name.removesuffix(_SKIPPED) for name in found if name.endswith(_SKIPPED)]
+    stems = [stem for stem in made if f"{stem}{_ENDING}" in everything]
+    # The manifest is written last: of a run that was broken off there are only faces.
+    if (own := _below(folder, out)) is not None:
+        stems.append(own.removesuffix(_ENDING))
+    return [name for name in found if not _is_made(name, stems)]
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Every entry, by its name; what cannot be listed too, so that somebody says why."""
+    unlisted: list[str] = []
+    for root, folders, names in os.walk(folder, onerror=lambda err: unlisted.append(err.filename)):
+        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
+        for name in (*names, *links):
+            yield os.path.relpath(os.path.join(root, name), folder)
+    for name in unlisted:
+        if Path(name) != folder:
+            yield os.path.relpath(name, folder)
+
+
+def _below(folder: str, out: str) -> str | None:
+    """The name of a manifest as the folder lists it; None where it lies elsewhere."""
+    path, target = local_path(folder), local_path(out)
+    if path and target:
+        path, target = path.resolve(), target.resolve()
+        return str(target.relative_to(path)) if target.is_relative_to(path) else None
+    prefix = f"{folder.rstrip('/')}/"
+    return out.removeprefix(prefix) if out.startswith(prefix) else None
+
+
 def _is_hidden(name: str) -> bool:
-    """What systems leave in folders (.DS_Store, Thumbs.db) is no picture that fails."""
+    """What systems leave in folders (.DS_Store, Thumbs.db, S3's own folders) is no picture that
+    fails.
+    """
     last = name.rpartition("/")[2]
-    return last.startswith(".") or last in ("Thumbs.db", "desktop.ini")
+    return not last or last.startswith(".") or last in ("Thumbs.db", "desktop.ini")
+
+
+def _is_made(name: str, stems: Collection[str]) -> bool:
+    """Whether it is of a manifest that this program has made here."""
+    endings = (_ENDING, _PREVIEW, _SKIPPED)
+    return any(
+        name.startswith(f"{stem}/") or name in [f"{stem}{ending}" for ending in endings]
+        for stem in stems
+    )
+
+
+def _readable(name: str) -> str:
+    """On one line, and with escapes where it is not UTF-8: names of files may be anything."""
+    text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def _refuse_repeated(name: str, data: bytes, hashes: dict[str, str]) -> None:
@@ -206,7 +263,8 @@ def _faces(picture: Image.Image, name: str, finder: PhotographFaces, order: Orde
     """The faces that become rows, the largest first; `BadInputError` where there is none."""
     if name in order.landmarks:
         return [_Found(points, None) for points in order.landmarks[name]]
-    found = find_faces(picture, finder)
+    narrow = max(picture.size) > _LEAST_FACE * min(picture.size)
+    found = [] if narrow else find_faces(picture, finder)
     sure = [
         _Found(face.landmarks, face.probability)
         for face in found
@@ -239,7 +297,7 @@ def _write(storage: Storage, key: str, face: Image.Image) -> str:
     buffer = io.BytesIO()
     face.save(buffer, "PNG")
     storage.put(key, buffer.getvalue())
-    return f"{storage.uri.rstrip('/')}/{key}"
+    return places.child(storage.uri, key)
 
 
 def _rows(face_id: str, uri: str, face: _Found, picture: str, order: Order) -> Iterator[Item]:

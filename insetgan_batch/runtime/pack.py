@@ -198,6 +198,7 @@ def _facts(
         losses_every=order.losses_every,
         licence=licence,
         consent=plan.consent,
+        columns=plan.columns,
     )
 
 

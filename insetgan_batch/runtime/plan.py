@@ -111,8 +111,10 @@ def _read(config: RunConfig, manifest_uri: str) -> tuple[int, list[BadRow], list
     bad: list[BadRow] = []
     sample: list[Item] = []
     count = 0
+    seen = shift.BadRows()
     for row in manifest.read(manifest_uri, list(config.insets)):
         count += 1
+        seen.see(row)
         if isinstance(row, BadRow):
             bad.append(row)
         elif len(sample) < (_TRIED if config.slots == "auto" else config.slots):

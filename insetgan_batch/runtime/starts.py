@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
-import io
-import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from insetgan_batch.boxes import Box
-from insetgan_batch.data import pictures
-from insetgan_batch.data.storage import local_path, locate, within
-from insetgan_batch.errors import BadInputError, NotFoundError, RefusedError
+from insetgan_batch.data import inputs, pictures
+from insetgan_batch.data.storage import within
+from insetgan_batch.errors import BadInputError, RefusedError
 from insetgan_batch.inset import images
 from insetgan_batch.inset.nearest import Nearest
 from insetgan_batch.inset.states import Start
@@ -32,10 +29,8 @@ from insetgan_batch.records import Item, Lease, Source
 
 _NO_ENCODERS: Mapping[str, Encoder] = {}
 _TRIED = 8  # truncations, between the highest and the lowest
-_MOST_BYTES = 512 * 1024 * 1024  # of a picture or a file of latents: it is held in memory
 _LARGEST_BOX = 4  # times the picture's side
 _SMALLEST_BOX_PX = 1.0
-_SHOWN = 500
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,13 +110,13 @@ class Starts:
         try:
             return dataclasses.replace(source, value=within(str(source.value), self._roots))
         except RefusedError as err:
-            raise BadInputError(_cut(err)) from err
+            raise BadInputError(inputs.cut(err)) from err
 
     def _recipe_of(self, item: Item) -> Recipe:
         try:
             return for_item(self._recipe, item.overrides)
         except BadInputError as err:  # it repeats the row's keys, which may hold anything
-            raise BadInputError(_cut(err)) from err
+            raise BadInputError(inputs.cut(err)) from err
 
     def _given(self, name: str, source: Source, player: Player, recipe: Recipe) -> _Given:
         """What a row gives."""
@@ -242,7 +237,7 @@ def _read_reference(uri: str, generator: Generator) -> tuple[Tensor, tuple[int, 
     """An image of any size as the generator's own size, `[3 H W]` in -1..1; and its (width, height)
     before that.
     """
-    picture = pictures.read(_read_input(uri), uri)
+    picture = pictures.read(inputs.read(uri), uri)
     resized = picture.resize((generator.width, generator.height), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.array(resized))[None]
     return images.from_pixels(pixels)[0].to(generator.device), picture.size
@@ -253,7 +248,7 @@ def _read_latents(uri: str, like: Tensor) -> Tensor:
     tensors = _read_tensors(uri)
     if "w" not in tensors:
         raise BadInputError(
-            f"{uri}: found {_cut(sorted(tensors))}, expected `w` and optionally `delta`"
+            f"{uri}: found {inputs.cut(sorted(tensors))}, expected `w` and optionally `delta`"
         )
     latents = torch.zeros_like(like)
     for name, rows in (("w", latents[0]), ("delta", latents[1:])):
@@ -261,9 +256,8 @@ def _read_latents(uri: str, like: Tensor) -> Tensor:
             continue
         tensor = tensors[name]
         if tensor.shape != rows.shape:
-            raise BadInputError(
-                f"{uri}: `{name}` has shape {_cut(list(tensor.shape))}, expected {list(rows.shape)}"
-            )
+            found = inputs.cut(list(tensor.shape))
+            raise BadInputError(f"{uri}: `{name}` has shape {found}, expected {list(rows.shape)}")
         if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
             kind = str(tensor.dtype).removeprefix("torch.")
             raise BadInputError(f"{uri}: `{name}` is {kind}, expected float32, or 16 or 64 bits")
@@ -274,7 +268,7 @@ def _read_latents(uri: str, like: Tensor) -> Tensor:
 
 
 def _read_tensors(uri: str) -> dict[str, Tensor]:
-    data = _read_input(uri)
+    data = inputs.read(uri)
     try:
         return safetensors.torch.load(data)
     except (
@@ -286,53 +280,4 @@ def _read_tensors(uri: str) -> dict[str, Tensor]:
         TypeError,
         AttributeError,
     ) as err:
-        raise BadInputError(f"{uri}: not a safetensors file ({_cut(err)})") from err
-
-
-def _read_input(uri: str) -> bytes:
-    """The bytes that a row names. Raises `StorageError` where another try may help."""
-    try:
-        _refuse_odd_file(uri)
-        storage, key = locate(uri)
-        file = _Limited(uri)
-        storage.read_into(key, file)
-    except (NotFoundError, RefusedError) as err:
-        raise BadInputError(_cut(err)) from err
-    return file.bytes.getvalue()
-
-
-def _refuse_odd_file(uri: str) -> None:
-    """A directory has no bytes, a pipe may never give any, and a name can be none."""
-    try:
-        path = local_path(uri)
-        is_odd = path is not None and not stat.S_ISREG(path.stat().st_mode)
-    except OSError as err:
-        if err.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
-            return  # the store says it better, and may be asked again
-        raise BadInputError(f"{uri[:_SHOWN]}: no name of a file: {err.strerror}") from err
-    except ValueError as err:
-        raise BadInputError(f"{uri!r}: no name of a file: {err}") from err
-    if is_odd:
-        raise BadInputError(f"{uri}: a directory or a device, expected a file")
-
-
-class _Limited:
-    """Takes bytes until they are too many."""
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self.bytes = io.BytesIO()
-
-    def write(self, data: bytes) -> None:
-        """The next bytes; raises `BadInputError`."""
-        if self.bytes.tell() + len(data) > _MOST_BYTES:
-            raise BadInputError(
-                f"{self._uri}: more than {_MOST_BYTES // 1024**2} MiB, expected less"
-            )
-        self.bytes.write(data)
-
-
-def _cut(said: object) -> str:
-    """On one line, and not too long."""
-    text = " ".join(str(said).split())
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        raise BadInputError(f"{uri}: not a safetensors file ({inputs.cut(err)})") from err

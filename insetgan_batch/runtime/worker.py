@@ -26,7 +26,7 @@ import torch
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.storage import PATIENCE_S, configure, open_storage, patiently
+from insetgan_batch.data.storage import PATIENCE_S, configure, open_output, patiently
 from insetgan_batch.errors import (
     CheckpointError,
     InsetGanError,
@@ -88,7 +88,7 @@ class Worker:
         """Load everything; raises `CheckpointError` or `StorageError`."""
         self._meter = Meter(config.least_slots)
         configure(**dataclasses.asdict(config.storage))
-        self._store = RunStore(open_storage(out_uri))
+        self._store = RunStore(open_output(out_uri, single_writer=config.single_writer))
         self._on_end, self._patience_s = on_end, patience_s
         self._device = best_device()
         if self._device.type == "cpu":

@@ -241,7 +241,7 @@ class BesideARun(RuleBasedStateMachine):
         """With what happens beside it: 0 to 5 commits an attempt that is on the way, and so on."""
 
         def between() -> None:
-            action = actions.pop() if actions else None
+            action = actions.pop() if actions else -1
             if action in range(6) and self.on_the_way:
                 item_id, attempt = self.on_the_way.pop(action % len(self.on_the_way))
                 self.store.commit(item_id, records.commit(item_id, attempt))

@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from PIL import Image
 
 from insetgan_batch.data import manifest
-from insetgan_batch.data.commits import ITEM_ID
+from insetgan_batch.data.keys import ITEM_ID
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import MemoryStorage
 from insetgan_batch.errors import ManifestError, NotFoundError, StorageError
@@ -104,7 +104,7 @@ def test_every_column_finds_its_place_in_the_item() -> None:
             "canvas_seed": [7],
             "canvas_psi": [0.25],
             "face_image": ["s3://faces/7.png"],
-            "shoes_latent": ["7.safetensors"],
+            "shoes_latent": ["/in/7.safetensors"],
             "shoes_psi": [1.0],
             "seed": [3],
             "overrides": ['{"rounds": 2, "weights": {"border": 1.5}}'],
@@ -118,7 +118,7 @@ def test_every_column_finds_its_place_in_the_item() -> None:
             canvas=Source("seed", 7, 0.25),
             insets={
                 "face": Source("image", "s3://faces/7.png"),
-                "shoes": Source("latent", "7.safetensors", 1.0),
+                "shoes": Source("latent", "/in/7.safetensors", 1.0),
             },
             seed=3,
             overrides={"rounds": 2, "weights": {"border": 1.5}},
@@ -139,12 +139,12 @@ def test_columns_of_pandas_and_friends_are_understood() -> None:
             "item_id": pa.array(["a", "b"]).dictionary_encode(),
             "canvas_seed": pa.array([1, None], pa.uint32()),
             "canvas_psi": pa.array([0.5, None], pa.float32()),
-            "face_image": pa.array(["x", None], pa.large_string()),
+            "face_image": pa.array(["/x", None], pa.large_string()),
         }
     )
     items = read(table)
     assert [item.canvas for item in items] == [Source("seed", 1, 0.5), Source()]
-    assert [item.insets["face"] for item in items] == [Source("image", "x"), Source()]
+    assert [item.insets["face"] for item in items] == [Source("image", "/x"), Source()]
 
 
 def test_meta_becomes_what_json_can_hold() -> None:
@@ -337,8 +337,12 @@ def test_nothing_is_left_of_a_manifest_from_a_store(
         ("overrides", ["{"], "row 1, column overrides: not JSON: "),
         ("overrides", ["[1]"], "row 1, column overrides: expected a JSON object, found '[1]'"),
         ("overrides", ['{"a": NaN}'], "row 1, column overrides: not JSON: NaN"),
-        ("overrides", ["[" * 200_000], "row 1, column overrides: not JSON: "),
-        ("meta_raw", [b"\xff"], "row 1, column meta_raw: found bytes; expected what JSON can hold"),
+        ("overrides", ["[" * 100_000], "row 1, column overrides: not JSON: "),
+        ("face_image", [b"\x89PNG"], "row 1, column face_image: b'\\x89PNG' is no text: expected"),
+        ("face_seed", [0.5], "row 1, column face_seed: 0.5 is no seed; expected a whole number"),
+        ("face_seed", [float("inf")], "row 1, column face_seed: inf is no seed; expected a whole"),
+        ("seed", [decimal.Decimal("1.5")], "row 1, column seed: 1.5 is no seed; expected a whole"),
+        ("canvas_psi", [decimal.Decimal("1.5")], "row 1, column canvas_psi: 1.5 is no truncation"),
     ],
 )
 def test_bad_value_is_named_by_row_and_column(column: str, values: list[Any], says: str) -> None:
@@ -373,10 +377,18 @@ def test_unknown_column_is_refused_with_the_nearest_one() -> None:
     ("column", "values", "says"),
     [
         ("item_id", [1], "column item_id is int64, expected string"),
-        ("canvas_seed", [1.0], "column canvas_seed is double, expected int64"),
+        (
+            "item_id",
+            [datetime.datetime(2026, 1, 2)],
+            r"column item_id is timestamp\[us\], expected",
+        ),
+        ("canvas_seed", ["1"], "column canvas_seed is string, expected int64; cast it to BIGINT"),
+        ("canvas_seed", [{"seed": 1}], "column canvas_seed is struct<.*>, expected int64"),
         ("canvas_seed", [True], "column canvas_seed is bool, expected int64"),
         ("face_psi", ["0.7"], "column face_psi is string, expected float"),
-        ("face_image", [b"png"], "column face_image is binary, expected string"),
+        ("face_image", [{"bytes": b"png"}], "column face_image is struct<.*>, expected string"),
+        ("face_box", [["0", "1"]], "column face_box is list<.*>, expected list of floats"),
+        ("face_box", [[True, False]], "column face_box is list<.*bool>, expected list of floats"),
         ("overrides", [{"a": 1}], "column overrides is struct<a: int64>, expected string"),
     ],
 )
@@ -415,7 +427,7 @@ def test_missing_manifest_is_refused(tmp_path: Path) -> None:
     for uri in (f"{tmp_path}/none.parquet", f"memory://{uuid.uuid4().hex}/none.parquet"):
         with pytest.raises(ManifestError, match=f"{uri}: there is no such manifest"):
             manifest.read(uri, INSETS)
-    with pytest.raises(ManifestError, match="not a Parquet file"):
+    with pytest.raises(ManifestError, match="no Parquet file in this directory"):
         manifest.read(str(tmp_path), INSETS)
 
 
@@ -537,7 +549,7 @@ NAMES = st.text(
     min_size=1,
     max_size=20,
 )
-URIS = st.builds("{}{}".format, st.sampled_from(["in/", "/in/", "file:///in/", "s3://b/"]), NAMES)
+URIS = st.builds("{}{}".format, st.sampled_from(["/in/", "file:///in/", "s3://b/"]), NAMES)
 SOURCES = st.one_of(
     st.builds(Source, psi=PSI),
     st.builds(Source, st.just("seed"), SEEDS, PSI),
@@ -606,7 +618,6 @@ def test_large_manifest_is_written_in_row_groups() -> None:
         ([Item("a", Source("image", ""), {})], "row 0, column canvas_image: '' is no URI"),
         ([Item("a", Source(), {"hands": Source("seed", 1)})], "unknown column 'hands_seed'"),
         ([Item("a", Source(), {}, overrides={"x": float("nan")})], "row 0, column overrides: not"),
-        ([Item("a", Source(), {}, meta={"x": b""})], "row 0, column meta_x: found bytes"),
         (
             [Item("a", Source(), {}, meta={"x": 1}), Item("b", Source(), {}, meta={"x": "1"})],
             "column meta_x: ",
@@ -682,7 +693,8 @@ def test_good_sample_passes_and_only_images_are_opened() -> None:
 
 def test_missing_image_is_named_by_item_and_column() -> None:
     with pytest.raises(
-        ManifestError, match=r"item a, column face_image: s3://faces/1.png is missing"
+        ManifestError,
+        match=r"item a, column face_image: s3://faces/1.png cannot be read: .*no such object",
     ):
         _check(None)
 

@@ -15,9 +15,21 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from insetgan_batch.data import s3_errors
-from insetgan_batch.data.storage import conditional_writes_work, configure, open_storage
-from insetgan_batch.errors import ConfigError, RefusedError, StorageError
+from insetgan_batch.data import inputs, s3_errors
+from insetgan_batch.data.storage import (
+    conditional_writes_work,
+    configure,
+    open_output,
+    open_storage,
+)
+from insetgan_batch.errors import (
+    BadInputError,
+    ConfigError,
+    CredentialsError,
+    NoConditionalWritesError,
+    RefusedError,
+    StorageError,
+)
 
 BUCKET = "results"
 
@@ -29,6 +41,8 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers = list(answers)
         self.asked: list[tuple[str, str | None]] = []
+        self.methods: list[str] = []
+        self.message = "two\nlines"
         self.authorized, self.connections = "", 0
         self.checksums: list[str | None] = []
 
@@ -44,11 +58,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.asked.append((self.path, self.headers.get("If-None-Match")))
+        self.server.methods.append(self.command)
         self.server.authorized = self.headers.get("Authorization", "")
         self.server.checksums.append(self.headers.get("x-amz-checksum-crc32"))
         answers = self.server.answers
         status, code = answers.pop(0) if len(answers) > 1 else answers[0]
-        body = f"<Error><Code>{code}</Code><Message>two\nlines</Message></Error>".encode()
+        said = f"<Message>{self.server.message}</Message>"
+        body = f"<Error><Code>{code}</Code>{said}</Error>".encode()
         if not code:
             body = b""
         self.send_response(status)
@@ -169,12 +185,85 @@ def test_endless_conflict_is_an_error(serve: Serve) -> None:
         open_storage("s3://bucket/run").put_if_absent("a", b"")
 
 
-@pytest.mark.parametrize("answer", [(200, ""), (501, "NotImplemented")])
-def test_store_that_cannot_write_on_a_condition_fails_the_probe(
-    serve: Serve, answer: tuple[int, str]
-) -> None:
-    serve(answer)
+def test_store_that_cannot_write_on_a_condition_fails_the_probe(serve: Serve) -> None:
+    serve((200, ""))
     assert not conditional_writes_work(open_storage("s3://bucket/run"))
+
+
+def test_store_that_says_itself_that_it_knows_no_conditions_is_quoted(serve: Serve) -> None:
+    serve((501, "NotImplemented"))
+    with pytest.raises(NoConditionalWritesError, match=r"NotImplemented: two lines\)$"):
+        conditional_writes_work(open_storage("s3://bucket/run"))
+
+
+def test_a_single_writer_sends_no_condition(serve: Serve) -> None:
+    """Some stores answer NotImplemented to any."""
+    server = serve((404, ""), (200, ""), (200, ""))
+    storage = open_output("s3://bucket/run", single_writer=True)
+    assert storage.put_if_absent("a", b"1")
+    assert not storage.put_if_absent("a", b"2")
+    assert server.asked == [("/bucket/run/a", None)] * 3
+    assert server.methods == ["HEAD", "PUT", "HEAD"]
+
+
+TRAILERS = "Transfering payloads in multiple chunks using aws-chunked is not supported."
+
+
+def test_store_that_takes_no_trailers_is_not_taken_for_one_without_conditions(
+    serve: Serve,
+) -> None:
+    """OpenStack Swift 2.33 behind TLS, over which boto3 sends its checksums behind the body."""
+    serve((501, "NotImplemented")).message = TRAILERS
+    storage = open_storage("s3://bucket/run")
+    for call in (
+        lambda: conditional_writes_work(storage),
+        lambda: storage.put_if_absent("a", b""),
+        lambda: storage.put("a", b""),
+    ):
+        with pytest.raises(RefusedError, match="when_required") as caught:
+            call()
+        assert "aws-chunked is not supported" in str(caught.value)
+        assert not isinstance(caught.value, NoConditionalWritesError)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "says"),
+    [
+        (403, "InvalidObjectState", "the object is archived: restore it"),
+        (400, "KMS.DisabledException", "two lines"),
+        (400, "KeyTooLongError", "two lines"),
+        (405, "MethodNotAllowed", "two lines"),
+        (403, "SomeWordOfItsOwn", "two lines"),
+    ],
+)
+def test_what_is_said_of_one_object_is_its_rows_fault_at_once(
+    serve: Serve, status: int, code: str, says: str
+) -> None:
+    server = serve((200, "Body"), (status, code))
+    with pytest.raises(BadInputError, match=f"{code}: {says}"):
+        inputs.read("s3://bucket/photos/a.png")
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId", "RequestTimeTooSkewed"])
+def test_what_is_said_of_who_asks_is_no_rows_fault(serve: Serve, code: str) -> None:
+    serve((200, "Body"), (403, code))
+    with pytest.raises(CredentialsError, match=code):
+        inputs.read("s3://bucket/photos/a.png")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(408, "RequestTimeout"), (400, "RequestTimeout"), (429, "TooManyRequests"), (503, "SlowDown")],
+)
+def test_what_passes_is_an_outage(
+    serve: Serve, aws: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    aws.setenv("AWS_MAX_ATTEMPTS", "1")
+    serve((200, "Body"), (status, code))
+    with pytest.raises(StorageError, match=code) as caught:
+        inputs.read("s3://bucket/photos/a.png")
+    assert not isinstance(caught.value, RefusedError)
 
 
 def test_probe_of_a_refusing_store_is_an_error_and_not_an_answer(serve: Serve) -> None:

@@ -401,3 +401,13 @@ def test_patience_ends_when_all_is_over() -> None:
     with pytest.raises(StorageError, match="down"):
         patiently(outage, 60.0, is_over=lambda: outage.calls == 2)
     assert outage.calls == 2
+
+
+@pytest.mark.parametrize("key", ["a//b.png", "/b.png", "a/../b.png", "./b.png"])
+def test_a_key_with_an_empty_part_is_no_other_object(key: str) -> None:
+    """`a//b.png` is not `a/b.png`: who asks for one must not be given the other."""
+    store = MemoryStorage(uuid.uuid4().hex)
+    store.put("a/b.png", b"1")
+    store.put("b.png", b"2")
+    with pytest.raises(RefusedError, match="is not a key"):
+        read_uri(f"{store.uri}/{key}")

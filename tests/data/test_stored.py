@@ -70,7 +70,8 @@ def test_every_field_is_missed_and_none_has_another_type(kind: str) -> None:
         without = {key: value for key, value in record.items() if key != name}
         with pytest.raises(DamagedError, match=f"`{name}` is missing"):
             reader.read(WHERE, json.dumps(without).encode())
-        for other in ([], {"\x1b]0;title\x07": 1}, "\x1b[2J"):
+        others: list[Any] = [[], {"\x1b]0;title\x07": 1}, "\x1b[2J"]
+        for other in others:
             if type(other) is type(record[name]):
                 continue
             with pytest.raises(DamagedError, match=name) as caught:

@@ -12,6 +12,7 @@ import pytest
 
 from insetgan_batch.data import results, tables
 from insetgan_batch.data.results import LossTable
+from insetgan_batch.data.stored import Commit
 from insetgan_batch.data.tables import Collector, Columns
 from insetgan_batch.records import Item, Source
 from tests.report.runs import commit, failure, losses, montage, new_run
@@ -26,13 +27,13 @@ ITEM = Item(
 )
 
 
-def record_of(item: Item, **changes: Any) -> dict[str, Any]:
+def record_of(item: Item, **changes: Any) -> Commit:
     store = new_run()
     commit(store, item, **changes)
     return store.read_commit(item.item_id)
 
 
-def columns_of(*records: dict[str, Any], insets: tuple[str, ...] = ()) -> Columns:
+def columns_of(*records: Commit, insets: tuple[str, ...] = ()) -> Columns:
     collector = Collector(insets)
     for record in records:
         collector.see(record)

@@ -18,7 +18,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from insetgan_batch import cli
-from insetgan_batch.data import damage, storage
+from insetgan_batch.data import damage
 from insetgan_batch.data.commits import RunStore, hh
 from insetgan_batch.data.storage import LocalStorage
 from insetgan_batch.runtime import cluster, driver
@@ -152,7 +152,9 @@ def place(finished: Bench, tmp_path: Path) -> Bench:
 @pytest.fixture(autouse=True)
 def _nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Damage is no outage: a pause to ask again is an error here."""
-    monkeypatch.setattr(storage.time, "sleep", lambda _: pytest.fail("somebody waits"))
+    monkeypatch.setattr(
+        "insetgan_batch.data.storage.time.sleep", lambda _: pytest.fail("somebody waits")
+    )
 
 
 def call(*arguments: str) -> Result:

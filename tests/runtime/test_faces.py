@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import os
+import shutil
+import socket
+import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from insetgan_batch.data import alignment, manifest, pictures
+from insetgan_batch.data import alignment, inputs, manifest, pictures
 from insetgan_batch.data.alignment import Frame
-from insetgan_batch.data.storage import read_uri
-from insetgan_batch.errors import ConfigError
+from insetgan_batch.data.storage import MemoryStorage, read_uri, roots_of, within
+from insetgan_batch.errors import ConfigError, CredentialsError
 from insetgan_batch.nets.detector import PhotographFaces
 from insetgan_batch.records import Item
 from insetgan_batch.runtime import faces
@@ -191,3 +197,157 @@ def test_a_real_photograph_has_its_one_face_found() -> None:
     square = alignment.square_of(face.landmarks)
     assert square.centre == pytest.approx((225, 106), abs=12)
     assert square.side == pytest.approx(172, abs=15)
+
+
+# Folders as they are
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """A folder with one good picture, called `a.png`."""
+    odd = tmp_path / "photographs"
+    odd.mkdir()
+    photograph(("face_3.png", 40, 60, 180)).save(odd / "a.png")
+    return odd
+
+
+def test_an_entry_that_cannot_be_read_is_skipped_with_its_reason(odd: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (odd / "link").symlink_to(elsewhere)
+    (odd / "dangling.jpg").symlink_to("nowhere.jpg")
+    (odd / "ring.jpg").symlink_to("ring.jpg")
+    os.mkfifo(odd / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(odd / "s.jpg"))
+    (odd / "empty.jpg").touch()
+    Image.new("RGB", (90_000, 16)).save(odd / "banner.png")
+    (odd / "secret.jpg").symlink_to("/proc/1/mem")
+    made = faces.make_manifest(str(odd), f"{tmp_path}/m.parquet", CUT, Order())
+    assert [item.item_id for item in items_of(made)] == ["a"]
+    reasons = {
+        "link": "a directory or a device, expected a file",
+        "dangling.jpg": "there is no such file",
+        "ring.jpg": "no name of a file",
+        "pipe.jpg": "a directory or a device, expected a file",
+        "s.jpg": "a directory or a device, expected a file",
+        "empty.jpg": "it is empty",
+        "banner.png": "no face found",
+        "secret.jpg": "",
+    }
+    assert made.skipped.keys() == reasons.keys()
+    for name, reason in reasons.items():
+        assert reason in made.skipped[name], name
+        assert "\n" not in made.skipped[name]
+
+
+def test_a_file_without_the_right_to_read_it_is_skipped(
+    odd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may read everything, so the refusal is made up."""
+
+    def refuse(path: Path, *options: Any) -> Any:
+        if path.name == "b.png":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *options)
+
+    real = Path.open
+    shutil.copy(odd / "a.png", odd / "b.png")
+    monkeypatch.setattr(Path, "open", refuse)
+    made = faces.make_manifest(str(odd), "memory://rights/m.parquet", CUT, Order())
+    assert (made.faces, list(made.skipped)) == (1, ["b.png"])
+    assert "cannot read: Permission denied" in made.skipped["b.png"]
+
+
+def test_what_it_has_made_is_no_picture_the_next_time(
+    odd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(odd)
+    (odd / "old").mkdir()
+    for out in ("faces.parquet", "faces.parquet", "old/other.parquet", "faces.parquet"):
+        made = faces.make_manifest(".", out, CUT, Order())
+        assert (made.pictures, made.faces, made.skipped) == (1, 1, {})
+    # Broken off before the manifest was written.
+    for ending in (".parquet", "-skipped.csv", "-preview.jpg"):
+        (odd / f"faces{ending}").unlink()
+    made = faces.make_manifest(str(odd), str(odd / "faces.parquet"), CUT, Order())
+    assert (made.pictures, made.faces, made.skipped) == (1, 1, {})
+
+
+def test_a_table_of_somebody_elses_hides_nothing(odd: Path, tmp_path: Path) -> None:
+    (odd / "trip-skipped.csv").touch()
+    (odd / "trip").mkdir()
+    (odd / "a.png").rename(odd / "trip" / "a.png")
+    made = faces.make_manifest(str(odd), f"{tmp_path}/m.parquet", CUT, Order())
+    assert (made.faces, list(made.skipped)) == (1, ["trip-skipped.csv"])
+
+
+NAMES = [
+    "two\nlines",
+    "My%20faces",
+    "50%",
+    "a#b",
+    "what?",
+    "it's",
+    'a "b" c',
+    "über",
+    "a;b&c",
+    "back\\slash",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_any_letters_are_found_again(odd: Path, tmp_path: Path, name: str) -> None:
+    (odd / "a.png").rename(odd / f"{name}.png")
+    place = tmp_path / name
+    made = faces.make_manifest(str(odd), str(place / f"{name}.parquet"), CUT, Order())
+    (item,) = items_of(made)
+    uri = str(item.insets["face"].value)
+    assert inputs.read(within(uri, roots_of([], made.manifest)))
+    assert item.meta["picture"] == f"{odd}/{name}.png".replace("\n", "\\n")
+    by_uri = faces.make_manifest(
+        odd.as_uri(), (place / "b" / f"{name}.parquet").as_uri(), CUT, Order()
+    )
+    (item,) = items_of(by_uri)
+    assert inputs.read(within(str(item.insets["face"].value), roots_of([], by_uri.manifest)))
+
+
+def test_a_name_that_is_not_utf8_is_written_with_escapes(odd: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    (odd / "a.png").rename(odd / f"{name}.png")
+    (odd / f"{name}.txt").write_text("no picture")
+    out = str(tmp_path / name / "m.parquet")
+    made = faces.make_manifest(str(odd), out, CUT, Order())
+    (item,) = items_of(made)
+    assert item.meta["picture"] == f"{odd}/caf\\xe9.png"
+    assert inputs.read(str(item.insets["face"].value))
+    assert list(made.skipped) == ["caf\\xe9.txt"]
+    table = (tmp_path / name / "m-skipped.csv").read_text()
+    assert "caf\\xe9.txt" in table
+
+
+def test_folders_of_s3_are_no_pictures_and_odd_keys_have_a_reason(odd: Path) -> None:
+    """A console leaves an empty object for each folder that it makes."""
+    name = uuid.uuid4().hex
+    store = MemoryStorage(name)
+    png = (odd / "a.png").read_bytes()
+    store.put("photos/a.png", png)
+    for key in ("photos/", "photos/sub/", "photos/sub//b.png", "photos/../c.png"):
+        store._objects[key] = png, 0.0
+    made = faces.make_manifest(
+        f"memory://{name}/photos", f"memory://{name}/m.parquet", CUT, Order()
+    )
+    assert (made.pictures, made.faces) == (3, 1)
+    assert made.skipped.keys() == {"sub//b.png", "../c.png"}
+    assert all("is not a key" in reason for reason in made.skipped.values())
+
+
+def test_keys_that_have_run_out_are_no_reason_to_skip_a_picture(
+    odd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(uri: str) -> bytes:
+        raise CredentialsError(f"{uri}: the credentials have run out: renew them")
+
+    monkeypatch.setattr(inputs, "read", refuse)
+    with pytest.raises(CredentialsError):
+        faces.make_manifest(str(odd), "memory://keys/m.parquet", CUT, Order())

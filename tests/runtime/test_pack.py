@@ -28,6 +28,7 @@ from insetgan_batch.data.dataset import Done, Job, Order
 from insetgan_batch.data.storage import LocalStorage
 from insetgan_batch.data.where import Where
 from insetgan_batch.errors import ConfigError, NotFoundError, RefusedError, StorageError
+from insetgan_batch.records import Item, Source
 from insetgan_batch.runtime import cluster
 from insetgan_batch.runtime import pack as packing
 from insetgan_batch.runtime.pack import Packed
@@ -138,6 +139,37 @@ def test_hugging_face_loads_the_other_formats(
     assert {name: len(rows) for name, rows in loaded.items()} == packed.splits
     if kind == "webdataset":
         assert loaded["train"][0]["png"].size == (32, 64)
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "jsonl"])
+def test_columns_that_are_empty_in_the_first_shards_load(
+    kind: dataset.Format, tmp_path: Path
+) -> None:
+    """The first rows have no score, no picture, no truncation for each layer; the last ones do."""
+    store = RunStore(LocalStorage(tmp_path / "run"))
+    made = new_run()
+    for body in range(12):
+        item = montage(body, 1)
+        name = f"i{body:02d}"
+        if body > 8:
+            image = Source("image", "file:///a.png")
+            made_of = Item(name, image, item.insets, meta={"at": "2026-01-02"})
+        else:
+            made_of = Item(name, item.canvas, item.insets)
+        inversion: dict[str, Any] = {"inversion": {"canvas": {"l1": 0.5}}} if body > 8 else {}
+        commit(made, made_of, seam_after=1.5, score=0.5 if body > 8 else None, **inversion)
+    for key in made.storage.list(""):
+        store.storage.put(key, made.storage.get(key))
+    order = Order((kind,), splits=SPLITS, shard_bytes=dict.fromkeys(dataset.FORMATS, 12_000))
+    packed = packing.pack(store.storage.uri, order, spread=here)
+    loaded = datasets.load_dataset(str(directory_of(packed)), cache_dir=str(tmp_path / "cache"))
+    rows = [row["json"] if kind == "webdataset" else row for s in loaded.values() for row in s]
+    assert len(rows) == 12
+    by_id = {row["item_id"]: row for row in rows}
+    assert by_id["i00"]["score"] is None
+    assert by_id["i11"]["score"] == 0.5
+    assert by_id["i11"]["inversion.canvas.l1"] == 0.5
+    assert by_id["i11"]["canvas_image"] == "file:///a.png"
 
 
 def test_webdataset_iterates_images_with_their_rows(run: RunStore, packed: Packed) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -91,6 +91,56 @@ def test_bad_rows_are_set_aside_and_do_not_end_the_run() -> None:
     assert (record["reason"], record["attempts"]) == ("bad_row", 0)
     assert "column canvas_seed" in record["detail"]
     assert turn.tally.left == 0
+
+
+def bad(count: int, start: int = 0) -> list[BadRow]:
+    return [
+        BadRow(f"row-{n:09d}", n, ManifestError(f"m: row {n}, column seed: -1 is no seed"))
+        for n in range(start, start + count)
+    ]
+
+
+@pytest.mark.parametrize("at", [0, 5, 40])
+def test_when_nearly_all_rows_are_bad_the_manifest_is_and_nothing_is_quarantined(at: int) -> None:
+    rows: list[Item | BadRow] = [*bad(599)]
+    rows.insert(at, items(1)[0])
+    turn = Turn(rows)
+    with pytest.raises(
+        ManifestError, match=r"32 of the first 3[23] rows are wrong, .*row 0, "
+    ) as err:
+        turn.work()
+    assert "\n" not in str(err.value)
+    assert turn.store.quarantined() == set()
+
+
+def test_bad_rows_among_good_ones_are_quarantined_however_many_they_are() -> None:
+    rows: list[Item | BadRow] = [*items(40), *bad(300)]
+    turn = Turn(rows)
+    turn.work()
+    assert len(turn.store.quarantined()) == 300
+    assert turn.tally.committed == 40
+
+
+def test_a_small_manifest_of_bad_rows_ends_in_quarantine() -> None:
+    turn = Turn([*bad(20), *items(1)])
+    turn.work()
+    assert (len(turn.store.quarantined()), turn.tally.quarantined) == (20, 20)
+
+
+def test_bad_rows_behind_what_was_done_before_are_no_wrong_manifest() -> None:
+    """A resume reads only what is left."""
+    turn = Turn(bad(100))
+    tally = Tally(300, 200, 0, Recipe())
+    shift.Shift(
+        turn.store,
+        turn.epoch,
+        Ledger(turn.epoch, shift.CAPS),
+        turn.crew,
+        iter(bad(100)),
+        tally,
+        on_progress=lambda progress: None,
+    ).work()
+    assert len(turn.store.quarantined()) == 100
 
 
 def test_a_few_failures_are_quarantined_with_their_reason() -> None:
@@ -200,8 +250,8 @@ def test_an_item_at_which_every_worker_ends_without_a_word_is_convicted_in_the_e
 
     turn = Turn(items(12), make, slots=4)
     turn.work()
-    assert turn.store.quarantined()["i4"]["reason"] == "crashed_its_worker"
-    assert "connection error" in turn.store.quarantined()["i4"]["detail"]
+    assert turn.store.read_quarantined("i4")["reason"] == "crashed_its_worker"
+    assert "connection error" in turn.store.read_quarantined("i4")["detail"]
     assert tried["i4"] == 1 + shift.CAPS.max_kills_alone
     assert max(count for item_id, count in tried.items() if item_id != "i4") <= 2
     assert len(turn.store.committed()) == 11
@@ -351,7 +401,7 @@ def test_an_observer_is_told_of_machines_and_of_the_store() -> None:
     outages = iter([True, True])
 
     class Flaky(RunStore):
-        def quarantine(self, item_id: str, record: dict[str, Any]) -> None:
+        def quarantine(self, item_id: str, record: Mapping[str, Any]) -> None:
             if next(outages, False):
                 raise StorageError("away")
             super().quarantine(item_id, record)

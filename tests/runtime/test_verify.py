@@ -239,9 +239,9 @@ def test_items_that_are_made_again_have_the_same_scores(done: RunStore) -> None:
 
 def test_a_score_beyond_2_percent_is_one_line(done: RunStore) -> None:
     first, second, _ = sorted(done.committed())
-    score = done.read_commit(first)["score"]
+    score, other = (done.read_commit(i)["score"] or 0.0 for i in (first, second))
     rewrite(done, first, score=score * 1.03)
-    rewrite(done, second, score=done.read_commit(second)["score"] * 1.01)
+    rewrite(done, second, score=other * 1.01)
     (line,) = verify.redo(done, 3)
     found = re.fullmatch(
         rf"item {first}: its score is (\S+) when .* expected (\S+) within 2%.*", line

@@ -1,0 +1,84 @@
+"""What a driver looks at before anything starts: rows and pictures that nobody can trust."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from insetgan_batch.config import RunConfig, parse
+from insetgan_batch.data import inputs
+from insetgan_batch.errors import ConfigError, ManifestError, NoConditionalWritesError
+from insetgan_batch.runtime import driver, plan
+from tests.data.test_pictures import encoded
+
+PNG = encoded(Image.new("RGB", (16, 16)))
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    return parse({"canvas": "demo:face", "insets": {}, "recipe": "generate"}, "test")
+
+
+def manifest_of(folder: Path, *names: str) -> str:
+    path = folder / "m.parquet"
+    pq.write_table(pa.table({"canvas_image": names}), path)
+    return str(path)
+
+
+def test_a_sample_that_may_never_end_is_not_waited_for(config: RunConfig, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "good.png").write_bytes(PNG)
+    with pytest.raises(ManifestError, match=r"column canvas_image: .*pipe.png.* a device"):
+        driver._check_manifest(config, manifest_of(tmp_path, "pipe.png"))
+    assert driver._check_manifest(config, manifest_of(tmp_path, "pipe.png", "good.png")).rows == 2
+
+
+def test_a_sample_that_fills_the_memory_is_not_read(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "large.png").open("wb") as file:
+        file.write(PNG)
+        file.truncate(3_000_000_000)  # a hole: nothing of it is on the disk
+    # From a store that does not say how much will come.
+    monkeypatch.setattr(inputs, "_MOST_BYTES", 1_000_000)
+    for uri in ("large.png", "/dev/zero"):
+        with pytest.raises(ManifestError, match="cannot be read"):
+            driver._check_manifest(config, manifest_of(tmp_path, uri))
+
+
+def test_a_relative_picture_is_looked_for_beside_the_manifest(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(PNG)
+    uri = manifest_of(tmp_path, "photos/a.png")
+    assert driver._check_manifest(config, uri).rows == 1
+    with pytest.raises(ManifestError, match=r"photos/b.png.* there is no such file"):
+        driver._check_manifest(config, manifest_of(tmp_path, "photos/b.png"))
+
+
+@pytest.mark.parametrize("good", [0, 599])
+def test_a_manifest_of_bad_rows_is_a_wrong_manifest_also_for_a_plan(
+    config: RunConfig, tmp_path: Path, good: int
+) -> None:
+    seeds = [-1] * 600
+    seeds[good] = 5
+    pq.write_table(pa.table({"canvas_seed": seeds}), tmp_path / "m.parquet")
+    with pytest.raises(ManifestError, match=r"32 of the first 3[23] rows are wrong.*row 1, column"):
+        plan._read(config, str(tmp_path / "m.parquet"))
+
+
+def test_a_store_without_conditions_is_refused_in_its_own_words(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(storage: object) -> bool:
+        raise NoConditionalWritesError("this file system has no hard links")
+
+    monkeypatch.setattr(driver, "conditional_writes_work", refuse)
+    with pytest.raises(ConfigError, match=r"^this file system has no hard links, so nothing"):
+        driver._open_store("memory://conditions/out", config)

@@ -65,7 +65,7 @@ def test_a_row_says_how_it_went() -> None:
     row = as_read(tables.item_row(record, None), tables.item_schema(columns_of(record)))
     assert (row["steps"], row["stop"], row["seconds"]) == (12, "max_rounds", 30.0)
     assert (row["seam_before"], row["seam_after"], row["score"]) == (12.0, 3.0, None)
-    assert (row["attempt"], row["machine"]) == ("000001-1", "gpu-7")
+    assert (row["attempt"], row["machine"]) == ("1-1", "gpu-7")
     assert row["face_region"] == record["boxes"]["face"]["region"]
     assert row["shoes_inset_box"] == record["boxes"]["shoes"]["inset"]
     assert row["face_region_before"] == record["boxes"]["face"]["region_before"]

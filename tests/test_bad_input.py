@@ -871,7 +871,7 @@ CONFIGURATIONS: dict[str, tuple[str | bytes, str]] = {
     "detector of nothing": ("detector:", "`detector` is None"),
     "detector of a number": ("detector: 3", "`detector` is 3"),
     "detector of no insets": ("detector: {}", "detector has []"),
-    "a box of three": ("detector: {fixed: {canvas: [0, 0, 1]}}", "field required"),
+    "a box of three": ("detector: {fixed: {canvas: [0, 0, 1]}}", "is missing"),
     "a box of NaN": (
         "detector: {fixed: {canvas: [0, 0, .nan, 1], face: [0, 0, 1, 1]}}",
         "`detector.fixed.canvas.2` is nan",

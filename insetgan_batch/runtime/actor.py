@@ -31,7 +31,6 @@ from insetgan_batch.config import RunConfig, Slots
 from insetgan_batch.records import Lease, Order, Report
 from insetgan_batch.runtime.cluster import Room
 from insetgan_batch.runtime.mailbox import Mailbox
-from insetgan_batch.runtime.worker import Worker
 
 # A call may wait in an actor while another one, whose answer was lost, still waits there too.
 _CALLS_AT_ONCE = 4
@@ -63,6 +62,8 @@ class WorkerActor:
 
     def load(self) -> Loaded:
         """Load the generators and begin to work. Raises what `Worker` raises."""
+        from insetgan_batch.runtime.worker import Worker  # torch: not for the driver
+
         self._mailbox.start(Worker(*self._arguments, self._mailbox.post))
         return Loaded(ray.get_runtime_context().get_node_id(), os.getpid())
 

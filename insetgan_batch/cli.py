@@ -513,8 +513,7 @@ def manifest_faces(
     print(f"{made.faces} faces in {made.pictures} pictures, {made.rows} rows: {made.manifest}")
     if made.skipped:
         print(f"{len(made.skipped)} pictures skipped, for example:")
-        for reason in list(made.skipped.values())[:_SHOWN_REASONS]:
-            print(f"  {reason}")
+        _print_lines([f"  {why}" for why in list(made.skipped.values())[:_SHOWN_REASONS]])
     print(f"look: {made.preview}")
 
 
@@ -635,19 +634,19 @@ def import_(
 
     contents = reader.read(file)
     contents.choose(network)
-    print(f"{file}: {contents.layout}\nsha256     {contents.sha256}")
+    _print_lines([f"{file}: {contents.layout}", f"sha256     {contents.sha256}"])
     if contents.others:
-        print(f"left       {', '.join(contents.others)}")
+        _print_lines([f"left       {', '.join(contents.others)}"])
     for name, found in contents.networks.items():
         is_wanted = name == (network or contents.default)
         if inspect or is_wanted:
-            print(f"generator  {name}{' (the one to import)' if inspect and is_wanted else ''}")
-            print("\n".join(f"  {line}" for line in convert.describe(found)))
+            is_it = " (the one to import)" if inspect and is_wanted else ""
+            _print_lines([f"generator  {name}{is_it}"])
+            _print_lines([f"  {line}" for line in convert.describe(found)])
     if out is not None:
         written = convert.write(contents, out, network, layout)
         print(f"wrote      {written.path} ({written.size_bytes / 1e6:.1f} MB)")
-        for sentence in written.left_out:
-            print(f"left out   {sentence}")
+        _print_lines([f"left out   {sentence}" for sentence in written.left_out])
         if layout == "safetensors":
             print(f"look       insetgan-batch generate --model {written.path} --out out/look")
 
@@ -749,8 +748,7 @@ def _show_plan(
     if as_json:
         print(json.dumps(dataclasses.asdict(made)))
         return
-    for line in planning.describe(made):
-        print(line)
+    _print_lines(planning.describe(made))
 
 
 class _Hashed:

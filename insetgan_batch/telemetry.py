@@ -75,7 +75,7 @@ LABELS: Mapping[str, str] = {
     " slots: busy, idle",
     "term": "a loss as the recipe names it, like `canvas.body.l1`",
     "when": "before, after",
-    "class": "outage (no answer, or an error that may pass), refused, missing",
+    "class": "outage (no answer, or an error that may pass), refused, missing, damaged",
     "resumed": "true, false",
     "place": "room for one actor, numbered from 0",
     "version": "of insetgan-batch",
@@ -349,7 +349,7 @@ class Telemetry:
             "insetgan_item_retries_total": ("reason", self._reasons),
             "insetgan_phase_seconds_total": ("phase", sorted(self._phases - {_OTHER})),
             "insetgan_slot_seconds_total": ("state", ("busy", "idle")),
-            "insetgan_storage_errors_total": ("class", ("outage", "refused", "missing")),
+            "insetgan_storage_errors_total": ("class", ("outage", "refused", "missing", "damaged")),
             "insetgan_preemptions_total": ("resumed", ("true", "false")),
             "insetgan_item_seam_levels": ("when", ("before", "after")),
         }

@@ -9,7 +9,6 @@ from tests.chaos.harness import play_apart
 pytestmark = pytest.mark.ray
 
 
-@pytest.mark.timeout(330)
 @pytest.mark.parametrize("seed", [4, 20])
 def test_a_run_under_fire_loses_nothing_and_does_nothing_twice(seed: int) -> None:
     """4: a drain with states that are handed over, SlowDown, the driver, an actor. 20: SlowDown,

@@ -22,10 +22,11 @@ Random full-channel generators, canvas and inset of the same size, the default r
                and read once by each of its two convolutions and in the way back
     detector   MTCNN on 32 of the demo's canvases, enlarged to the size of ours
 
-Each part has its share of the minutes and says what it left out. Files are left out: threads write
-them while the next items move. bfloat16 concerns the convolutions of resolutions of 64 pixels and
-more, and of LPIPS, in steps; in float32 torch's convolutions use TF32 on a GPU, the literal loop's
-too. The same command measures a CPU, where small sizes alone are of use.
+Each part has its share of the minutes, measures its first row in any case and says what it left
+out. Files are left out: threads write them while the next items move. bfloat16 concerns the
+convolutions of resolutions of 64 pixels and more, and of LPIPS, in steps; in float32 torch's
+convolutions use TF32 on a GPU, the literal loop's too. The same command measures a CPU, where small
+sizes alone are of use.
 """
 
 from __future__ import annotations
@@ -204,7 +205,7 @@ def measure_blocks(
     """A row for each resolution of a canvas: what its block adds to those below, per picture."""
     rows: list[dict[str, object]] = []
     for precision in _PRECISIONS:
-        if clock.is_over:
+        if clock.is_over and rows:
             return [*rows, {"left_out": precision}]
         scene = _scene(arguments, recipes.preset("montage"), clock.device, precision)
         rate = ceilings[f"{precision}_tflops"]
@@ -372,7 +373,7 @@ def measure_slots(clock: Clock, arguments: argparse.Namespace) -> list[dict[str,
     rows: list[dict[str, object]] = []
     scene = _scene(arguments, recipes.preset("montage"), clock.device, "bfloat16")
     for count in map(int, arguments.slots.split(",")):
-        if clock.is_over:
+        if clock.is_over and rows:
             return [*rows, {"slots": count, "left_out": "no time"}]
         starts = [scene.start(seed) for seed in range(count)]
         if clock.device.type == "cuda":

@@ -13,6 +13,7 @@ Each command can be stopped and called again; it goes on where it was.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def _train_parts(work: Path) -> None:
     done = training.train(examples, work)
     path = demo_path("parts")
     parts.save(path, done.network, _about("parts", len(examples["body"].rgb), done.step))
-    typer.echo(f"{path}: {path.stat().st_size} bytes")
+    typer.echo(f"{path} sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
 
 
 def _train_encoder(work: Path) -> None:
@@ -101,7 +102,7 @@ def _train_encoder(work: Path) -> None:
     done = training.train(generator, data, work)
     path = demo_path("encoder")
     encoder.save(path, done.network, _about("encoder", len(data.z), done.step))
-    typer.echo(f"{path}: {path.stat().st_size} bytes")
+    typer.echo(f"{path} sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
 
 
 def _about(model: str, people: int, steps: int) -> dict[str, object]:

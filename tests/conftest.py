@@ -11,6 +11,7 @@ import os
 # Before anything imports Triton: the kernels for GPUs run on the CPU, in its interpreter.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
+import hypothesis
 import pytest
 import torch
 
@@ -21,6 +22,18 @@ from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 from tests.bench import bench, fields, tiny_models  # noqa: F401 - fixtures for every room
 
 torch.set_num_threads(1)
+
+# No test depends on how fast the machine is just now. What a fixture makes for one test serves all
+# of its examples: they take it as it is.
+hypothesis.settings.register_profile(
+    "any machine",
+    deadline=None,
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.function_scoped_fixture,
+    ],
+)
+hypothesis.settings.load_profile("any machine")
 
 _CPU = torch.device("cpu")
 

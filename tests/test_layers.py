@@ -216,7 +216,7 @@ def test_the_walk_sees_imports_inside_of_functions_and_not_those_for_types(
 
 def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=600
     )
 
 

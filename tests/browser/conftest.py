@@ -64,6 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(browser: Browser, run: Path) -> Iterator[Page]:
     """The page at 1280 pixels, opened from the disk; any complaint of the browser is a failure."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(250_000)  # a busy machine is no mistake
     shown = context.new_page()
     complaints: list[str] = []
     shown.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))

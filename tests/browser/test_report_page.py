@@ -45,7 +45,7 @@ def wait_for_pixels(image: Locator) -> None:
 
 def status(opened: Page, text: str, region: str = "items") -> None:
     """Wait until the line above the table says so."""
-    opened.locator(f"#{region}-status", has_text=text).wait_for(timeout=5000)
+    opened.locator(f"#{region}-status", has_text=text).wait_for()
 
 
 def test_only_the_rows_in_sight_exist_and_the_table_says_how_many_there_are(opened: Page) -> None:
@@ -78,8 +78,8 @@ def test_items_without_a_loss_come_last_both_ways(opened: Page) -> None:
         button.click()
         assert rows(opened)[0][0] == first
         opened.locator("#items-region").evaluate("(region) => { region.scrollTop = 1e9; }")
-        opened.wait_for_timeout(100)
-        assert rows(opened)[-1][9] == "–"
+        while rows(opened)[-1][9] != "–":
+            opened.wait_for_timeout(20)
 
 
 def test_a_range_of_a_loss_filters_and_clearing_it_brings_all_back(opened: Page) -> None:
@@ -163,6 +163,7 @@ def test_the_seam_of_the_result_is_drawn_from_its_pixels(opened: Page) -> None:
 
 def test_an_address_opens_its_item_and_its_film_is_there(browser: Browser, run: Path) -> None:
     shown = browser.new_page()
+    shown.set_default_timeout(250_000)
     shown.goto((run / page.KEY).as_uri() + "#item-body0-face0")
     view = shown.get_by_role("dialog", name="body0-face0")
     view.get_by_text("film of the optimisation").click()
@@ -176,6 +177,7 @@ def test_the_page_works_from_a_web_server_too(browser: Browser, run: Path) -> No
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         shown = browser.new_page()
+        shown.set_default_timeout(250_000)
         shown.goto(f"http://127.0.0.1:{server.server_port}/{page.KEY}#item-body0-face0")
         shown.get_by_text("seam of the face, 4×").wait_for()
         shown.close()
@@ -202,6 +204,7 @@ def test_the_page_is_no_wider_than_its_window(
         viewport={"width": width, "height": 800},
         color_scheme="dark" if scheme == "dark" else "light",
     )
+    context.set_default_timeout(250_000)
     shown = context.new_page()
     shown.goto((run / page.KEY).as_uri() + "#item-body0-face0")
     shown.get_by_text("seam of the face, 4×").wait_for()
@@ -215,6 +218,7 @@ def test_a_view_whose_file_is_gone_says_so(browser: Browser, run: Path, tmp_path
     for name in ("index.html", "page.js", "data.js"):
         (tmp_path / name).write_bytes((run / "report" / name).read_bytes())
     shown = browser.new_page()
+    shown.set_default_timeout(250_000)
     shown.goto((tmp_path / "index.html").as_uri() + "#item-body0-face0")
     shown.get_by_text("could not be loaded: it must lie beside the page").wait_for()
     shown.close()

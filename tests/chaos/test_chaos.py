@@ -9,7 +9,6 @@ from tests.chaos.harness import play_apart
 pytestmark = pytest.mark.ray
 
 
-@pytest.mark.timeout(630)
 @pytest.mark.parametrize("seed", [3, 22])
 def test_a_run_under_fire_loses_nothing_and_does_nothing_twice(seed: int) -> None:
     """3: damage, a machine, late answers, SIGTERM. 22: a drain, damage, SIGTERM, the head.

@@ -40,7 +40,7 @@ def raw(proxy: FaultProxy, method: str, key: str, body: bytes = b"") -> tuple[in
     host = urllib.parse.urlsplit(url).netloc
     signed = AWSRequest(method, url, headers={"Host": host}, data=body)
     S3SigV4Auth(Credentials("chaos", "chaos"), "s3", "us-east-1").add_auth(signed)
-    connection = http.client.HTTPConnection(host, timeout=5)
+    connection = http.client.HTTPConnection(host)
     try:
         connection.request(method, f"/{BUCKET}/run/{key}", body, dict(signed.headers))
         answer = connection.getresponse()
@@ -124,7 +124,7 @@ def test_slow_down_hang_and_cut_write_nothing(proxy: FaultProxy, storage: Storag
         except (OSError, http.client.HTTPException):
             assert kind != "slow_down"
         proxy.heal()
-    assert proxy.settle(5)
+    assert proxy.settle(250)
     assert list(storage.list("")) == []
     assert proxy.accepted.keys() == set()
 
@@ -136,21 +136,20 @@ def test_a_late_write_arrives_after_the_caller_has_given_up(
     with pytest.raises((OSError, http.client.HTTPException)):
         raw(proxy, "PUT", "a", b"late")
     proxy.heal()
-    assert proxy.settle(5)
+    assert proxy.settle(250)
     assert storage.get("a") == b"late"
 
 
 def test_a_hanging_request_is_let_go_of_when_all_is_healed() -> None:
-    with s3_behind_proxy(seed=1, longest_hang_s=60) as proxy, ThreadPoolExecutor(1) as pool:
-        proxy.fail("hang", for_s=60)
-        started_s = time.monotonic()
+    """Else it would hang for days."""
+    with s3_behind_proxy(seed=1, longest_hang_s=1e6) as proxy, ThreadPoolExecutor(1) as pool:
+        proxy.fail("hang", for_s=1e6)
         asked = pool.submit(raw, proxy, "GET", "a")
         while not proxy.counts["hang"]:
             time.sleep(0.01)
         proxy.heal()
         with pytest.raises((OSError, http.client.HTTPException)):
             asked.result()
-        assert time.monotonic() - started_s < 5
 
 
 def test_half_of_an_answer_is_an_error_and_not_a_short_object(
@@ -195,7 +194,7 @@ def test_a_client_that_retries_gets_through_a_shaky_store(
     for n in range(12):
         storage.put(f"k{n}", b"%d" % n * 1000)
     proxy.heal()
-    assert proxy.settle(5)
+    assert proxy.settle(250)
     assert [storage.get(f"k{n}") for n in range(12)] == [b"%d" % n * 1000 for n in range(12)]
     assert sum(proxy.counts[kind] for kind in kinds) > 0
 

@@ -24,7 +24,7 @@ print('{"directory": "%s"}' % directory)
 
 def test_a_play_that_has_ended_leaves_neither_an_orphan_nor_its_directory(tmp_path: Path) -> None:
     log = tmp_path / "pid"
-    found = run_apart("-c", _CODE, str(log), "0", timeout_s=30, settings={})
+    found = run_apart("-c", _CODE, str(log), "0", timeout_s=600, settings={})
     assert not psutil.pid_exists(int(log.read_text()))
     assert not Path(found["directory"]).exists()
 

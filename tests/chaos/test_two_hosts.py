@@ -42,7 +42,6 @@ def directory() -> Iterator[Path]:
     shutil.rmtree(place, ignore_errors=True)
 
 
-@pytest.mark.timeout(500)
 def test_a_cut_link_loses_nothing_and_doubles_nothing(
     namespaces: list[str], directory: Path
 ) -> None:

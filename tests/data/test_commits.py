@@ -204,7 +204,7 @@ def test_number_that_json_cannot_hold_becomes_null(store: RunStore) -> None:
 
 
 @given(ids=st.sets(st.from_regex(ITEM_ID, fullmatch=True), max_size=20))
-@settings(max_examples=20, deadline=None, database=None)
+@settings(max_examples=20, database=None)
 def test_every_item_id_survives_as_a_name(ids: set[str]) -> None:
     store = RunStore(MemoryStorage(uuid.uuid4().hex))
     for item_id in ids:

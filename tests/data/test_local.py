@@ -14,7 +14,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from insetgan_batch.data.storage import disk_error, open_storage
 from insetgan_batch.errors import RefusedError, StorageError
@@ -66,9 +66,7 @@ KEYS = st.tuples(st.lists(PARTS, max_size=3), PARTS).map(lambda k: "/".join([*k[
 @given(keys=st.sets(KEYS, max_size=12))
 @settings(
     max_examples=20,
-    deadline=None,
     database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_directory_lists_like_a_sorted_set_of_keys(tmp_path: Path, keys: set[str]) -> None:
     storage = open_storage(str(tmp_path / uuid.uuid4().hex))

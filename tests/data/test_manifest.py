@@ -32,7 +32,7 @@ from insetgan_batch.errors import ManifestError, NotFoundError, StorageError
 from insetgan_batch.records import Item, Source
 
 INSETS = ("face", "shoes")
-QUICK = settings(max_examples=40, deadline=None, database=None)
+QUICK = settings(max_examples=40, database=None)
 
 
 def stored(table: pa.Table, **options: Any) -> str:

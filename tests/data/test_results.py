@@ -206,7 +206,7 @@ INTS = stnp.arrays(np.int32, st.shared(st.integers(0, 20), key="rows"))
         LossTable, round=INTS, phase=WORDS, step=INTS, term=WORDS, raw=FLOATS, weight=INTS
     )
 )
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=40, database=None)
 def test_losses_survive_their_file(table: LossTable) -> None:
     table = dataclasses.replace(table, weight=np.sign(table.weight).astype(np.float32))
     assert_same(LossTable.from_parquet(table.to_parquet()), table)

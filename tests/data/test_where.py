@@ -102,7 +102,7 @@ def test_a_comparison_of_a_text_with_a_number_names_the_item() -> None:
         Where("stop < 1").holds(VALUES, "body1")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(max_size=40))
 def test_any_text_is_a_condition_or_one_line(text: str) -> None:
     assert "\n" not in error_of(text, VALUES)

@@ -257,14 +257,14 @@ def parse_or_refuse(data: bytes) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_arbitrary_bytes_raise_nothing_else(data: bytes) -> None:
     parse_or_refuse(data)
     parse_or_refuse(len(data).to_bytes(8, "little") + data)
 
 
 @given(st.integers(0, len(GOOD) - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_truncated_file_is_refused(length: int) -> None:
     refusal_of(GOOD[:length])
 
@@ -275,7 +275,7 @@ HEADER_END = 8 + int.from_bytes(GOOD[:8], "little")
 @given(
     st.lists(st.tuples(st.integers(0, HEADER_END - 1), st.integers(0, 255)), min_size=1, max_size=3)
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_damage_in_the_header_raises_nothing_else(damage: list[tuple[int, int]]) -> None:
     data = bytearray(GOOD)
     for position, value in damage:
@@ -291,7 +291,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(st.sampled_from(sorted(FIELDS)), JSON_VALUES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_value_in_any_field_of_the_architecture_raises_nothing_else(
     field: str, value: object
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -22,9 +22,7 @@ from insetgan_batch.nets.windows import Window
 from tests.conftest import random_generator
 
 GAIN, SLOPE = 1.4, 0.2
-SLOW = settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SLOW = settings(max_examples=12)
 IMAGES, CHANNELS, SIDES = st.integers(1, 3), st.integers(1, 40), st.integers(1, 11)
 CLAMPS = st.sampled_from([None, 0.7])
 

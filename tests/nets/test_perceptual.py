@@ -11,7 +11,7 @@ import lpips
 import pytest
 import torch
 import torchvision  # type: ignore[import-untyped]
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from torch import Tensor, nn
 
 from insetgan_batch.errors import CheckpointError
@@ -224,9 +224,7 @@ def test_a_truncated_trunk_is_named(net: nn.Module, tmp_path: Path) -> None:
 @given(st.binary(max_size=40))
 @example(b"G")  # a number that ends too early
 @example(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")  # the head of torch's old format
-@settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=50)
 def test_arbitrary_bytes_raise_nothing_else(net: nn.Module, tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "any.pth"
     path.write_bytes(data)

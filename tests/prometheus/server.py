@@ -19,9 +19,9 @@ from typing import Any
 MISSING = (
     "prometheus and promtool are not installed: apt-get install --no-install-recommends prometheus"
 )
-_READY_S = 30.0
+_READY_S = 250.0
 _POLL_S = 0.1
-_END_S = 10.0
+_END_S = 250.0
 
 
 def is_installed() -> bool:
@@ -48,7 +48,7 @@ class Prometheus:
         query = {"query": expression} | ({} if at_s is None else {"time": str(at_s)})
         url = f"{self.url}/api/v1/query?{urllib.parse.urlencode(query)}"
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=250) as answer:
                 found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         except urllib.error.HTTPError as err:
             raise ValueError(f"{expression}: {err.read().decode()}") from err
@@ -59,7 +59,7 @@ class Prometheus:
         (series,) = self.ask(expression, at_s)
         return float(series["value"][1])
 
-    def wait_for(self, expression: str, limit_s: float = 30.0) -> None:
+    def wait_for(self, expression: str, limit_s: float = 250.0) -> None:
         """Until it has a series."""
         ends_s = time.monotonic() + limit_s
         while not self.ask(expression):
@@ -121,6 +121,6 @@ def promtool(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[st
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )

@@ -73,7 +73,10 @@ def eventful(prometheus: Prometheus) -> Iterator[Prometheus]:
         prometheus.wait_for('insetgan_build_info{job="simulated"}')
         for second in range(1, 5):
             _tell(observer, second)
-            time.sleep(1.0)
+            # It looks every second, and has to have seen each of them.
+            prometheus.wait_for(
+                f'insetgan_items_total{{job="simulated", reason="no_face"}} == {second}'
+            )
         yield prometheus
 
 

@@ -29,7 +29,7 @@ def check(machines: list[tuple[str, bool]]) -> list[str]:
     code = _TWO_MACHINES.replace("MACHINES", repr(machines))
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600
     )
     return done.stdout.splitlines()
 
@@ -65,7 +65,7 @@ def rooms(
     code = _ROOMS.replace("RESOURCES", repr(resources)).replace("MOST", repr(most))
     code = code.replace("SHARE", repr(share))
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600
     ).stdout.splitlines()
 
 
@@ -108,6 +108,6 @@ def test_ray_places_two_halves_on_each_gpu() -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.stdout.splitlines() == ["['0', '0', '1', '1']"], done.stderr

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -847,6 +847,4 @@ TestLedgerHistory = LedgerHistory.TestCase
 TestLedgerHistory.settings = settings(
     max_examples=200,
     stateful_step_count=80,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )

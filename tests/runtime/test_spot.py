@@ -99,9 +99,9 @@ def test_the_watcher_drains_once_when_the_notice_comes(
     thread = threading.Thread(target=lambda: spot.watch(drained.append, asks, every_s=0.02))
     thread.start()
     time.sleep(0.2)
-    assert drained == []
+    assert drained == []  # a slow machine has asked less often by now, and heard the same
     metadata.preempted = "TRUE"
-    thread.join(5)
+    thread.join(250)
     assert drained == [30]
 
 
@@ -137,7 +137,7 @@ def test_ray_knows_the_node_that_was_drained_and_for_how_long() -> None:
     """In a process of its own: Ray reads how it authenticates when it is imported."""
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
     done = subprocess.run(
-        [sys.executable, "-c", _DRAIN], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", _DRAIN], env=environment, capture_output=True, text=True, timeout=600
     )
     found = re.search(r"left ([0-9.]+)", done.stdout)
     assert found, done.stderr[-2000:]

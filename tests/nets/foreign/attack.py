@@ -12,6 +12,7 @@ import pickle
 import resource
 import struct
 import subprocess
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 
 Parts = Mapping[str, bytes]
+_NOTHING_S = 1.0  # of CPU time: hardly more than the interpreter's own noise
 
 
 # Opcodes that push one value each
@@ -207,3 +209,20 @@ def little_memory(more_bytes: int = 256 << 20) -> Iterator[None]:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     with at_most(resource.RLIMIT_AS, pages * resource.getpagesize() + more_bytes):
         yield
+
+
+@contextlib.contextmanager
+def little_work(most: float = 300.0) -> Iterator[None]:
+    """What is inside takes less CPU time than so many counts to a million, on whatever machine.
+
+    The slowest of what is refused takes some 10 of them; what was refused too late took minutes.
+    """
+    started_s = time.process_time()
+    yield
+    taken_s = time.process_time() - started_s
+    if taken_s < _NOTHING_S:
+        return
+    started_s = time.process_time()
+    sum(range(10**6))
+    counted_s = time.process_time() - started_s
+    assert taken_s < most * counted_s, f"{taken_s:.1f} s, and {counted_s:.3f} s for a count"

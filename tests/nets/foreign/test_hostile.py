@@ -54,7 +54,7 @@ from tests.nets.foreign.rosinality_parts import rosinality_tensors
 from tests.nets.foreign.tf_parts import tf_network, tf_options, tf_variables
 
 # Whoever hangs does so in C, where the usual timeout does not reach.
-pytestmark = pytest.mark.timeout(300, method="thread")
+pytestmark = pytest.mark.timeout(method="thread")
 
 EVERY = pytest.mark.parametrize("layout", VALID)
 

@@ -6,7 +6,6 @@ import json
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from tests.nets.foreign.attack import (
     keep,
     legacy_file,
     little_memory,
+    little_work,
     mapping,
     pickled,
     stored,
@@ -46,7 +46,7 @@ from tests.nets.foreign.nvidia_parts import nvidia_generator, nvidia_tensors
 from tests.nets.foreign.pretend import persistent
 
 # Whoever hangs does so in C, where the usual timeout does not reach.
-pytestmark = pytest.mark.timeout(300, method="thread")
+pytestmark = pytest.mark.timeout(method="thread")
 
 # Time and memory
 
@@ -160,9 +160,8 @@ def test_names_that_count_too_far(tensors: dict[str, int], found: str, tmp_path:
         state = {n: t for n, t in state.items() if n not in ("mapping.fc0.weight",)} | {
             f"mapping.fc{i}.weight": torch.ones(1) for i in range(902)
         }
-    started_s = time.process_time()
-    assert found in refusal_of(safetensors.torch.save(state), tmp_path)
-    assert time.process_time() - started_s < 20
+    with little_work():
+        assert found in refusal_of(safetensors.torch.save(state), tmp_path)
 
 
 # In a process of its own: what torch takes is seen from outside only, and a hook stays for ever.
@@ -243,9 +242,8 @@ def test_safetensors_that_are_not_whole(data: bytes, tmp_path: Path) -> None:
 def test_a_header_that_asks_for_thousands_of_layers(layers: int, tmp_path: Path) -> None:
     fields = {"base": [4, 4], "channels": [3], "mapping_layers": layers}
     header = {"__metadata__": {"insetgan_batch": json.dumps({"format": 1, "architecture": fields})}}
-    started_s = time.process_time()
-    refusal_of(raw_safetensors(header), tmp_path)
-    assert time.process_time() - started_s < 2
+    with little_work():
+        refusal_of(raw_safetensors(header), tmp_path)
 
 
 def test_a_header_of_a_million_tensors(tmp_path: Path) -> None:

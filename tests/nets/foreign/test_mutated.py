@@ -7,7 +7,6 @@ import pickletools
 import shutil
 import struct
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from tests.nets.foreign.attack import (
     laughs,
     legacy_file,
     little_memory,
+    little_work,
     pickled,
     storage_id,
     text,
@@ -41,7 +41,7 @@ from tests.nets.foreign.hostile import (
 )
 
 # Whoever hangs does so in C, where the usual timeout does not reach.
-pytestmark = pytest.mark.timeout(300, method="thread")
+pytestmark = pytest.mark.timeout(method="thread")
 
 # Anything
 
@@ -78,20 +78,19 @@ def read_or_refuse(data: bytes) -> None:
     try:
         path = directory / "people.bin"
         path.write_bytes(data)
-        started_s = time.process_time()
-        try:
-            contents = reader.read(path)
-            convert.describe(contents.choose(None))
-        except CheckpointError as err:
-            checked(str(err), path)
-        assert time.process_time() - started_s < 5
+        with little_work():
+            try:
+                contents = reader.read(path)
+                convert.describe(contents.choose(None))
+            except CheckpointError as err:
+                checked(str(err), path)
         assert list(directory.iterdir()) == [path]
     finally:
         shutil.rmtree(directory)
 
 
 @given(st.sampled_from(sorted(VALID)), st.lists(EDITS, min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_damaged_files_are_read_or_refused(layout: str, edits: list[Edit]) -> None:
     read_or_refuse(edited(VALID[layout], edits))
 
@@ -121,7 +120,7 @@ PLAIN_VALUES = tuple(b"N\x88\x89KMJG\x8cXCB)]}")
 
 
 @given(st.sampled_from(sorted(OPCODES)), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_pickles_with_other_values_are_read_or_refused(layout: str, data: st.DataObject) -> None:
     opcodes = list(OPCODES[layout])
     places = [i for i, opcode in enumerate(opcodes) if opcode[0] in PLAIN_VALUES]
@@ -131,7 +130,7 @@ def test_pickles_with_other_values_are_read_or_refused(layout: str, data: st.Dat
 
 
 @given(VALUES, st.sampled_from([pickled, zip_file, legacy_file]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_value_is_refused(value: bytes, make: Callable[[bytes], bytes]) -> None:
     read_or_refuse(make(value))
 
@@ -194,7 +193,6 @@ FOUND: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("found", FOUND)
 def test_what_a_fuzzer_found_is_refused(found: str, tmp_path: Path) -> None:
     data, message = FOUND[found]
-    started_s = time.process_time()
-    with little_memory():
-        assert message in refusal_of(data, tmp_path)
-    assert time.process_time() - started_s < 5
+    with little_work():
+        with little_memory():
+            assert message in refusal_of(data, tmp_path)

@@ -28,6 +28,7 @@ from tests.nets.foreign.attack import (
     laughs,
     listing,
     little_memory,
+    little_work,
     mapping,
     name,
     opcode_bombs,
@@ -39,7 +40,7 @@ from tests.nets.foreign.attack import (
 )
 
 # Whoever hangs does so in C, where the usual timeout does not reach.
-pytestmark = pytest.mark.timeout(300, method="thread")
+pytestmark = pytest.mark.timeout(method="thread")
 
 PROTOCOLS = pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 
@@ -151,7 +152,7 @@ def test_nothing_is_executed_by_unusual_opcodes(kind: str, tmp_path: Path) -> No
 def explode(bomb: bytes, marker: Path) -> None:
     """That the test is worth something: pickle itself does execute it."""
     pickle.loads(bomb)
-    until_s = time.monotonic() + 10
+    until_s = time.monotonic() + 250
     while not marker.exists():
         assert time.monotonic() < until_s
         time.sleep(0.01)
@@ -261,17 +262,15 @@ def test_only_texts_and_small_numbers_are_keys(key: bytes, kind: str, how: str) 
         "set": b"\x8f(" + key + b"\x90",
         "old set": call("builtins.set", listing(key)),
     }[how]
-    started_s = time.process_time()
-    assert f"a {kind} as a key" in refusal_of(pickled(data))
-    assert time.process_time() - started_s < 5
+    with little_work():
+        assert f"a {kind} as a key" in refusal_of(pickled(data))
 
 
 def test_numbers_that_all_have_the_same_hash_are_refused() -> None:
     """60,000 of them took 15 seconds, and it grows with the square."""
     keys = (integer(i * (2**61 - 1)) + b"N" for i in range(1, 60_000))
-    started_s = time.process_time()
-    assert "a int as a key" in refusal_of(pickled(b"}(" + b"".join(keys) + b"u"))
-    assert time.process_time() - started_s < 5
+    with little_work():
+        assert "a int as a key" in refusal_of(pickled(b"}(" + b"".join(keys) + b"u"))
 
 
 # Sizes
@@ -336,11 +335,10 @@ DEPTH = 100_000
     ids=["tuples", "lists", "dictionaries", "old lists", "marked tuples"],
 )
 def test_deep_nesting_neither_crashes_nor_takes_long(data: bytes) -> None:
-    started_s = time.process_time()
-    found = load(pickled(data))
-    assert isinstance(found, tuple | list | dict)
-    del found
-    assert time.process_time() - started_s < 10
+    with little_work():
+        found = load(pickled(data))
+        assert isinstance(found, tuple | list | dict)
+        del found
 
 
 def test_deeply_nested_records_neither_crash_nor_take_long() -> None:
@@ -354,10 +352,9 @@ def test_deeply_nested_records_neither_crash_nor_take_long() -> None:
 
 @pytest.mark.parametrize("opcode", [b"N0", b"N", b"(", b")", b"\x80\x04", b"\x95" + bytes(8)])
 def test_a_flood_of_opcodes_is_cut_off(opcode: bytes) -> None:
-    started_s = time.process_time()
-    message = refusal_of(pickled(opcode * 600_000 + b"N"))
-    assert "found more than 500000 opcodes" in message
-    assert time.process_time() - started_s < 10
+    with little_work():
+        message = refusal_of(pickled(opcode * 600_000 + b"N"))
+        assert "found more than 500000 opcodes" in message
 
 
 @pytest.mark.parametrize(

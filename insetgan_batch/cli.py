@@ -35,6 +35,7 @@ from insetgan_batch.errors import (
     MissingPackageError,
     NotFoundError,
     RefusedError,
+    without_secrets,
 )
 from insetgan_batch.runtime import demos
 from insetgan_batch.screen import clock, open_screen
@@ -112,10 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = ended.code
     except Exception:  # noqa: BLE001 - the last door: a bug must not look like exit code 1
         code = stopping.EXIT_CODE
+        said = stopping.SAYING if stopping.is_asked() else traceback.format_exc()
         with contextlib.suppress(OSError):  # nobody hears of it where the terminal has gone
-            print(
-                stopping.SAYING if stopping.is_asked() else traceback.format_exc(), file=sys.stderr
-            )
+            print(without_secrets(said), file=sys.stderr)
     if stopping.is_asked():
         stopping.leave(code if isinstance(code, int) else stopping.EXIT_CODE)
     sys.exit(code)
@@ -201,7 +201,7 @@ def _explained(command: Callable[_P, _T]) -> Callable[_P, _T]:
             print(f"insetgan-batch: {printable(err)}", file=sys.stderr)
             raise typer.Exit(2 if isinstance(err, _WRONG_INPUT) else 3) from err
         except OSError as err:
-            print(f"insetgan-batch: {printable(err)}", file=sys.stderr)
+            print(f"insetgan-batch: {printable(without_secrets(str(err)))}", file=sys.stderr)
             raise typer.Exit(3) from err
         except KeyboardInterrupt as err:
             print(stopping.SAYING, file=sys.stderr)

@@ -24,9 +24,24 @@ InsetGanError
 
 from __future__ import annotations
 
+import re
+
+# What stands before the @ of a URI: a name, or a name and a password, which may hold slashes. A
+# port is none: its digits end at a slash.
+_USER = re.compile(r"(?<=://)(?:[^/\s:@'\"]+|[^/\s:@'\"]*:(?!\d*/)[^\s'\"]*)@")
+
+
+def without_secrets(text: str) -> str:
+    """The text with `***` in place of users and passwords of URIs."""
+    return _USER.sub("***@", text)
+
 
 class InsetGanError(Exception):
     """Base of everything below: one line, written for the person who has to act on it."""
+
+    def __str__(self) -> str:
+        """What is said goes to logs and records, so it repeats no password."""
+        return without_secrets(super().__str__())
 
 
 class ConfigError(InsetGanError):

@@ -6,11 +6,15 @@ one that `name_run` named last, since a process drives one run at a time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import Literal
+
+from insetgan_batch.errors import without_secrets
+from insetgan_batch.text import printable
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["text", "json"]
@@ -20,11 +24,16 @@ _run: str | None = None
 
 
 def configure(level: Level, layout: Format) -> None:
-    """Say what is at least of this level on the standard error, for the rest of the process."""
+    """Say what is at least of this level on the standard error, for the rest of the process.
+
+    Other packages are heard from `warning` on: at `debug` botocore tells keys and tokens.
+    """
     handler = _StandardError()
-    text = logging.Formatter("%(levelname)s %(name)s: %(message)s")
+    text = _TextFormatter("%(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if layout == "json" else text)
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    own = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=max(own, logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger("insetgan_batch").setLevel(own)
 
 
 def name_run(run_id: str) -> None:
@@ -37,7 +46,16 @@ class _StandardError(logging.Handler):
     """The one of the moment: a live screen puts itself in its place, and keeps lines above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # whoever read it has gone; the run goes on
+            print(without_secrets(self.format(record)), file=sys.stderr, flush=True)
+
+
+class _TextFormatter(logging.Formatter):
+    """A message on one line; a traceback below it keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class' name
+        """Without control characters, which files and stores may have put there."""
+        return printable(super().formatMessage(record))
 
 
 class JsonFormatter(logging.Formatter):

@@ -54,3 +54,18 @@ def test_every_item_error_has_the_reason_code_that_the_tree_draws() -> None:
 def test_one_base_catches_all() -> None:
     with pytest.raises(InsetGanError, match="no face"):
         raise errors.NoFaceFoundError("no face in the canvas")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("s3://key:secret@bucket/x", "s3://***@bucket/x"),
+        ("s3://AK:with/slash+and=@bucket/p: no", "s3://***@bucket/p: no"),
+        ("https://token@host/", "https://***@host/"),
+        ("'s3://k:p@w@b' and http://host:80", "'s3://***@b' and http://host:80"),
+        ("http://host:9000/bucket/a@b.png", "http://host:9000/bucket/a@b.png"),
+        ("s3://bucket/a@b.png", "s3://bucket/a@b.png"),
+    ],
+)
+def test_an_error_repeats_no_password_of_a_uri(text: str, expected: str) -> None:
+    assert str(InsetGanError(text)) == expected

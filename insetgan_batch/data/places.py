@@ -11,7 +11,7 @@ import re
 import urllib.parse
 from pathlib import Path
 
-from insetgan_batch.errors import RefusedError, StorageError
+from insetgan_batch.errors import RefusedError, StorageError, without_secrets
 
 _KNOWN = "a path, file:///absolute/directory, s3://bucket/prefix or memory://name"
 
@@ -31,9 +31,12 @@ def parse(uri: str) -> tuple[str, str]:
     if scheme == "file" and not rest.startswith("/"):
         raise StorageError(f"{uri} is not absolute: expected file:///absolute/directory")
     authority = rest.partition("/")[0]
-    if scheme != "file" and (not authority or "@" in authority):
+    if scheme != "file" and (not authority or "@" in authority or without_secrets(uri) != uri):
         # The text is not repeated: what stands before an @ may be a secret.
-        raise RefusedError(f"no plain name follows {scheme}:// in a URI: expected {_KNOWN}")
+        raise RefusedError(
+            f"no plain name follows {scheme}:// in a URI: expected {_KNOWN}; keys come by"
+            " AWS_ACCESS_KEY_ID or AWS_PROFILE"
+        )
     if scheme == "file":  # as bytes: a name need not be UTF-8
         rest = os.fsdecode(urllib.parse.unquote_to_bytes(rest))
     return scheme, rest

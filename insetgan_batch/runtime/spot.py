@@ -27,6 +27,8 @@ _GCP_NOTICE_S = 30.0
 _TOKEN_LASTS_S = 60
 _ASK_EVERY_S = 2.0
 _TIMEOUT_S = 2.0
+# Past any proxy of the environment: the address is this machine's own, and means another's there.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _log = logging.getLogger(__name__)
 
 
@@ -100,7 +102,7 @@ def _ask(url: str, headers: dict[str, str], method: str = "GET") -> str | None:
     """The answer's text; None where there is none: no such server, or no such thing yet."""
     request = urllib.request.Request(url, headers=headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+        with _direct.open(request, timeout=_TIMEOUT_S) as answer:
             text: str = answer.read(4096).decode(errors="replace")
             return text
     except (urllib.error.URLError, TimeoutError, OSError):

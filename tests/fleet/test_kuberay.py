@@ -41,9 +41,12 @@ WORKER_FIELDS = set(
 )
 
 
+def all_documents() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((FOLDER / "rayjob.yaml").read_text()))
+
+
 def documents() -> dict[str, dict[str, Any]]:
-    text = (FOLDER / "rayjob.yaml").read_text()
-    return {document["kind"]: document for document in yaml.safe_load_all(text)}
+    return {document["kind"]: document for document in all_documents()}
 
 
 @pytest.fixture
@@ -157,6 +160,51 @@ def test_pods_are_of_our_image_and_of_an_ordinary_user(
         (container,) = pod["containers"]
         assert container["image"].endswith(f"insetgan-batch:{__version__}")
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
+
+
+def test_pods_may_do_no_more_than_they_need(
+    spec: dict[str, Any], worker: dict[str, Any], head: dict[str, Any]
+) -> None:
+    submitter = spec["submitterPodTemplate"]["spec"]
+    beside = spec["rayClusterSpec"]["autoscalerOptions"]
+    for pod in (head, worker, submitter):
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["securityContext"]["runAsNonRoot"] is True
+    for container in (*head["containers"], *worker["containers"], *submitter["containers"], beside):
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+
+
+def test_only_the_head_whose_autoscaler_needs_it_gets_a_token_of_kubernetes(
+    spec: dict[str, Any], worker: dict[str, Any], head: dict[str, Any]
+) -> None:
+    assert worker["automountServiceAccountToken"] is False
+    assert spec["submitterPodTemplate"]["spec"]["automountServiceAccountToken"] is False
+    named = {pod["serviceAccountName"] for pod in (head, worker)}
+    made = [d["metadata"]["name"] for d in all_documents() if d["kind"] == "ServiceAccount"]
+    assert named == set(made)
+    assert len(made) == 2
+
+
+def test_the_network_lets_in_the_cluster_itself_the_operator_and_prometheus(
+    spec: dict[str, Any], head: dict[str, Any]
+) -> None:
+    policy = documents()["NetworkPolicy"]["spec"]
+    chosen = policy["podSelector"]["matchLabels"].items()
+    cluster = spec["rayClusterSpec"]
+    templates = [
+        group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    ]
+    for template in (*templates, spec["submitterPodTemplate"]):
+        assert chosen <= template["metadata"]["labels"].items()
+    assert "Ingress" in policy["policyTypes"]
+    within, *others = policy["ingress"]
+    assert dict(within["from"][0]["podSelector"]["matchLabels"]) == dict(chosen)
+    ports = {port["name"]: port["containerPort"] for port in head["containers"][0]["ports"]}
+    operator, prometheus = ({port["port"] for port in rule["ports"]} for rule in others)
+    assert operator == {ports["dashboard"]}
+    scraped = ("insetgan", "metrics", "as-metrics", "dash-metrics")
+    assert prometheus == {ports[name] for name in scraped}
 
 
 def test_the_run_is_one_that_the_package_takes(spec: dict[str, Any], head: dict[str, Any]) -> None:

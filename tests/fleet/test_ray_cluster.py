@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,21 @@ def test_every_machine_names_its_image_and_its_role(aws: dict[str, Any]) -> None
     for kind in aws["available_node_types"].values():
         assert kind["node_config"]["ImageId"].startswith("ami-")
         assert ":instance-profile/" in kind["node_config"]["IamInstanceProfile"]["Arn"]
+
+
+def test_keys_of_a_role_need_a_token_and_disks_are_encrypted(aws: dict[str, Any]) -> None:
+    for kind in aws["available_node_types"].values():
+        assert kind["node_config"]["MetadataOptions"]["HttpTokens"] == "required"
+        # One hop: the containers share the machine's network.
+        assert kind["node_config"]["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
+        assert all(d["Ebs"]["Encrypted"] for d in kind["node_config"]["BlockDeviceMappings"])
+
+
+def test_machines_are_in_a_security_group_of_their_own(aws: dict[str, Any]) -> None:
+    """Ray makes one that everybody may reach by SSH, unless every kind of machine names one."""
+    kinds = aws["available_node_types"].values()
+    (group,) = {tuple(kind["node_config"]["SecurityGroupIds"]) for kind in kinds}
+    assert re.fullmatch(r"sg-[0-9a-f]{17}", *group)
 
 
 def test_a_spot_notice_drains_the_worker(aws: dict[str, Any]) -> None:

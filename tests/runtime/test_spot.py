@@ -85,6 +85,18 @@ def test_compute_engine_gives_half_a_minute(server: tuple[str, type[Metadata]]) 
     assert spot.gcp_seconds_left(url) == 30
 
 
+def test_no_proxy_is_asked(
+    server: tuple[str, type[Metadata]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, metadata = server
+    metadata.preempted = "TRUE"
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert spot.gcp_seconds_left(url) == 30
+
+
 def test_where_nobody_answers_there_is_no_notice() -> None:
     assert spot.aws_seconds_left("http://127.0.0.1:9") is None
     assert spot.gcp_seconds_left("http://127.0.0.1:9") is None

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A real S3 server for the tests, in an environment of its own.
 SWIFT := .venv-swift
 
-.PHONY: demo test check format pictures chaos
+.PHONY: demo test check format pictures chaos lock
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/insetgan-batch demo --out out/demo
@@ -29,6 +29,13 @@ pictures: $(VENV)/demo.stamp
 chaos: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/chaos.py --schedules 50 --out benchmarks/results/chaos.json \
 		--table docs/reliability.md
+
+# What the image installs, with hashes: after a change of the dependencies. Names no index.
+lock: $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet uv
+	echo 'setuptools>=77' | $(BIN)/uv pip compile pyproject.toml - --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-emit-index-url --quiet \
+		--custom-compile-command 'make lock' --output-file cluster/requirements.txt
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -127,7 +127,7 @@ def _totals(results: list[dict[str, Any]], faults: int) -> list[tuple[str, objec
         ),
         ("times that `clean` ran beside a run", sum(r["cleaned"][0] for r in results)),
         ("files of beaten attempts that it removed", sum(r["cleaned"][1] for r in results)),
-        ("runs that stood still for a minute", sum(result["stuck"] for result in results)),
+        ("runs that stood still for three minutes", sum(result["stuck"] for result in results)),
         ("seconds of a schedule, median", round(statistics.median(seconds))),
         ("seconds of a schedule, most", round(max(seconds))),
     ]

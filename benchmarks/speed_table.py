@@ -1,6 +1,6 @@
-"""The README's table of speed, from what the benchmarks have left in `benchmarks/results/`.
+"""The table of speed, from what the benchmarks have left in `benchmarks/results/`.
 
-    python benchmarks/speed_table.py          (writes the table into README.md, between its marks)
+    python benchmarks/speed_table.py          (writes the table into docs/speed.md, between its marks)
 
 Nothing is measured here. Each line has the command that measured it, its commit and its machine; a
 ratio is of two sides of one run.
@@ -15,7 +15,7 @@ from typing import Any
 
 _ROOT = Path(__file__).parent.parent
 _RESULTS = _ROOT / "benchmarks" / "results"
-_README = _ROOT / "README.md"
+_PAGE = _ROOT / "docs" / "speed.md"
 _BEGIN, _END = "<!-- benchmarks/speed_table.py -->", "<!-- end of the table -->"
 _HEAD = ("what", "found", "how", "where, commit")
 
@@ -24,7 +24,7 @@ Row = tuple[str, str, str, dict[str, Any]]  # the last: device or processor, cor
 
 def main() -> None:
     """Write the table."""
-    _README.write_text(with_table(_README.read_text(), table()))
+    _PAGE.write_text(with_table(_PAGE.read_text(), table()))
 
 
 def table() -> str:

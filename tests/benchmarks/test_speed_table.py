@@ -1,4 +1,4 @@
-"""The README's table of speed says what the files of results say."""
+"""The table of speed says what the files of results say."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ table, with_table = SCRIPT["table"], SCRIPT["with_table"]
 LINE = re.compile(r"\| .+ \| `python benchmarks/\w+\.py[^`]*` \| .+, [0-9a-f]{7}(-dirty)? \|")
 
 
-def test_the_table_in_the_readme_is_what_the_results_make() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_table_in_the_docs_is_what_the_results_make() -> None:
+    text = (ROOT / "docs" / "speed.md").read_text()
     assert with_table(text, table()) == text
 
 
@@ -24,7 +24,7 @@ def test_every_line_has_a_command_a_machine_and_a_commit() -> None:
 
 
 def test_only_what_is_between_the_marks_is_replaced() -> None:
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "speed.md").read_text()
     changed = with_table(text, "| new |")
     assert "| new |" in changed
     assert with_table(changed, table()) == text

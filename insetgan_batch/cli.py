@@ -722,6 +722,7 @@ def _run(
             run_id=run_id,
             choice=None if choice is None else driver.Choice(*choice),
             on_progress=screen.update,
+            on_step=screen.say,
             metrics_address=metrics_address,
         )
     if as_json:

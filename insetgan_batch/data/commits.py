@@ -129,14 +129,17 @@ class RunStore:
         """Who took it, and when."""
         return self._read(stored.EPOCH, _epoch_key(epoch))
 
-    def keep_ids(self, item_ids: Callable[[], Iterable[str]]) -> None:
-        """Write down the ids of the manifest's rows, unless it has been done."""
+    def keep_ids(self, make: Callable[[], bytes]) -> None:
+        """Write down the ids of the manifest's rows, unless it has been done.
+
+        make: gives the file (`ids.to_parquet`); what it raises comes through.
+        """
         from insetgan_batch.data import ids  # pyarrow: not for a program that only looks
 
         try:
             ids.read(self.storage)
         except (NotFoundError, DamagedError):
-            ids.write(self.storage, item_ids())
+            self.storage.put(ids.KEY, make())
 
     def commit(self, item_id: str, record: Mapping[str, Any]) -> bool:
         """Make the item done; True if this record stands, False if another came first.

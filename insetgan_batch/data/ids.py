@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from insetgan_batch.data.storage import Storage, scratch_file
+from insetgan_batch.data.storage import Storage
 from insetgan_batch.errors import DamagedError, one_line
 
 KEY = "ids.parquet"
@@ -25,19 +25,18 @@ Known = Callable[[Iterable[str]], set[str]]
 """Those of some ids that rows of the manifest have."""
 
 
-def write(storage: Storage, ids: Iterable[str]) -> None:
-    """Keep the ids, in the order of the manifest."""
-    with scratch_file() as file:
-        with pq.ParquetWriter(file, _SCHEMA, compression="zstd") as writer:
-            rest = iter(ids)
-            while batch := list(itertools.islice(rest, _BATCH)):
-                writer.write_table(pa.table([pa.array(batch, pa.string())], schema=_SCHEMA))
-        file.seek(0)
-        storage.put_from(KEY, file)
+def to_parquet(ids: Iterable[str]) -> bytes:
+    """A file of the ids, in the order of the manifest; ten bytes an id or less."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, _SCHEMA, compression="zstd") as writer:
+        rest = iter(ids)
+        while batch := list(itertools.islice(rest, _BATCH)):
+            writer.write_table(pa.table([pa.array(batch, pa.string())], schema=_SCHEMA))
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def read(storage: Storage) -> Known:
-    """What was written. Raises `NotFoundError` if there is nothing, and `DamagedError`."""
+    """Those that a run has kept. Raises `NotFoundError` if there is nothing, and `DamagedError`."""
     data = storage.get(KEY)
     try:
         known = pq.read_table(pa.BufferReader(data), schema=_SCHEMA)["item_id"].combine_chunks()

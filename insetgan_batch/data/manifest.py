@@ -38,6 +38,8 @@ from insetgan_batch.errors import (
 from insetgan_batch.records import Item, Source
 
 _ROW_GROUP = 5_000
+_BAD_SHOWN = 10
+_MANY_BAD, _NEARLY_ALL = 32, 0.9
 _SAMPLE = 8  # items whose images are opened before a run
 
 # What a damaged file makes the readers raise: their own errors, and plain ones from far below.
@@ -159,6 +161,34 @@ def check_sample(items: Sequence[Item], storage_of: Callable[[str], bytes]) -> N
                     return
     if failures:
         raise failures[0]
+
+
+class BadRows:
+    """Counts rows that are no items, and keeps the first of them. shown: what is wrong with those.
+
+    So many, and so large a share of all, are no bad rows but a wrong manifest.
+    """
+
+    def __init__(self) -> None:
+        self.rows = self.bad = 0
+        self.shown: list[str] = []
+
+    def see(self, row: Item | BadRow) -> None:
+        """The next row."""
+        self.rows += 1
+        if isinstance(row, BadRow):
+            self.bad += 1
+            if len(self.shown) < _BAD_SHOWN:
+                self.shown.append(str(row.error))
+
+    def check(self) -> None:
+        """Raise `ManifestError` where nearly all of them are bad."""
+        if self.bad == self.rows or self.bad >= max(_MANY_BAD, _NEARLY_ALL * self.rows):
+            first = "; ".join(self.shown[:3])
+            raise ManifestError(
+                f"{self.bad} of {self.rows} rows are wrong, so the manifest is: {first}; mend it"
+                " and give the same command"
+            )
 
 
 class _UsedIds:

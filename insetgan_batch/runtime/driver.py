@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from insetgan_batch import __version__, logs, telemetry
 from insetgan_batch import config as configuration
 from insetgan_batch.config import RunConfig
-from insetgan_batch.data import inputs, manifest, models, seeds
+from insetgan_batch.data import ids, inputs, manifest, models, seeds
 from insetgan_batch.data.commits import RunStore, draw
 from insetgan_batch.data.manifest import BadRow, Described
 from insetgan_batch.data.models import Model
@@ -45,6 +45,7 @@ from insetgan_batch.runtime.shift import Shift
 from insetgan_batch.runtime.tally import Progress, Tally
 
 _T = TypeVar("_T")
+_SAY_EVERY = 50_000  # rows that are read: some seconds
 _SAMPLE = 8  # items whose images are opened before anything starts
 # They change how fast results come, or what is kept beside them, not which: a resume may have
 # others.
@@ -88,11 +89,13 @@ def run(
     run_id: str | None = None,
     choice: Choice | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_step: Callable[[str], None] = lambda what: None,
     metrics_address: str = telemetry.OFF,
 ) -> Summary:
     """Do everything in the manifest that is not done yet; choice: or only some of it.
 
-    metrics_address: HOST:PORT where metrics are served meanwhile.
+    on_step: told what is done before there is progress. metrics_address: HOST:PORT where metrics
+    are served meanwhile.
 
     Raises `ConfigError` (also `RunMismatchError`), `ManifestError`, `CheckpointError` before
     anything is started, `StorageError` when the store fails for good; then the same call resumes.
@@ -103,16 +106,18 @@ def run(
     configure(**dataclasses.asdict(config.storage))
     described = _patiently(lambda: _check_manifest(config, manifest_uri))
     weights = {name: models.fetch(model) for name, model in config.models.items()}
+    rows = _Rows(config, manifest_uri, described.rows, choice)
+    kept_ids = b""
     if _is_new(out_uri):
+        kept_ids = rows.read_all(on_step)
         cluster.connect()  # what stops Ray stops the run before anything of it is written
     store = _patiently(lambda: _open_store(out_uri, config))
     record = _run_record(config, weights, described, run_id)
     stored = _patiently(lambda: store.open_run(record))
     logs.name_run(stored["run_id"])
     epoch = _patiently(store.take_epoch)
-    rows = _Rows(config, manifest_uri, described.rows, choice)
-    if not rows.are_seeds:
-        _patiently(lambda: store.keep_ids(rows.ids))
+    if not described.seeds:
+        _patiently(lambda: store.keep_ids(lambda: kept_ids or rows.read_all(on_step)))
     committed = _patiently(store.committed)
     quarantined = _patiently(store.quarantined) - committed
     ended = committed | quarantined
@@ -167,19 +172,33 @@ class _Rows:
         self, config: RunConfig, manifest_uri: str, rows: int, choice: Choice | None
     ) -> None:
         self.uri, self._insets, self._choice = manifest_uri, list(config.insets), choice
+        self.all = rows
         self.count = rows if choice is None else min(rows, choice.limit)
         self._drawn: set[str] | None = None
         if choice is not None and choice.is_drawn:
-            self._drawn = set(draw(self.ids(), choice.limit))
+            names = (row.item_id for row in manifest.read(self.uri, self._insets))
+            self._drawn = set(draw(names, choice.limit))
 
-    @property
-    def are_seeds(self) -> bool:
-        """Whether there is no file, so that the ids need not be written down."""
-        return self.uri.startswith(seeds.SCHEME)
+    def read_all(self, on_step: Callable[[str], None]) -> bytes:
+        """Read the whole manifest once, whatever was chosen of it: a file of its ids (`data.ids`),
+        empty for seeds, whose ids need not be written down. A million rows take a minute.
 
-    def ids(self) -> Iterator[str]:
-        """Of all rows of the manifest, in its order, whatever was chosen of them."""
-        return (row.item_id for row in manifest.read(self.uri, self._insets))
+        Raises `ManifestError` where nearly all rows are wrong.
+        """
+        if self.uri.startswith(seeds.SCHEME):
+            return b""
+        seen = manifest.BadRows()
+
+        def names() -> Iterator[str]:
+            for row in manifest.read(self.uri, self._insets):
+                seen.see(row)
+                if seen.rows % _SAY_EVERY == 0:
+                    on_step(f"reading the manifest: {seen.rows:,} of {self.all:,} rows")
+                yield row.item_id
+
+        made = ids.to_parquet(names())
+        seen.check()
+        return made
 
     def read(self) -> Iterator[Item | BadRow]:
         """In the manifest's order."""

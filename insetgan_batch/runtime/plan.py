@@ -13,7 +13,7 @@ from collections.abc import Callable
 from insetgan_batch.config import RunConfig, Slots
 from insetgan_batch.data import manifest, models
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.manifest import BadRow
+from insetgan_batch.data.manifest import BadRows
 from insetgan_batch.data.storage import configure, open_storage
 from insetgan_batch.errors import InsetGanError, NotFoundError
 from insetgan_batch.records import Item, Outcome, Status
@@ -69,15 +69,14 @@ def make(
     """
     configure(**dataclasses.asdict(config.storage))
     on_step("reading the manifest")
-    rows, bad_rows, sample = _read(config, manifest_uri)
-    if rows == len(bad_rows):
-        raise bad_rows[0].error
+    seen, sample = _read(config, manifest_uri)
     done = _done(out_uri)
+    left = seen.rows - seen.bad - done
     on_step("fetching the weights")
     weights = {name: models.fetch(model) for name, model in config.models.items()}
     on_step(f"trying {len(sample)} items")
     with cluster.connected():
-        room = cluster.room(config, max(1, rows - len(bad_rows) - done))
+        room = cluster.room(config, max(1, left))
         actors = max(1, room.actors)  # where machines are still to come there is none yet
         one = dataclasses.replace(room, actors=1)
         uri = f"memory://plan-{uuid.uuid4().hex}"
@@ -86,13 +85,12 @@ def make(
             trial = _try(config, crew, uri, sample)
         finally:
             crew.close()
-    left = rows - len(bad_rows) - done
     hours = left * trial.item_s / actors / 3600
     return Plan(
-        items=rows,
+        items=seen.rows,
         done=done,
-        bad=len(bad_rows),
-        bad_rows=[str(row.error) for row in bad_rows[:_SHOWN]],
+        bad=seen.bad,
+        bad_rows=seen.shown[:_SHOWN],
         weights=[(name, m.sha256, m.path.stat().st_size) for name, m in weights.items()],
         actors=actors,
         gpus=room.num_gpus > 0,
@@ -106,20 +104,17 @@ def make(
     )
 
 
-def _read(config: RunConfig, manifest_uri: str) -> tuple[int, list[BadRow], list[Item]]:
-    """(rows, the bad ones, the first batch of good ones)."""
-    bad: list[BadRow] = []
+def _read(config: RunConfig, manifest_uri: str) -> tuple[BadRows, list[Item]]:
+    """What all rows are like, and the first batch of good ones. Raises `ManifestError`."""
+    seen = BadRows()
     sample: list[Item] = []
-    count = 0
-    seen = shift.BadRows()
     for row in manifest.read(manifest_uri, list(config.insets)):
-        count += 1
         seen.see(row)
-        if isinstance(row, BadRow):
-            bad.append(row)
-        elif len(sample) < (_TRIED if config.slots == "auto" else config.slots):
+        is_wanted = len(sample) < (_TRIED if config.slots == "auto" else config.slots)
+        if isinstance(row, Item) and is_wanted:
             sample.append(row)
-    return count, bad, sample
+    seen.check()
+    return seen, sample
 
 
 def _done(out_uri: str) -> int:

@@ -2,8 +2,8 @@
 
 Two things are watched over all items. When nearly all that begins fails, without a commit between,
 something is wrong with everything (weights, detector, recipe) and not with the items: the run
-stops, and this streak is not stored, so that the next start tries these items again. The same holds
-for rows of the manifest that are no items. And a driver that finds a later one on its output stops.
+stops, and this streak is not stored, so that the next start tries these items again. And a driver
+that finds a later one on its output stops.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import PATIENCE_S, patiently
-from insetgan_batch.errors import InsetGanError, ManifestError, StorageError
+from insetgan_batch.errors import InsetGanError, StorageError
 from insetgan_batch.records import Item, Lease, Outcome, Report, Status
 from insetgan_batch.runtime.failures import (
     BAD_ROW,
@@ -46,9 +46,6 @@ _SILENT_S = 60.0
 # faster than they succeed, so a few failures come before the first commit of many workers.
 _STREAK = 32
 _STREAK_SHARE = 4
-# The same of rows that are no items: so many, and this share of all that were read.
-_BAD_ROWS_SHARE = 0.9
-_SHOWN = 3
 _ID_LINE = re.compile(r"(class_name|actor_id|pid|name|namespace|ip|Node Id): ?\S*$")
 _log = logging.getLogger(__name__)
 
@@ -153,40 +150,6 @@ class _Pace:
         return WorkerLine(worker_id, self.slots, self.inside, self.ended, steps_per_s)
 
 
-class BadRows:
-    """Rows that are no items, until it is clear that it is their fault and not the manifest's."""
-
-    def __init__(self, good: int = 0) -> None:
-        """good: rows that were read earlier and are items."""
-        self._held: list[BadRow] = []
-        self._bad, self._good = 0, good
-
-    def see(self, row: Item | BadRow) -> None:
-        """The next row; raises `ManifestError` where nearly all of them are bad."""
-        if isinstance(row, Item):
-            self._good += 1
-            return
-        self._bad += 1
-        self._held.append(row)
-        if self._bad >= _STREAK and self._is_nearly_all:
-            first = "; ".join(str(bad.error) for bad in self._held[:_SHOWN])
-            raise ManifestError(
-                f"{self._bad} of the first {self._bad + self._good} rows are wrong, so the manifest"
-                f" is: {first}; mend it, none of these rows has been quarantined"
-            )
-
-    def release(self, *, all_read: bool) -> list[BadRow]:
-        """Those whose fault it is; each is given once."""
-        if self._is_nearly_all and not all_read:
-            return []
-        released, self._held = self._held, []
-        return released
-
-    @property
-    def _is_nearly_all(self) -> bool:
-        return self._bad >= _BAD_ROWS_SHARE * (self._bad + self._good)
-
-
 class Shift:
     """The turn of the driver with this epoch."""
 
@@ -208,7 +171,6 @@ class Shift:
         self._items, self._tally = items, tally
         self._on_progress, self._look, self._observer = on_progress, look, observer
         self._all_read = False
-        self._bad_rows = BadRows(tally.committed)
         # What is leased, to say what a failed item was made from.
         self._inside: dict[str, Item] = {}
         self._quarantined: set[str] = set()
@@ -248,10 +210,8 @@ class Shift:
             return
         fresh = list(itertools.islice(self._items, missing))
         self._all_read = len(fresh) < missing
-        for row in fresh:
-            self._bad_rows.see(row)
         self._ledger.add(row for row in fresh if isinstance(row, Item))
-        for bad in self._bad_rows.release(all_read=self._all_read):
+        for bad in (row for row in fresh if isinstance(row, BadRow)):
             self._tally.quarantined += 1
             self._observer.ended(Status.QUARANTINED, BAD_ROW)
             record = _record(bad.item_id, BAD_ROW, str(bad.error))

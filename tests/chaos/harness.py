@@ -34,8 +34,8 @@ from tests.chaos.verify import Verdict, verify
 
 OUT = f"s3://{BUCKET}/chaos/run"
 _TICK_S = 0.1
-# With nothing committed for so long although a driver is running, the run is stuck; on a busy machine
-# a driver and its actors take a minute to start.
+# With nothing committed for so long although a driver is running, the run is stuck; on a busy
+# machine a driver and its actors take a minute to start.
 _PATIENCE_S = 180.0
 _MOST_LIVES = 15
 _LONGEST_PLAY_S = 840.0
@@ -44,8 +44,8 @@ _LONGEST_PLAY_S = 840.0
 @dataclasses.dataclass(frozen=True, slots=True)
 class Result:
     """What came of a schedule. struck: the faults that found the run under way; stuck: how often a
-    run stood still for three minutes; handed_over: states of items that were kept for another machine;
-    requests: by what became of them at the proxy. damaged: what was, in the store; mended: items
+    run stood still for three minutes; handed_over: states of items that were kept for another
+    machine; requests: by what became of them at the proxy. damaged: what was, in the store; mended: items
     that `retry --damaged` found; cleaned: how often, and files that went.
     """
 

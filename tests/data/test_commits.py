@@ -14,6 +14,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from insetgan_batch.data import ids
 from insetgan_batch.data.commits import Kind, RunStore, hh
 from insetgan_batch.data.keys import ITEM_ID
 from insetgan_batch.data.storage import MemoryStorage, open_storage
@@ -203,15 +204,15 @@ def test_number_that_json_cannot_hold_becomes_null(store: RunStore) -> None:
     assert b"NaN" not in store.storage.get(f"commits/{hh('a')}/a.json")
 
 
-@given(ids=st.sets(st.from_regex(ITEM_ID, fullmatch=True), max_size=20))
+@given(names=st.sets(st.from_regex(ITEM_ID, fullmatch=True), max_size=20))
 @settings(max_examples=20, database=None)
-def test_every_item_id_survives_as_a_name(ids: set[str]) -> None:
+def test_every_item_id_survives_as_a_name(names: set[str]) -> None:
     store = RunStore(MemoryStorage(uuid.uuid4().hex))
-    for item_id in ids:
+    for item_id in names:
         store.commit(item_id, {"item_id": item_id})
         store.quarantine(item_id, {"item_id": item_id})
         store.write_suspect(item_id, 1)
-    assert store.committed() == store.quarantined() == store.suspects().keys() == ids
+    assert store.committed() == store.quarantined() == store.suspects().keys() == names
 
 
 # Which commits are of the run's own items
@@ -227,7 +228,7 @@ def strange(store: RunStore) -> RunStore:
 
 def test_commits_of_no_row_do_not_count(store: RunStore) -> None:
     store.open_run(run())
-    store.keep_ids(lambda: ["a", "b", "c"])
+    store.keep_ids(lambda: ids.to_parquet(["a", "b", "c"]))
     strange(store)
     assert store.committed() == store.quarantined() == {"a", "b"}
     assert store.strangers() == {"stranger"}
@@ -248,17 +249,17 @@ def test_a_run_that_did_not_write_its_ids_down_counts_all(store: RunStore) -> No
 
 
 def test_ids_are_written_once(store: RunStore) -> None:
-    store.keep_ids(lambda: ["a"])
+    store.keep_ids(lambda: ids.to_parquet(["a"]))
     store.keep_ids(lambda: pytest.fail("they are there"))
 
 
 def test_damaged_ids_are_named_and_written_anew_by_the_run(store: RunStore) -> None:
     store.open_run(run())
-    store.keep_ids(lambda: ["a", "b"])
+    store.keep_ids(lambda: ids.to_parquet(["a", "b"]))
     store.storage.put("ids.parquet", b"PAR1")
     with pytest.raises(DamagedError, match=r"ids\.parquet: damaged"):
         strange(store).committed()
-    RunStore(store.storage).keep_ids(lambda: ["a", "b"])
+    RunStore(store.storage).keep_ids(lambda: ids.to_parquet(["a", "b"]))
     assert RunStore(store.storage).committed() == {"a", "b"}
 
 

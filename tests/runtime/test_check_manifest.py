@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from insetgan_batch.config import RunConfig, parse
-from insetgan_batch.data import inputs
+from insetgan_batch.data import inputs, manifest
 from insetgan_batch.errors import ConfigError, ManifestError, NoConditionalWritesError
 from insetgan_batch.runtime import driver, plan
 from tests.data.test_pictures import encoded
@@ -62,15 +62,36 @@ def test_a_relative_picture_is_looked_for_beside_the_manifest(
         driver._check_manifest(config, manifest_of(tmp_path, "photos/b.png"))
 
 
-@pytest.mark.parametrize("good", [0, 599])
-def test_a_manifest_of_bad_rows_is_a_wrong_manifest_also_for_a_plan(
-    config: RunConfig, tmp_path: Path, good: int
+def rows_of(folder: Path, good: int, bad: int) -> str:
+    """A manifest of which the good rows come first."""
+    path = folder / "m.parquet"
+    seeds = [*range(good), *range(-bad, 0)]
+    pq.write_table(pa.table({"canvas_seed": seeds}), path)
+    return str(path)
+
+
+@pytest.mark.parametrize(("good", "bad"), [(1, 599), (60, 540)])
+def test_nearly_only_bad_rows_are_a_wrong_manifest_and_nothing_is_written(
+    config: RunConfig, tmp_path: Path, good: int, bad: int
 ) -> None:
-    seeds = [-1] * 600
-    seeds[good] = 5
-    pq.write_table(pa.table({"canvas_seed": seeds}), tmp_path / "m.parquet")
-    with pytest.raises(ManifestError, match=r"32 of the first 3[23] rows are wrong.*row 1, column"):
-        plan._read(config, str(tmp_path / "m.parquet"))
+    """Not so many quarantines; and the same manifest, mended, may have the same output."""
+    uri, out = rows_of(tmp_path, good, bad), tmp_path / "out"
+    said = rf"^{bad} of 600 rows are wrong, so the manifest is: .*row {good}, column canvas_seed"
+    with pytest.raises(ManifestError, match=said) as err:
+        plan.make(config, uri, str(out))
+    assert "\n" not in str(err.value)
+    with pytest.raises(ManifestError, match=said):
+        driver.run(config, uri, str(out))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("good", "bad"), [(61, 539), (2, 31)])
+def test_fewer_bad_rows_are_each_their_own_affair(tmp_path: Path, good: int, bad: int) -> None:
+    seen = manifest.BadRows()
+    for row in manifest.read(rows_of(tmp_path, good, bad), []):
+        seen.see(row)
+    assert (seen.rows, seen.bad) == (good + bad, bad)
+    seen.check()
 
 
 def test_a_store_without_conditions_is_refused_in_its_own_words(

@@ -93,56 +93,6 @@ def test_bad_rows_are_set_aside_and_do_not_end_the_run() -> None:
     assert turn.tally.left == 0
 
 
-def bad(count: int, start: int = 0) -> list[BadRow]:
-    return [
-        BadRow(f"row-{n:09d}", n, ManifestError(f"m: row {n}, column seed: -1 is no seed"))
-        for n in range(start, start + count)
-    ]
-
-
-@pytest.mark.parametrize("at", [0, 5, 40])
-def test_when_nearly_all_rows_are_bad_the_manifest_is_and_nothing_is_quarantined(at: int) -> None:
-    rows: list[Item | BadRow] = [*bad(599)]
-    rows.insert(at, items(1)[0])
-    turn = Turn(rows)
-    with pytest.raises(
-        ManifestError, match=r"32 of the first 3[23] rows are wrong, .*row 0, "
-    ) as err:
-        turn.work()
-    assert "\n" not in str(err.value)
-    assert turn.store.quarantined() == set()
-
-
-def test_bad_rows_among_good_ones_are_quarantined_however_many_they_are() -> None:
-    rows: list[Item | BadRow] = [*items(40), *bad(300)]
-    turn = Turn(rows)
-    turn.work()
-    assert len(turn.store.quarantined()) == 300
-    assert turn.tally.committed == 40
-
-
-def test_a_small_manifest_of_bad_rows_ends_in_quarantine() -> None:
-    turn = Turn([*bad(20), *items(1)])
-    turn.work()
-    assert (len(turn.store.quarantined()), turn.tally.quarantined) == (20, 20)
-
-
-def test_bad_rows_behind_what_was_done_before_are_no_wrong_manifest() -> None:
-    """A resume reads only what is left."""
-    turn = Turn(bad(100))
-    tally = Tally(300, 200, 0, Recipe())
-    shift.Shift(
-        turn.store,
-        turn.epoch,
-        Ledger(turn.epoch, shift.CAPS),
-        turn.crew,
-        iter(bad(100)),
-        tally,
-        on_progress=lambda progress: None,
-    ).work()
-    assert len(turn.store.quarantined()) == 100
-
-
 def test_a_few_failures_are_quarantined_with_their_reason() -> None:
     turn = Turn(items(40), failing(["i3", "i17"]))
     turn.work()

@@ -1,6 +1,6 @@
 """The table of speed, from what the benchmarks have left in `benchmarks/results/`.
 
-    python benchmarks/speed_table.py        (writes the table into docs/speed.md, between its marks)
+    python benchmarks/speed_table.py        (writes the table of docs/speed.md, between its marks)
 
 Nothing is measured here. Each line has the command that measured it, its commit and its machine; a
 ratio is of two sides of one run.

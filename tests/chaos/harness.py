@@ -45,8 +45,8 @@ _LONGEST_PLAY_S = 840.0
 class Result:
     """What came of a schedule. struck: the faults that found the run under way; stuck: how often a
     run stood still for three minutes; handed_over: states of items that were kept for another
-    machine; requests: by what became of them at the proxy. damaged: what was, in the store; mended: items
-    that `retry --damaged` found; cleaned: how often, and files that went.
+    machine; requests: by what became of them at the proxy. damaged: what was, in the store; mended:
+    items that `retry --damaged` found; cleaned: how often, and files that went.
     """
 
     seed: int

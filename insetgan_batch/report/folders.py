@@ -44,11 +44,12 @@ def to_script(function: str, value: Any) -> bytes:
 
 def _write(store: RunStore, cell: Cell, members: tuple[str, list[str]]) -> list[Row]:
     folder, item_ids = members
-    rows, images, views = [], [], {}
+    rows, images = [], []
+    views = []  # pairs and not an object: JavaScript takes the name __proto__ for something else
     for place, item_id in enumerate(item_ids):
         record = store.read_commit(item_id)
         rows.append(entries.row(record, place))
-        views[item_id] = entries.view(store, record)
+        views.append((item_id, entries.view(store, record)))
         images.append(thumbnails.reduced(results.read_image(store, record), cell))
     store.storage.put(f"report/folders/{folder}.jpg", thumbnails.sheet(images, cell))
     store.storage.put(f"report/folders/{folder}.js", to_script("insetgan.addViews", views))

@@ -51,14 +51,16 @@ def _write(store: RunStore, cell: Cell, members: tuple[str, list[str]]) -> list[
     folder, item_ids = members
     rows: list[Row | DamagedError] = []
     images: list[Image.Image] = []
-    views: dict[str, View] = {}
+    # Pairs and not an object: JavaScript takes the name __proto__ for something else.
+    views: list[tuple[str, View]] = []
     for item_id in item_ids:
         shown = or_damage(functools.partial(_read, store, item_id, len(images), cell))
         if isinstance(shown, DamagedError):
             rows.append(shown)
             continue
-        row, views[item_id], image = shown
+        row, view, image = shown
         rows.append(row)
+        views.append((item_id, view))
         images.append(image)
     if images:
         store.storage.put(f"report/folders/{folder}.jpg", thumbnails.sheet(images, cell))

@@ -641,6 +641,6 @@ const insetgan = (() => {
 
   return {
     show: start,
-    addViews: (found) => { for (const [id, view] of Object.entries(found)) views.set(id, view); },
+    addViews: (found) => { for (const [id, view] of found) views.set(id, view); },
   };
 })();

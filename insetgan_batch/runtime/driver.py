@@ -104,20 +104,8 @@ def run(
     telemetry.check_address(metrics_address)
     cluster.check()
     configure(**dataclasses.asdict(config.storage))
-    described = _patiently(lambda: _check_manifest(config, manifest_uri))
-    weights = {name: models.fetch(model) for name, model in config.models.items()}
-    rows = _Rows(config, manifest_uri, described.rows, choice)
-    kept_ids = b""
-    if _is_new(out_uri):
-        kept_ids = rows.read_all(on_step)
-        cluster.connect()  # what stops Ray stops the run before anything of it is written
-    store = _patiently(lambda: _open_store(out_uri, config))
-    record = _run_record(config, weights, described, run_id)
-    stored = _patiently(lambda: store.open_run(record))
-    logs.name_run(stored["run_id"])
-    epoch = _patiently(store.take_epoch)
-    if not described.seeds:
-        _patiently(lambda: store.keep_ids(lambda: kept_ids or rows.read_all(on_step)))
+    started = _start(config, manifest_uri, out_uri, run_id, choice, on_step)
+    store, rows, epoch = started.store, started.rows, started.epoch
     committed = _patiently(store.committed)
     quarantined = _patiently(store.quarantined) - committed
     ended = committed | quarantined
@@ -129,7 +117,7 @@ def run(
             telemetry.observing(
                 config.recipe.players, REASONS, metrics_address, store.storage
             ) as observer,
-            _crew(config, weights, rows, store, stored["run_id"], tally) as (crew, look),
+            _crew(config, started, tally) as (crew, look),
         ):
             Shift(
                 store,
@@ -144,7 +132,7 @@ def run(
             ).work()
     written = _patiently(lambda: page.write(store))
     return Summary(
-        run_id=stored["run_id"],
+        run_id=started.run_id,
         items=rows.count,
         committed=tally.committed,
         quarantined=tally.quarantined,
@@ -219,25 +207,62 @@ def _patiently(call: Callable[[], _T]) -> _T:
     return patiently(call, PATIENCE_S)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Started:
+    """A run that has been opened, for the first time or again. weights: by their names."""
+
+    store: RunStore
+    run_id: str
+    epoch: int
+    rows: _Rows
+    weights: dict[str, Model]
+
+
+def _start(
+    config: RunConfig,
+    manifest_uri: str,
+    out_uri: str,
+    run_id: str | None,
+    choice: Choice | None,
+    on_step: Callable[[str], None],
+) -> _Started:
+    """Look at all that could be wrong, and only then write what a start leaves in its store."""
+    described = _patiently(lambda: _check_manifest(config, manifest_uri))
+    weights = {name: models.fetch(model) for name, model in config.models.items()}
+    rows = _Rows(config, manifest_uri, described.rows, choice)
+    kept_ids = b""
+    if _is_new(out_uri):
+        kept_ids = rows.read_all(on_step)
+        cluster.connect()
+    store = _patiently(lambda: _open_store(out_uri, config))
+    record = _run_record(config, weights, described, run_id)
+    stored = _patiently(lambda: store.open_run(record))
+    logs.name_run(stored["run_id"])
+    epoch = _patiently(store.take_epoch)
+    if not described.seeds:
+        _patiently(lambda: store.keep_ids(lambda: kept_ids or rows.read_all(on_step)))
+    return _Started(store, stored["run_id"], epoch, rows, weights)
+
+
 @contextlib.contextmanager
 def _crew(
-    config: RunConfig,
-    weights: dict[str, Model],
-    rows: _Rows,
-    store: RunStore,
-    run_id: str,
-    tally: Tally,
+    config: RunConfig, started: _Started, tally: Tally
 ) -> Iterator[tuple[Crew, Callable[[], None]]]:
     """The workers, and what looks after the cluster meanwhile."""
     if config.insets and config.perceptual_trunk is None:
         _log.warning("LPIPS compares random features: fine for the demo, not for real models")
+    out_uri = started.store.storage.uri
     with cluster.connected(), cluster.capacity(config, tally.left):
-        cluster.check_output(store.storage.uri, config.shared_output)
-        room = cluster.room(config, tally.left)
-        crew = Crew(placed(config, weights, rows.uri), store.storage.uri, run_id, room)
+        cluster.check_output(out_uri, config.shared_output)
+        crew = Crew(
+            placed(config, started.weights, started.rows.uri),
+            out_uri,
+            started.run_id,
+            cluster.room(config, tally.left),
+        )
 
         def look() -> None:
-            cluster.check_output(store.storage.uri, config.shared_output)
+            cluster.check_output(out_uri, config.shared_output)
             crew.drain(cluster.draining())
             crew.resize(cluster.room(config, tally.left))
 

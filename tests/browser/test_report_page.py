@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http.server
 import re
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.storage import LocalStorage
 from insetgan_batch.report import page
 from tests.browser.conftest import ITEMS, seam_after
+from tests.report import runs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -221,4 +225,16 @@ def test_a_view_whose_file_is_gone_says_so(browser: Browser, run: Path, tmp_path
     shown.set_default_timeout(250_000)
     shown.goto((tmp_path / "index.html").as_uri() + "#item-body0-face0")
     shown.get_by_text("could not be loaded: it must lie beside the page").wait_for()
+    shown.close()
+
+
+def test_an_item_may_be_called_as_what_every_object_has(browser: Browser, tmp_path: Path) -> None:
+    store = RunStore(LocalStorage(tmp_path))
+    store.open_run(runs.new_run().read_run())
+    item = dataclasses.replace(runs.montage(0, 0), item_id="__proto__")
+    runs.commit(store, item, runs.losses())
+    page.write(store)
+    shown = browser.new_page()
+    shown.goto((tmp_path / page.KEY).as_uri() + "#item-__proto__")
+    shown.get_by_role("dialog", name="__proto__").get_by_text("facts").wait_for()
     shown.close()

@@ -186,7 +186,7 @@ def data_of(store: RunStore) -> dict[str, Any]:
 def view_of(store: RunStore, item_id: str) -> dict[str, Any]:
     """What the page, written now, says in the item's own view."""
     page.write(store)
-    return dict(called_with(store.storage.get(f"report/folders/{hh(item_id)}.js"))[item_id])
+    return dict(dict(called_with(store.storage.get(f"report/folders/{hh(item_id)}.js")))[item_id])
 
 
 def column(table: dict[str, Any], title: str, group: str = "") -> list[Any]:

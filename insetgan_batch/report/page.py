@@ -35,7 +35,7 @@ _HERE = Path(__file__).parent
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Totals:
-    """Numbers over the items that the page shows; done: of all of them."""
+    """Numbers over the items that the page shows; done: of all of them, but for damaged ones."""
 
     done: int
     seam_before: float | None
@@ -88,7 +88,7 @@ def build(store: RunStore, chosen: Choice) -> tuple[str, list[str]]:
         run=run,
         uri=store.storage.uri,
         damaged=damaged,
-        totals=_totals(chosen.done, rows),
+        totals=_totals(chosen.done - (len(found) - len(rows)), rows),
         shown=len(rows),
         insets=list(run.get("configuration", {}).get("insets", [])),
         grid=_grid(store, [row.item_id for row in rows], chosen),

@@ -201,6 +201,7 @@ def test_a_damaged_item_is_left_out_and_said_to_be(store: RunStore, name: str) -
     made = page_of(store)
     assert line in made.text
     assert f"insetgan-batch retry {store.storage.uri} --damaged" in made.text
+    assert "items done2 0 failed, 1 damaged" in " ".join(made.text.split())
     assert data_of(store)["items"]["item_ids"] == ["body1-face2", "body1-face3"]
 
 

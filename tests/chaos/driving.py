@@ -1,6 +1,6 @@
 """The run itself: its inputs, and its driver as a process that is started again when it ends early.
 
-The generators are tiny, and an item takes so many rounds of them that it lasts a second or two:
+The generators are tiny, and an item takes so many rounds of them that it lasts a second or so:
 long enough for a fault to hit work in progress.
 """
 
@@ -25,7 +25,7 @@ from tests.bench import CANVAS, FACE
 
 BODIES, FACES = 4, 6
 FINISHED = (0, 1)
-_ROUNDS = 20
+_ROUNDS = 10
 _PROGRESS_LINE = re.compile(r"\d+/\d+ items,|loading|starting Ray|\(raylet|^\s*$")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ class Life:
         self._log = inputs.config.with_name("life.log")
         command = [sys.executable, "-m", "insetgan_batch", "run", str(inputs.config)]
         command += ["--manifest", str(inputs.manifest), "--out", str(out)]
+        command += ["--json"] if terminal is None else []
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*command, "--metrics-address", "off"],
@@ -71,6 +73,11 @@ class Life:
     def maps(self, library: str) -> bool:
         """Whether it has loaded a library."""
         return library in Path(f"/proc/{self._process.pid}/maps").read_text()
+
+    def steps(self) -> int:
+        """Done in this life, as it says once a second; a round of two items is 8."""
+        told = re.findall(r'"steps": (\d+), "items_per_minute"', self.said)
+        return max(map(int, told), default=0)
 
     def committed(self) -> int:
         """Items of the run, also of earlier lives."""
@@ -115,7 +122,7 @@ MOMENTS: dict[str, Callable[[Life], bool]] = {
     "Ray starts": lambda life: life.has("gcs_server"),
     "Ray has started": lambda life: life.has("raylet/raylet"),
     "an actor loads": lambda life: life.has("ray::WorkerActor"),
-    "work begins": lambda life: " 1 workers" in life.said,
+    "work is under way": lambda life: life.steps() >= 16,
     "an item is done": lambda life: life.committed() >= 1,
     "half is done": lambda life: life.committed() >= 3,
     "all is done": lambda life: life.committed() >= 6,
@@ -124,7 +131,7 @@ MOMENTS: dict[str, Callable[[Life], bool]] = {
 """When to send a signal, in the order of a life; of 6 items."""
 
 
-def inputs_in(directory: Path, rounds: int = 20) -> Inputs:
+def inputs_in(directory: Path, rounds: int = 30) -> Inputs:
     """6 items for one actor with two slots."""
     inputs = write_inputs(directory, bodies=2, faces=3)
     fields = yaml.safe_load(inputs.config.read_text())

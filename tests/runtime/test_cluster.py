@@ -13,7 +13,7 @@ import ray
 from insetgan_batch.errors import ConfigError
 from insetgan_batch.runtime import cluster
 
-ray.init(num_cpus=1, include_dashboard=False)
+ray.init("local", num_cpus=1, include_dashboard=False)
 real = ray.nodes()
 ray.nodes = lambda: [{"Alive": alive, "NodeManagerAddress": a} for a, alive in MACHINES]
 for uri, shared in (("file:///d", False), ("file:///d", True), ("s3://b/p", False)):
@@ -86,7 +86,7 @@ import ray
 from insetgan_batch.config import RunConfig
 from insetgan_batch.runtime import cluster
 
-ray.init(num_cpus=4, num_gpus=2, include_dashboard=False)
+ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False)
 room = cluster.room(RunConfig(slots=1, gpus_per_actor=0.5), 100)
 
 @ray.remote

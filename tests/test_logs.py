@@ -84,7 +84,7 @@ def test_other_packages_are_heard_from_warning_on(
 ) -> None:
     """botocore tells keys at `debug`."""
     logs.configure(level, "text")
-    for name in ("botocore.auth", "urllib3", "ray.x", "PIL", "insetgan_batch.x"):
+    for name in ("botocore.auth", "urllib3", "s3transfer", "PIL", "insetgan_batch.x"):
         logging.getLogger(name).debug("secret of %s", name)
         logging.getLogger(name).error("trouble of %s", name)
     said = capsys.readouterr().err

@@ -42,7 +42,7 @@ class Life:
                 stdout=log if terminal is None else terminal,
                 stderr=log if terminal is None else terminal,
                 start_new_session=True,
-                preexec_fn=None if terminal is None else lambda: _control(terminal),
+                preexec_fn=lambda: _set_up(terminal),
             )
         self._all: set[psutil.Process] = set()
 
@@ -145,9 +145,19 @@ def handed_over(out: Path) -> set[str]:
     return set(RunStore(open_storage(str(out))).checkpoints())
 
 
-def _control(terminal: int) -> None:
-    """In the child: this terminal's end is heard of."""
-    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+def hear_all() -> None:
+    """In a child: no signal is ignored, as some are where the tests run in the background or by
+    `nohup`.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _set_up(terminal: int | None) -> None:
+    """In the child: signals are heard, and so is the end of this terminal."""
+    hear_all()
+    if terminal is not None:
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 
 def is_alive(pid: int) -> bool:

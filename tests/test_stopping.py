@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from insetgan_batch import stopping
-from tests.lives import is_alive
+from tests.lives import hear_all, is_alive
 
 _BEGIN = """
 import os, signal, subprocess, sys, time
@@ -23,26 +23,26 @@ def say(what):
 """
 
 
+def _as_of_nohup() -> None:
+    hear_all()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 class Program:
     """Python code, in a process group of its own, that says what it does."""
 
     def __init__(self, code: str, directory: Path, *, ignores_hangup: bool = False) -> None:
         path = directory / "program.py"
         path.write_text(_BEGIN + code)
-        before = signal.getsignal(signal.SIGHUP)
-        if ignores_hangup:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # is inherited, as of `nohup`
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, str(path)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-            )
-        finally:
-            signal.signal(signal.SIGHUP, before)
+        self._process = subprocess.Popen(
+            [sys.executable, str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=_as_of_nohup if ignores_hangup else hear_all,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        )
 
     def line(self) -> str:
         """The next that it says."""

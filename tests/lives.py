@@ -116,7 +116,7 @@ class Life:
 
 MOMENTS: dict[str, Callable[[Life], bool]] = {
     "it has begun": Life.listens,
-    "packages are imported": lambda life: life.maps("libtorch_python"),
+    "packages are imported": lambda life: life.maps("libarrow"),
     "Ray is imported": lambda life: life.maps("_raylet"),
     "the manifest is read": lambda life: "starting Ray" in life.said,
     "Ray starts": lambda life: life.has("gcs_server"),

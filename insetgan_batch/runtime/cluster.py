@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 
 from insetgan_batch import stopping
 from insetgan_batch.config import RunConfig
-from insetgan_batch.errors import ConfigError
+from insetgan_batch.errors import ConfigError, InsetGanError
 from insetgan_batch.runtime import ray_start
 
 # Images never pass through Ray's object store; this is Ray's minimum, and not 30 % of the machine.
@@ -24,6 +24,8 @@ _OBJECT_STORE_BYTES = 100 * 1024 * 1024
 _MOST_BUNDLES = 1000  # of one wish: more nodes than anybody's limit
 _NO_DEADLINE_S = 120.0
 _SHOWN = 300
+_STARTS = 3
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def connect() -> None:
     address = ray_start.cluster_address()
     try:
         if address is None:
-            _start()
+            _start_patiently()
         else:
             ray.init(address, logging_level=logging.WARNING, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, RayError) as err:
@@ -82,6 +84,25 @@ def connect() -> None:
         if address is None:
             raise ConfigError(f"Ray does not start on this machine: {reason}") from err
         raise ConfigError(f"no Ray cluster answers at RAY_ADDRESS={address}: {reason}") from err
+
+
+def _start_patiently() -> None:
+    """Ray gives its own processes 30 s, which on a busy machine are few; raises `InsetGanError`."""
+    for tries_left in reversed(range(_STARTS)):
+        try:
+            _start()
+        except Exception as err:
+            if type(err) is not Exception:  # what Ray raises then, and only then
+                raise
+            reason = " ".join(str(err).split())[:_SHOWN]
+            if not tries_left:
+                raise InsetGanError(
+                    f"Ray did not start on this machine, {_STARTS} times: {reason}; it may be busy,"
+                    " and the same command tries again"
+                ) from err
+            _log.warning("Ray starts slowly and is tried again: %s", reason)
+        else:
+            return
 
 
 def _start() -> None:

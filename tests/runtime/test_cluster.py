@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+from insetgan_batch.errors import ConfigError, InsetGanError
+from insetgan_batch.runtime import cluster
+
 # Two machines with an address each on one, which is what the check counts.
 _TWO_MACHINES = """
 import sys
@@ -111,3 +114,31 @@ def test_ray_places_two_halves_on_each_gpu() -> None:
         timeout=600,
     )
     assert done.stdout.splitlines() == ["['0', '0', '1', '1']"], done.stderr
+
+
+def test_a_ray_that_starts_slowly_is_tried_again_and_then_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starts = iter([Exception("The current node timed out during startup")] * 3)
+
+    def init(**_: object) -> None:
+        if (error := next(starts, None)) is not None:
+            raise error
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(InsetGanError, match="did not start on this machine, 3 times: The current"):
+        cluster.connect()
+    cluster.connect()
+
+
+def test_what_else_ray_raises_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def init(**_: object) -> None:
+        calls.append(1)
+        raise ValueError("no such option")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(ConfigError, match="Ray does not start on this machine: no such option"):
+        cluster.connect()
+    assert len(calls) == 1

@@ -29,7 +29,6 @@ from insetgan_batch.data.keys import ITEM_ID
 from insetgan_batch.data.storage import Storage
 from insetgan_batch.data.stored import Commit, Epoch, Quarantined, Reader, Run
 from insetgan_batch.errors import DamagedError, NotFoundError, RunMismatchError
-from insetgan_batch.text import shortened
 
 FOLDERS = [f"{n:02x}" for n in range(256)]
 """Every `hh` there is: what is listed side by side."""
@@ -42,7 +41,6 @@ Kind = Literal["commits", "quarantine", "suspects", "epochs"]
 _READERS = 16  # requests in flight: one answer of S3 takes some 20 ms, and there may be a million
 _AHEAD = 512  # records read ahead of the consumer
 _SHOWN = 5
-_SHOWN_CHARS = 100
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -218,7 +216,7 @@ class RunStore:
         """Why the item is set aside; `NotFoundError` if it is not."""
         key = _key("quarantine", item_id)
         record = self._read(stored.QUARANTINED, key)
-        _check_owner(f"{self.storage.uri}/{key}", record["item_id"], item_id)
+        stored.check_owner(f"{self.storage.uri}/{key}", record["item_id"], item_id)
         return record
 
     def clear_quarantine(self, item_id: str) -> None:
@@ -248,7 +246,7 @@ class RunStore:
         """How many workers have crashed with the item inside."""
         key = _key("suspects", item_id)
         record = self._read(stored.SUSPECT, key)
-        _check_owner(f"{self.storage.uri}/{key}", record["item_id"], item_id)
+        stored.check_owner(f"{self.storage.uri}/{key}", record["item_id"], item_id)
         return record["crashes"]
 
     def void(self, kind: Kind, item_id: str) -> bool:
@@ -327,13 +325,6 @@ class RunStore:
 
     def _read(self, reader: Reader[_T], key: str) -> _T:
         return reader.read(f"{self.storage.uri}/{key}", self.storage.get(key))
-
-
-def _check_owner(where: str, found: str, item_id: str) -> None:
-    if found != item_id:
-        raise DamagedError(
-            f"{where}: damaged: it is of item {shortened(found, _SHOWN_CHARS)}, expected {item_id}"
-        )
 
 
 def _home(item_id: str) -> str:

@@ -194,16 +194,21 @@ QUARANTINED, SUSPECT = Reader(Quarantined), Reader(Suspect)
 LATEST_DATASET, DATASET = Reader(LatestDataset), Reader(Dataset)
 
 
+def check_owner(where: str, found: str, item_id: str) -> None:
+    """Raise `DamagedError` for a record of another item."""
+    if found != item_id:
+        raise DamagedError(
+            f"{where}: damaged: it is of item {shortened(found, _SHOWN)}, expected {item_id}"
+        )
+
+
 def check_commit(where: str, commit: Commit, item_id: str, home: str) -> None:
     """Raise `DamagedError` for a sound record that does not belong here.
 
     item_id: whose commit it must be. home: where the files of its attempt lie, without the attempt.
     """
     for owner in (commit["item_id"], commit["item"]["item_id"]):
-        if owner != item_id:
-            raise DamagedError(
-                f"{where}: damaged: it is of item {shortened(owner, _SHOWN)}, expected {item_id}"
-            )
+        check_owner(where, owner, item_id)
     if "image" not in commit["files"]:
         raise DamagedError(f"{where}: damaged: it names no file `image`")
     prefix = f"{home}/{commit['attempt']}/"

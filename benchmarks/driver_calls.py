@@ -1,9 +1,9 @@
 """What asking actors costs one driver: seconds of its own CPU for each answer, over real Ray.
 
-    python benchmarks/driver_calls.py [--places 100,1000] [--seconds 20]
+    python benchmarks/driver_calls.py [--slots 100,1000] [--seconds 20]
                                       [--out benchmarks/results/driver_calls.json]
 
-The crew is the real one. Behind all of its places stands one actor that answers like a worker with
+The pool is the real one. Behind all of its slots stands one actor that answers like a worker with
 nothing to tell: after the wait that it was asked for. So the driver sees as many calls under way as
 with so many actors, and two cores are enough. The load of the actor itself is not the driver's.
 """
@@ -21,22 +21,22 @@ import ray
 import surroundings
 
 from insetgan_batch.config import RunConfig
-from insetgan_batch.records import Order, Report
-from insetgan_batch.runtime import actor, cluster
-from insetgan_batch.runtime.cluster import Room
+from insetgan_batch.records import HeartbeatReply, HeartbeatRequest
+from insetgan_batch.runtime import actor_pool, cluster
+from insetgan_batch.runtime.cluster import Capacity
 
 _WARM_UP_S = 5.0
 
 
 class Idle:
-    """All places at once."""
+    """All slots at once."""
 
-    async def load(self) -> actor.Loaded:
-        return actor.Loaded("node", 0)
+    async def load(self) -> actor_pool.Ready:
+        return actor_pool.Ready("node", 0)
 
-    async def exchange(self, order: Order) -> Report:
-        await asyncio.sleep(order.wait_s)
-        return Report(events=[], inside=[], free=0, steps=0)
+    async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatReply:
+        await asyncio.sleep(request.wait_s)
+        return HeartbeatReply(events=[], inside=[], free=0, steps=0)
 
     async def close(self, within_s: float) -> None:
         pass
@@ -56,31 +56,31 @@ class OneForAll:
         return self._handle
 
 
-def measure(places: int, seconds: float) -> dict[str, Any]:
-    """So many places, asked again and again for so long."""
-    setattr(actor, "WorkerActor", OneForAll())  # noqa: B010 - the type is Ray's
-    room = Room(num_gpus=0, num_cpus=0, actors=places)
-    crew = actor.Crew(RunConfig(), "memory://none", "run", room)
-    _exchange(crew, _WARM_UP_S)
+def measure(slots: int, seconds: float) -> dict[str, Any]:
+    """So many slots, asked again and again for so long."""
+    setattr(actor_pool, "WorkerActor", OneForAll())  # noqa: B010 - the type is Ray's
+    room = Capacity(num_gpus=0, num_cpus=0, actors=slots)
+    pool = actor_pool.ActorPool(RunConfig(), "memory://none", "run", room)
+    _heartbeats(pool, _WARM_UP_S)
     began_s, cpu_s = time.monotonic(), time.process_time()
-    answers = _exchange(crew, seconds)
+    answers = _heartbeats(pool, seconds)
     cpu_s = time.process_time() - cpu_s
     took_s = time.monotonic() - began_s
-    crew.close()
+    pool.close()
     return {
-        "places": places,
+        "slots": slots,
         "answers_per_s": round(answers / took_s, 1),
         "cpu_ms_per_answer": round(1000 * cpu_s / answers, 3),
         "cpu_share": round(cpu_s / took_s, 3),
     }
 
 
-def _exchange(crew: actor.Crew, seconds: float) -> int:
+def _heartbeats(pool: actor_pool.ActorPool, seconds: float) -> int:
     answers, end_s = 0, time.monotonic() + seconds
     while time.monotonic() < end_s:
-        for worker_id in crew.idle:
-            crew.order(worker_id, [])
-        answers += len(crew.wait(1.0))
+        for worker_id in pool.idle:
+            pool.send(worker_id, [])
+        answers += len(pool.wait(1.0))
     return answers
 
 
@@ -89,12 +89,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--places", default="100,1000")
+    parser.add_argument("--slots", default="100,1000")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/driver_calls.json"))
     arguments = parser.parse_args()
     with cluster.connected():
-        found = [measure(int(n), arguments.seconds) for n in arguments.places.split(",")]
+        found = [measure(int(n), arguments.seconds) for n in arguments.slots.split(",")]
     for line in found:
         print(json.dumps(line))
     facts = {"measured_at": surroundings.describe(), "sizes": found}

@@ -32,11 +32,11 @@ from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.recipe import Recipe
-from insetgan_batch.runtime import shift
+from insetgan_batch.runtime import dispatcher
+from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.leases import Ledger
-from insetgan_batch.runtime.shift import Shift
-from insetgan_batch.runtime.tally import Progress, Tally
-from tests.runtime.simulated import SimulatedCrew, commit
+from insetgan_batch.runtime.progress import Progress, ProgressTracker
+from tests.runtime.simulated import SimulatedPool, commit
 
 _ROW_GROUP = 5_000
 
@@ -81,13 +81,13 @@ def _run(uri: str, workers: int, slots: int) -> dict[str, Any]:
     described = manifest.describe(uri, ["face"])
     store = RunStore(open_storage(f"memory://{uuid.uuid4().hex}"))
     epoch = store.take_epoch()
-    crew = SimulatedCrew(workers, slots, commit(store))
-    tally = Tally(described.rows, 0, 0, Recipe())
-    ledger = Ledger(epoch, shift.CAPS)
+    pool = SimulatedPool(workers, slots, commit(store))
+    tracker = ProgressTracker(described.rows, 0, 0, Recipe())
+    ledger = Ledger(epoch, dispatcher.CAPS)
     rows = manifest.read(uri, ["face"])
-    Shift(store, epoch, ledger, crew, rows, tally, on_progress=on_progress).work()
+    Dispatcher(store, epoch, ledger, pool, rows, tracker, on_progress=on_progress).work()
     seconds, cpu_s = time.monotonic() - began_s, time.process_time() - cpu_s
-    assert tally.committed == described.rows == len(store.committed())
+    assert tracker.committed == described.rows == len(store.committed())
     return {
         "rows": described.rows,
         "first_lease_s": round(first_s[0], 2),

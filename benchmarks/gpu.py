@@ -60,7 +60,7 @@ from insetgan_batch.nets.detector import SMALLEST_FACE_OF_CANVAS, FaceDetector
 from insetgan_batch.nets.generator import LOWEST_BFLOAT16_PX, Generator, best_device
 from insetgan_batch.nets.stylegan2 import Block
 from insetgan_batch.recipe import CANVAS, Recipe
-from insetgan_batch.runtime import outputs
+from insetgan_batch.runtime import encode
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -407,7 +407,7 @@ def measure_slots(clock: Clock, arguments: argparse.Namespace) -> list[dict[str,
 
 def _make_pictures(finished: list[Finished]) -> None:
     for item in finished:
-        outputs.result_images(item)
+        encode.result_images(item)
 
 
 # Detector

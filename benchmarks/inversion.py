@@ -48,8 +48,8 @@ from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, ImageWeights, Inversion, Recipe
 from insetgan_batch.records import Item, Lease, Source
-from insetgan_batch.runtime.faces import Cut, cut_for, find_faces
-from insetgan_batch.runtime.starts import Starts
+from insetgan_batch.runtime.faces import FaceCrop, cut_for, find_faces
+from insetgan_batch.runtime.prepare import Preparer
 
 _CPU = torch.device("cpu")
 _HELD_OUT = FIRST_SEED + 100_000  # the alignment's benchmark has the others
@@ -133,7 +133,7 @@ def photograph(count: int, folder: Path, model: str = _FACE) -> list[Path]:
     return paths
 
 
-def cut_face(picture: Image.Image, finder: PhotographFaces, cut: Cut) -> Image.Image | None:
+def cut_face(picture: Image.Image, finder: PhotographFaces, cut: FaceCrop) -> Image.Image | None:
     """The largest face of a photograph, as `manifest faces` cuts it out; None for none."""
     found = find_faces(picture, finder)
     if not found:
@@ -153,7 +153,7 @@ class Bench:
     def invert(self, pictures: list[Path], how: Inversion, name: str = "") -> list[Finished]:
         """One result for each picture, in their order."""
         recipe = dataclasses.replace(recipes.preset("generate"), inversion=how)
-        starts = Starts(
+        starts = Preparer(
             recipe,
             {CANVAS: self._generator},
             {},

@@ -76,7 +76,7 @@ from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 from insetgan_batch.nets.windows import Cutting
 from insetgan_batch.recipe import CANVAS, ImageWeights, Player, Recipe, for_item
-from insetgan_batch.runtime.memory import keep_freed_memory
+from insetgan_batch.runtime.allocator import keep_freed_memory
 
 _CPU = torch.device("cpu")
 _FACE = "face"

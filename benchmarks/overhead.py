@@ -24,7 +24,7 @@ import surroundings
 from insetgan_batch.config import parse
 from insetgan_batch.data import manifest
 from insetgan_batch.runtime import cluster, demos, driver
-from insetgan_batch.runtime.tally import Progress
+from insetgan_batch.runtime.progress import Progress
 
 _SAMPLE_EVERY_S = 1.0
 

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.dataset import FORMATS, Order, parse_formats
+from insetgan_batch.data.dataset import FORMATS, PackSettings, parse_formats
 from insetgan_batch.data.results import LossTable
 from insetgan_batch.data.storage import open_storage
 
@@ -161,7 +161,7 @@ def _measure(out: str, formats: list[str]) -> dict[str, Any]:
     watch = _Watch()
     with cluster.connected(), watch:
         began_s = time.monotonic()
-        packed = pack.pack(out, Order(formats=parse_formats(formats)))
+        packed = pack.pack(out, PackSettings(formats=parse_formats(formats)))
         seconds = time.monotonic() - began_s
     items = sum(packed.splits.values())
     return {

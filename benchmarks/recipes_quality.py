@@ -52,7 +52,7 @@ from insetgan_batch.nets.generator import Generator, best_device
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, Recipe
 from insetgan_batch.records import Item, Lease, Source
-from insetgan_batch.runtime.starts import Starts
+from insetgan_batch.runtime.prepare import Preparer
 
 _FACE = "face"
 _DEFAULT, _PASTED, _ONE_WAY = "default", "copy-and-paste", "refine_one_way"
@@ -153,7 +153,7 @@ class Bench:
             recipe=recipe,
             capacity=_SLOTS,
         )
-        makes = Starts(recipe, self._generators, {}, {})
+        makes = Preparer(recipe, self._generators, {}, {})
         starts = {str(seed): makes.start(_lease(seed)) for seed in seeds}
         waiting = list(starts.values())
         while waiting or optimizer.keys:

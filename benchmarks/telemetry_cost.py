@@ -4,9 +4,9 @@
                                         [--out benchmarks/results/telemetry_cost.json]
 
 The demo's montage, driver and worker in this one process, so that `time.thread_time` sees all of
-it: the driver's loop, the mailbox and the worker are the real ones, only Ray between them is left
-out. Timed are all calls that do nothing but tell: the driver's metrics, the worker's meter, every
-scrape, and every log record from its making to its writing (level info, JSON). Loading is not
+it: the dispatcher, the worker's loop and the worker are the real ones, only Ray between them is
+left out. Timed are all calls that do nothing but tell: the driver's metrics, the worker's recorder,
+every scrape, and every log record from its making to its writing (level info, JSON). Loading is not
 counted.
 """
 
@@ -35,25 +35,25 @@ from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
-from insetgan_batch.records import Item, Lease, Order, Report
-from insetgan_batch.runtime import demos, shift
+from insetgan_batch.records import HeartbeatReply, HeartbeatRequest, Item, Lease
+from insetgan_batch.runtime import demos, dispatcher
+from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.failures import REASONS
 from insetgan_batch.runtime.leases import Ledger
-from insetgan_batch.runtime.mailbox import Mailbox
-from insetgan_batch.runtime.meter import Meter
-from insetgan_batch.runtime.shift import Shift
-from insetgan_batch.runtime.tally import Progress, Tally
+from insetgan_batch.runtime.progress import Progress, ProgressTracker
+from insetgan_batch.runtime.stats import StatsRecorder
 from insetgan_batch.runtime.worker import Worker
+from insetgan_batch.runtime.worker_loop import WorkerLoop
 
 _CLOSE_S = 20.0
 _ADDRESS = "127.0.0.1:9465"
 _TIMED = {
     "metrics of the driver": (
         telemetry.Telemetry,
-        ("progress", "report", "ended", "retried", "lost", "storage_failed"),
+        ("progress", "reply", "ended", "retried", "lost", "storage_failed"),
     ),
-    "metrics of the worker": (Worker, ("figures",)),
-    "meter of the worker": (Meter, ("spent", "uploaded")),
+    "metrics of the worker": (Worker, ("stats",)),
+    "recorder of the worker": (StatsRecorder, ("spent", "uploaded")),
     "scrapes": (telemetry._Endpoint, ("__call__",)),
     "logs": (logging.Logger, ("_log",)),
 }
@@ -91,19 +91,19 @@ class Timers:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """See `actor.Answer`."""
+class Received:
+    """See `actor_pool.Received`."""
 
     worker_id: str
-    result: Report | None
+    result: HeartbeatReply | None
 
 
-class LocalCrew:
+class LocalPool:
     """One worker in this process, asked as an actor is."""
 
     def __init__(self, config: RunConfig, out_uri: str) -> None:
-        self._mailbox = Mailbox()
-        self._mailbox.start(Worker(config, out_uri, "run", self._mailbox.post))
+        self._loop = WorkerLoop()
+        self._loop.start(Worker(config, out_uri, "run", self._loop.post))
         self._acknowledged = 0
         self._ordered: list[Lease] | None = None
         self._is_new = True
@@ -130,24 +130,24 @@ class LocalCrew:
     def drain(self, leaving: Mapping[str, float]) -> None:
         """Nobody takes this machine away."""
 
-    def order(self, worker_id: str, leases: list[Lease]) -> None:
+    def send(self, worker_id: str, leases: list[Lease]) -> None:
         self._ordered = leases
 
     def silent(self, limit_s: float) -> list[str]:
         return []
 
-    def wait(self, timeout_s: float) -> list[Answer]:
+    def wait(self, timeout_s: float) -> list[Received]:
         if self._is_new:
             self._is_new = False
-            return [Answer("0-0", None)]
+            return [Received("0-0", None)]
         if self._ordered is None:
             return []
-        order = Order(self._ordered, self._acknowledged, timeout_s)
+        request = HeartbeatRequest(self._ordered, self._acknowledged, timeout_s)
         self._ordered = None
-        report = self._mailbox.exchange(order)
-        if report.events:
-            self._acknowledged = report.events[-1].number
-        return [Answer("0-0", report)]
+        reply = self._loop.heartbeat(request)
+        if reply.events:
+            self._acknowledged = reply.events[-1].number
+        return [Received("0-0", reply)]
 
     def replace(
         self, worker_id: str, *, crashed: bool, out_of_memory: bool, max_crashes: int
@@ -156,7 +156,7 @@ class LocalCrew:
 
     def close(self) -> None:
         """Let it end."""
-        self._mailbox.close(_CLOSE_S)
+        self._loop.close(_CLOSE_S)
 
 
 def main() -> None:
@@ -191,11 +191,11 @@ def measure(items: int, scrape_every_s: float, directory: str) -> dict[str, Any]
     rows = demo.items[:items]
     uri, out = f"{directory}/manifest.parquet", f"{directory}/out"
     manifest.write(uri, rows, demo.insets)
-    crew = LocalCrew(config, out)
+    pool = LocalPool(config, out)
     began_s = time.process_time()
-    steps = _work(crew, config, rows, out, scrape_every_s)
+    steps = _work(pool, config, rows, out, scrape_every_s)
     total_s = time.process_time() - began_s
-    crew.close()
+    pool.close()
     told_s = sum(timers.seconds.values())
     return {
         "items": len(rows),
@@ -209,11 +209,11 @@ def measure(items: int, scrape_every_s: float, directory: str) -> dict[str, Any]
 
 
 def _work(
-    crew: LocalCrew, config: RunConfig, rows: list[Item], out: str, scrape_every_s: float
+    pool: LocalPool, config: RunConfig, rows: list[Item], out: str, scrape_every_s: float
 ) -> int:
     """The whole turn; returns the steps of all items."""
     store = RunStore(open_storage(out))
-    tally = Tally(len(rows), 0, 0, config.recipe)
+    tracker = ProgressTracker(len(rows), 0, 0, config.recipe)
     steps: list[int] = []
 
     def on_progress(progress: Progress) -> None:
@@ -224,13 +224,13 @@ def _work(
         scraper = threading.Thread(target=_scrape, args=(ended, scrape_every_s))
         scraper.start()
         try:
-            Shift(
+            Dispatcher(
                 store,
                 store.take_epoch(),
-                Ledger(1, shift.CAPS),
-                crew,
+                Ledger(1, dispatcher.CAPS),
+                pool,
                 iter(rows),
-                tally,
+                tracker,
                 on_progress=on_progress,
                 observer=observer,
             ).work()

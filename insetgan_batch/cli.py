@@ -428,7 +428,7 @@ def pack(
 
     formats = dataset.parse_formats(file_format or ["parquet"])
     condition = None if where is None else Condition(where)
-    order = dataset.Order(formats, condition, dataset.parse_splits(split), losses_every)
+    order = dataset.PackSettings(formats, condition, dataset.parse_splits(split), losses_every)
     with open_screen() as screen:
         screen.say("loading")
         from insetgan_batch.runtime import pack as packing
@@ -502,13 +502,13 @@ def manifest_faces(
         from insetgan_batch.data import landmarks as given
         from insetgan_batch.runtime import faces
 
-        order = faces.Order(
+        order = faces.FaceSelection(
             which=which,
             bodies=bodies,
             landmarks={} if landmarks is None else given.read(landmarks),
             consent_note=consent_note,
         )
-        cut = faces.Cut() if model is None else faces.cut_for(model)
+        cut = faces.FaceCrop() if model is None else faces.cut_for(model)
         made = faces.make_manifest(folder, out, cut, order, _now_and_then(screen.say))
     print(f"{made.faces} faces in {made.pictures} pictures, {made.rows} rows: {made.manifest}")
     if made.skipped:
@@ -552,7 +552,7 @@ def status(
 
     watcher = Watcher(_store(uri))
     while True:
-        found = watcher.look()
+        found = watcher.poll()
         fields = dataclasses.asdict(found) | {"damaged": len(found.damaged)}
         if watch:
             fields |= dataclasses.asdict(watcher.pace)
@@ -606,7 +606,7 @@ def generate(
     from insetgan_batch.data.seeds import parse_seeds
     from insetgan_batch.runtime import generate as painting
 
-    look = painting.Look(
+    look = painting.PaintSettings(
         psi=_parse_psi(psi), label=label, noise=noise, file_format=file_format, precision=precision
     )
     for path in painting.generate(model, parse_seeds(seeds), look, out):
@@ -686,7 +686,7 @@ def _faces_in(
         screen.say("loading")
         from insetgan_batch.runtime import faces
 
-        order = faces.Order(bodies=bodies, consent_note=consent_note)
+        order = faces.FaceSelection(bodies=bodies, consent_note=consent_note)
         return faces.manifest_in(
             out, folder, config.insets["face"], order, _now_and_then(screen.say)
         )
@@ -704,7 +704,7 @@ def _run(
     manifest: str,
     out: str,
     run_id: str | None,
-    choice: tuple[int, bool] | None = None,
+    subset: tuple[int, bool] | None = None,
     *,
     metrics_address: str,
     as_json: bool,
@@ -720,7 +720,7 @@ def _run(
             manifest,
             out,
             run_id=run_id,
-            choice=None if choice is None else driver.Choice(*choice),
+            subset=None if subset is None else driver.Subset(*subset),
             on_progress=screen.update,
             on_step=screen.say,
             metrics_address=metrics_address,

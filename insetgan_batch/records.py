@@ -101,8 +101,8 @@ class Event:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Order:
-    """What a driver tells a worker. Any order may be lost or repeated: each says everything.
+class HeartbeatRequest:
+    """What a driver tells a worker. Any request may be lost or repeated: each says everything.
 
     leases: all that the worker should have; known ones are passed over. acknowledged: the number of
     the last event that has arrived; those up to it are forgotten. wait_s: how long the answer may
@@ -116,10 +116,10 @@ class Order:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Figures:
+class WorkerStats:
     """A worker's own numbers, for metrics. Totals are since it began to load.
 
-    slots, busy: places in the batch, and those with an item in the last round. seconds: all of its
+    slots, busy: slots of the batch, and those with an item in the last round. seconds: all of its
     time, by phase. busy_slot_s, idle_slot_s: the same time, once for each slot. storage_errors: by
     `StorageError.kind`. gpu_utilisation: 0..1. None: not known here.
     """
@@ -137,8 +137,8 @@ class Figures:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Report:
-    """What a worker answers to an order. Totals are since it loaded, so no report is missed.
+class HeartbeatReply:
+    """What a worker answers to a request. Totals are since it loaded, so no reply is missed.
 
     events: all that are not acknowledged. inside: attempts that have not ended. free: items that it
     could take now. is_drained: it has nothing left, and will take nothing.
@@ -149,4 +149,4 @@ class Report:
     free: int
     steps: int
     is_drained: bool = False
-    figures: Figures = dataclasses.field(default_factory=Figures)
+    stats: WorkerStats = dataclasses.field(default_factory=WorkerStats)

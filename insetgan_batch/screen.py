@@ -21,7 +21,7 @@ from insetgan_batch.text import printable
 
 if TYPE_CHECKING:
     from insetgan_batch.records import Outcome
-    from insetgan_batch.runtime.tally import Progress, WorkerLine
+    from insetgan_batch.runtime.progress import Progress, WorkerLine
 
 _PLAIN_LINE_EVERY_S = 5.0
 _JSON_LINE_EVERY_S = 1.0

@@ -1,7 +1,7 @@
 """What a run is doing, as metrics for Prometheus: one table of all of them, and who counts.
 
-The driver counts what it decides; the actors' own figures come with their reports. They are totals
-since an actor began, so a lost report loses nothing; here they become counters that never go back,
+The driver counts what it decides; the actors' own stats come with their replies. They are totals
+since an actor began, so a lost reply loses nothing; here they become counters that never go back,
 also when an actor is replaced. Why not Ray's metrics: actors would need a port each, and the sums
 of its histograms are made of the middles of buckets. Labels have few values, known beforehand:
 never an item, a seed or a path. A *place* is room for one actor, numbered from 0; when an actor is
@@ -27,10 +27,10 @@ import prometheus_client
 from insetgan_batch import __version__
 from insetgan_batch.data.storage import Storage
 from insetgan_batch.errors import ConfigError, StorageError
-from insetgan_batch.records import Figures, Outcome, Report, Status
+from insetgan_batch.records import HeartbeatReply, Outcome, Status, WorkerStats
 
 if TYPE_CHECKING:
-    from insetgan_batch.runtime.tally import Progress
+    from insetgan_batch.runtime.progress import Progress
 
 DEFAULT_ADDRESS = "127.0.0.1:9464"
 OFF = "off"
@@ -200,7 +200,7 @@ def markdown() -> str:
 
 
 class Telemetry:
-    """The metrics of one driver's turn, on a registry of their own. See `shift.Observer`."""
+    """The metrics of one driver's turn, on a registry of their own. See `dispatcher.Observer`."""
 
     def __init__(
         self,
@@ -216,8 +216,8 @@ class Telemetry:
         self._metrics = {metric.name: self._made(metric) for metric in TABLE}
         self._reasons = sorted({*reasons, _OTHER})
         self._phases = {*_PHASES, *generators, _OTHER}
-        # By worker: its totals of the last report, and the number of its last event.
-        self._seen: dict[str, tuple[int, Figures]] = {}
+        # By worker: its totals of the last reply, and the number of its last event.
+        self._seen: dict[str, tuple[int, WorkerStats]] = {}
         self._events: dict[str, int] = {}
         self._start_at_zero()
 
@@ -243,18 +243,18 @@ class Telemetry:
         if progress.seconds_left is not None:
             self._of("insetgan_time_left_seconds").set(progress.seconds_left)
 
-    def report(self, worker_id: str, report: Report) -> None:
+    def heard(self, worker_id: str, reply: HeartbeatReply) -> None:
         """What an actor says of itself, and what has ended in it."""
         place = _place(worker_id)
         if worker_id not in self._seen:
             self._new_place(place)
-        steps, figures = self._seen.get(worker_id, (0, Figures()))
-        self._add("insetgan_steps_total", report.steps - steps, place=place)
-        self._add_figures(figures, report.figures)
-        self._show(place, report.figures)
-        self._seen[worker_id] = report.steps, report.figures
+        steps, stats = self._seen.get(worker_id, (0, WorkerStats()))
+        self._add("insetgan_steps_total", reply.steps - steps, place=place)
+        self._add_stats(stats, reply.stats)
+        self._show(place, reply.stats)
+        self._seen[worker_id] = reply.steps, reply.stats
         told = self._events.get(worker_id, 0)
-        for event in report.events:
+        for event in reply.events:
             if event.number > told:  # one may be told again
                 self._events[worker_id] = event.number
                 self._take(event.outcome)
@@ -304,7 +304,7 @@ class Telemetry:
         for when, levels in zip(("before", "after"), outcome.seam or (), strict=False):
             self._of("insetgan_item_seam_levels", when=when).observe(levels)
 
-    def _add_figures(self, before: Figures, now: Figures) -> None:
+    def _add_stats(self, before: WorkerStats, now: WorkerStats) -> None:
         for phase, seconds in now.seconds.items():
             known = phase if phase in self._phases else _OTHER
             gone_s = seconds - before.seconds.get(phase, 0.0)
@@ -318,12 +318,12 @@ class Telemetry:
             more = count - before.storage_errors.get(kind, 0)
             self._add("insetgan_storage_errors_total", more, **{"class": kind})
 
-    def _show(self, place: str, figures: Figures) -> None:
+    def _show(self, place: str, stats: WorkerStats) -> None:
         shown = {
-            "insetgan_slots_busy": figures.busy,
-            "insetgan_slots_capacity": figures.slots,
-            "insetgan_gpu_memory_peak_bytes": figures.gpu_memory_peak_bytes,
-            "insetgan_gpu_utilisation_ratio": figures.gpu_utilisation,
+            "insetgan_slots_busy": stats.busy,
+            "insetgan_slots_capacity": stats.slots,
+            "insetgan_gpu_memory_peak_bytes": stats.gpu_memory_peak_bytes,
+            "insetgan_gpu_utilisation_ratio": stats.gpu_utilisation,
         }
         for name, value in shown.items():
             if value is not None:
@@ -496,5 +496,5 @@ def _parse(address: str) -> tuple[str, int]:
 
 
 def _place(worker_id: str) -> str:
-    """`<place>-<number>`: see `actor.Crew`."""
+    """`<place>-<number>`: see `actor_pool.ActorPool`."""
     return worker_id.partition("-")[0]

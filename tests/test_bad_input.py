@@ -34,7 +34,7 @@ from insetgan_batch.inset.states import Start
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.recipe import Recipe
 from insetgan_batch.records import Item, Lease, Source
-from insetgan_batch.runtime.starts import Starts
+from insetgan_batch.runtime.prepare import Preparer
 
 INSETS = ["face"]
 
@@ -323,8 +323,8 @@ def test_a_bad_row_among_good_ones_is_the_only_one(name: str) -> None:
 
 @pytest.fixture
 def begin(tiny_canvas: Generator, tiny_face: Generator) -> Callable[..., Start]:
-    """Starts a row with this canvas on generators that paint 64x32 and 32x32."""
-    starts = Starts(Recipe(), {"canvas": tiny_canvas, "face": tiny_face}, {}, {})
+    """Preparer a row with this canvas on generators that paint 64x32 and 32x32."""
+    starts = Preparer(Recipe(), {"canvas": tiny_canvas, "face": tiny_face}, {}, {})
 
     def start(canvas: Source, **row: Any) -> Start:
         item = Item("a", canvas, {"face": Source("seed", 1)}, **row)

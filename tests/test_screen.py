@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from insetgan_batch.records import Outcome, Status
-from insetgan_batch.runtime.tally import Progress, WorkerLine
+from insetgan_batch.runtime.progress import Progress, WorkerLine
 from insetgan_batch.screen import JsonLines, LiveScreen, PlainLines, clock, open_screen
 
 WORKERS = [WorkerLine("0-1", 4, 3, 17, 52.5), WorkerLine("1-2", 0, 0, 0, 0.0)]

@@ -18,10 +18,10 @@ from insetgan_batch import cli, telemetry
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.errors import ConfigError, NotFoundError, RefusedError, StorageError
-from insetgan_batch.records import Event, Figures, Outcome, Report, Status
-from insetgan_batch.runtime import driver, meter
+from insetgan_batch.records import Event, HeartbeatReply, Outcome, Status, WorkerStats
+from insetgan_batch.runtime import driver, stats
 from insetgan_batch.runtime.failures import REASONS
-from insetgan_batch.runtime.tally import Progress
+from insetgan_batch.runtime.progress import Progress
 from insetgan_batch.telemetry import TABLE, Telemetry
 
 DOCS = Path(__file__).parents[1] / "docs" / "metrics.md"
@@ -46,9 +46,9 @@ def value(observer: Telemetry, name: str, **labels: str) -> float | None:
     return samples(observer.text()).get((name, frozenset(labels.items())))
 
 
-def report(*outcomes: Outcome, steps: int = 0, figures: Figures | None = None) -> Report:
+def reply(*outcomes: Outcome, steps: int = 0, stats: WorkerStats | None = None) -> HeartbeatReply:
     events = [Event(n, outcome) for n, outcome in enumerate(outcomes, 1)]
-    return Report(events, [], 0, steps, figures=figures or Figures())
+    return HeartbeatReply(events, [], 0, steps, stats=stats or WorkerStats())
 
 
 def committed(**changes: object) -> Outcome:
@@ -80,14 +80,14 @@ def test_names_say_what_they_are() -> None:
 
 
 def test_words_that_another_room_has_too_are_the_same() -> None:
-    assert set(telemetry._PHASES) == set(meter.PHASES)
+    assert set(telemetry._PHASES) == set(stats.PHASES)
     assert set(telemetry._RESTARTS) <= REASONS
     assert telemetry.DEFAULT_ADDRESS == cli._METRICS_ADDRESS
 
 
 def test_nothing_is_served_that_is_not_in_the_table() -> None:
     observer = new()
-    observer.report("0-0", report(committed(seam=(9.0, 1.0))))
+    observer.heard("0-0", reply(committed(seam=(9.0, 1.0))))
     names = {metric.name.removesuffix("_total") for metric in TABLE}
     assert {family.name for family in text_string_to_metric_families(observer.text())} == names
 
@@ -116,7 +116,7 @@ def test_a_reason_that_nobody_knows_gets_no_series_of_its_own() -> None:
 
 def test_final_losses_and_seams_are_distributions() -> None:
     observer = new()
-    observer.report("0-0", report(committed(seam=(9.0, 1.5)), committed(losses={"a": 3.0})))
+    observer.heard("0-0", reply(committed(seam=(9.0, 1.5)), committed(losses={"a": 3.0})))
     term = {"term": "canvas.body.l1"}
     assert value(observer, "insetgan_item_loss_bucket", le="0.01", **term) == 0
     assert value(observer, "insetgan_item_loss_bucket", le="0.02", **term) == 1
@@ -129,15 +129,15 @@ def test_final_losses_and_seams_are_distributions() -> None:
 def test_an_event_that_is_told_again_counts_once() -> None:
     observer = new()
     beaten = committed(status=Status.DUPLICATE)
-    observer.report("0-0", report(beaten))
-    observer.report("0-0", report(beaten, beaten))
+    observer.heard("0-0", reply(beaten))
+    observer.heard("0-0", reply(beaten, beaten))
     assert value(observer, "insetgan_commit_conflicts_total") == 2
 
 
 def test_totals_of_actors_become_counters_that_outlive_them() -> None:
     observer = new()
-    early = Figures(seconds={"canvas": 2.0, "wait": 1.0}, busy_slot_s=4.0, upload_bytes=100)
-    late = Figures(
+    early = WorkerStats(seconds={"canvas": 2.0, "wait": 1.0}, busy_slot_s=4.0, upload_bytes=100)
+    late = WorkerStats(
         slots=4,
         busy=3,
         seconds={"canvas": 5.0, "wait": 1.0, "face": 1.0},
@@ -147,11 +147,11 @@ def test_totals_of_actors_become_counters_that_outlive_them() -> None:
         upload_s=0.5,
         storage_errors={"outage": 2},
     )
-    observer.report("0-0", report(steps=10, figures=early))
-    observer.report("0-0", report(steps=25, figures=late))
+    observer.heard("0-0", reply(steps=10, stats=early))
+    observer.heard("0-0", reply(steps=25, stats=late))
     observer.lost("0-0", "cuda_error")
     assert value(observer, "insetgan_slots_capacity", place="0") is None
-    observer.report("0-1", report(steps=7, figures=early))
+    observer.heard("0-1", reply(steps=7, stats=early))
     assert value(observer, "insetgan_steps_total", place="0") == 32
     assert value(observer, "insetgan_phase_seconds_total", phase="canvas") == 7
     assert value(observer, "insetgan_phase_seconds_total", phase="face") == 1
@@ -167,8 +167,8 @@ def test_totals_of_actors_become_counters_that_outlive_them() -> None:
 
 def test_a_place_shows_what_its_actor_said_last() -> None:
     observer = new()
-    figures = Figures(slots=4, busy=3, gpu_memory_peak_bytes=5_000, gpu_utilisation=0.9)
-    observer.report("7-12", report(figures=figures))
+    stats = WorkerStats(slots=4, busy=3, gpu_memory_peak_bytes=5_000, gpu_utilisation=0.9)
+    observer.heard("7-12", reply(stats=stats))
     assert value(observer, "insetgan_slots_busy", place="7") == 3
     assert value(observer, "insetgan_slots_capacity", place="7") == 4
     assert value(observer, "insetgan_gpu_memory_peak_bytes", place="7") == 5_000
@@ -177,14 +177,14 @@ def test_a_place_shows_what_its_actor_said_last() -> None:
 
 def test_what_a_machine_without_a_gpu_does_not_know_is_absent() -> None:
     observer = new()
-    observer.report("0-0", report())
+    observer.heard("0-0", reply())
     assert value(observer, "insetgan_gpu_memory_peak_bytes", place="0") is None
 
 
 def test_items_that_lose_their_machine_are_preempted_with_or_without_their_state() -> None:
     observer = new()
     saved = committed(status=Status.RETURNED, is_saved=True)
-    observer.report("0-0", report(saved, dataclasses.replace(saved, is_saved=False)))
+    observer.heard("0-0", reply(saved, dataclasses.replace(saved, is_saved=False)))
     observer.retried("worker_lost")
     observer.retried("storage")
     assert value(observer, "insetgan_preemptions_total", resumed="true") == 1

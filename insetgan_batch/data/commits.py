@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeVar
 
-from insetgan_batch.data import ahead, seeds, stored
+from insetgan_batch.data import prefetch, seeds, stored
 from insetgan_batch.data.keys import ITEM_ID
 from insetgan_batch.data.storage import Storage
 from insetgan_batch.data.stored import Commit, Epoch, Quarantined, Reader, Run
@@ -181,7 +181,7 @@ class RunStore:
     def commits(self) -> Iterator[Commit]:
         """Every commit record, by item id; those that appear while it runs may be missing."""
         calls = (functools.partial(self.read_commit, i) for i in sorted(self.committed()))
-        return ahead.in_order(calls, _READERS, _AHEAD)
+        return prefetch.in_order(calls, _READERS, _AHEAD)
 
     def quarantine(self, item_id: str, record: Mapping[str, Any]) -> None:
         """Set an item aside. record: item_id, reason, detail, attempts, attempt, item."""
@@ -208,7 +208,7 @@ class RunStore:
                 return item_id, None
 
         calls = (functools.partial(read, item_id) for item_id in item_ids)
-        for item_id, record in ahead.in_order(calls, _READERS, _AHEAD):
+        for item_id, record in prefetch.in_order(calls, _READERS, _AHEAD):
             if record is not None:
                 yield item_id, record
 

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from insetgan_batch.data import ahead
+from insetgan_batch.data import prefetch
 from insetgan_batch.data.commits import Kind, RunStore
 from insetgan_batch.data.storage import Storage
 from insetgan_batch.data.stored import Commit, DatasetFile, File
@@ -64,7 +64,7 @@ def check(store: RunStore) -> Iterator[Checked]:
 
 def in_threads(calls: Iterator[Callable[[], Checked]]) -> Iterator[Checked]:
     """What the calls find, in their order."""
-    yield from ahead.in_order(calls, _THREADS, _AHEAD)
+    yield from prefetch.in_order(calls, _THREADS, _AHEAD)
 
 
 def mend(store: RunStore, on_checked: Callable[[Checked], None] = lambda found: None) -> Mended:

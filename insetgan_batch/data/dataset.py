@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Literal, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from insetgan_batch.data import ahead, damage, results, tables, where
+from insetgan_batch.data import damage, prefetch, results, tables, where
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import Storage, open_storage, scratch_file
 from insetgan_batch.data.stored import Commit
@@ -63,7 +63,7 @@ _T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Order:
+class PackSettings:
     """What a dataset shall be.
 
     splits: name to share, the shares' sum 1; an item's split follows from its id alone.
@@ -113,7 +113,7 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Written:
+class WrittenFile:
     """A file of the dataset. key: in the run's store; rows: items, or steps for losses."""
 
     key: str
@@ -126,19 +126,19 @@ class Written:
 class Done:
     """A job that has been done. damaged: items that it has left out, and what is wrong of each."""
 
-    files: list[Written]
+    files: list[WrittenFile]
     damaged: dict[str, str]
 
 
 # ---- which shards ------------------------------------------------------------------------------
 
 
-class Plan:
+class ShardPlan:
     """The shards of a run as it stands now; ids and one byte each in memory, no records."""
 
-    def __init__(self, store: RunStore, order: Order, insets: Iterable[str]) -> None:
+    def __init__(self, store: RunStore, settings: PackSettings, insets: Iterable[str]) -> None:
         """Reads every commit once. Raises `ConfigError` where nothing is left to pack."""
-        self._order, self._names = order, list(order.splits)
+        self._settings, self._names = settings, list(settings.splits)
         # Items that are left out for it, and what is wrong with each.
         self.damaged: dict[str, str] = {}
         committed = store.committed()
@@ -156,8 +156,8 @@ class Plan:
             why = "no item is committed yet"
             if self.damaged:
                 why = f"{len(self.damaged)} items are damaged: {next(iter(self.damaged.values()))}"
-            elif order.where is not None and self._ids:
-                why = f"none of {self.committed} committed items meets {order.where.text!r}"
+            elif settings.where is not None and self._ids:
+                why = f"none of {self.committed} committed items meets {settings.where.text!r}"
             raise ConfigError(f"{store.storage.uri}: nothing to pack: {why}")
 
     @property
@@ -213,15 +213,15 @@ class Plan:
                 continue
             collector.see(record)
             row = tables.item_row(record, None)
-            if self._order.where is not None:
+            if self._settings.where is not None:
                 values = where.flat(record) | row
                 known |= values.keys()
-                if not self._order.where.holds(values, record["item_id"]):
+                if not self._settings.where.holds(values, record["item_id"]):
                     continue
             self._take(index, record["files"]["image"]["bytes"], sizes)
             self._count_pictures(record["item"])
-        if self._order.where is not None and self._ids:
-            self._order.where.check_known(known)
+        if self._settings.where is not None and self._ids:
+            self._settings.where.check_known(known)
         return collector.columns
 
     def _set_aside(self, store: RunStore, item_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -243,15 +243,15 @@ class Plan:
 
     def _take(self, index: int, image_bytes: int, sizes: dict[tuple[Format, str], int]) -> None:
         """An item into its split, and into a new shard of each format where the old one is full."""
-        split = split_of(self._ids[index], self._order.splits)
+        split = split_of(self._ids[index], self._settings.splits)
         self._split[index] = self._names.index(split)
         self.counts[split] += 1
         self.image_bytes += image_bytes
-        for kind in self._order.formats:
+        for kind in self._settings.formats:
             cuts = self._cuts.setdefault((kind, split), [])
             own = _ROW_BYTES + (0 if kind == "jsonl" else image_bytes)
             size = sizes.get((kind, split), 0)
-            if size and size + own > self._order.shard_bytes[kind]:
+            if size and size + own > self._settings.shard_bytes[kind]:
                 cuts.append(index)
                 size = 0
             sizes[kind, split] = size + own
@@ -260,7 +260,7 @@ class Plan:
         rows = self._ids
         if self._quarantined:
             rows = sorted([*self._ids, *self._quarantined])
-        size = self._order.table_items
+        size = self._settings.table_items
         count = -(-len(rows) // size)
         done = 0
         for number in range(count):
@@ -329,7 +329,7 @@ def write(job: Job) -> Done:
     Items of which a file is not what their commit says are left out. Raises `StorageError`.
     """
     store = RunStore(open_storage(job.out_uri))
-    writers: dict[str, Callable[[RunStore, Job, dict[str, str]], list[Written]]] = {
+    writers: dict[str, Callable[[RunStore, Job, dict[str, str]], list[WrittenFile]]] = {
         "parquet": _write_parquet,
         "webdataset": _write_webdataset,
         "jsonl": _write_jsonl,
@@ -340,11 +340,11 @@ def write(job: Job) -> Done:
 
 
 def merge_results(
-    storage: Storage, prefix: str, columns: Columns, parts: Sequence[Written]
-) -> Written:
+    storage: Storage, prefix: str, columns: Columns, parts: Sequence[WrittenFile]
+) -> WrittenFile:
     """`results.parquet` from its parts, in their order; the parts are removed."""
     with scratch_file() as file:
-        with _Table(file, tables.results_schema(columns)) as table:
+        with _TableWriter(file, tables.results_schema(columns)) as table:
             for part in parts:
                 with scratch_file() as source:
                     storage.read_into(part.key, source)
@@ -357,17 +357,17 @@ def merge_results(
     return written
 
 
-def put(storage: Storage, key: str, file: BinaryIO, rows: int) -> Written:
+def put(storage: Storage, key: str, file: BinaryIO, rows: int) -> WrittenFile:
     """Store a whole file, whose position is its end."""
     size = file.tell()
     file.seek(0)
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     file.seek(0)
     storage.put_from(key, file)
-    return Written(key, sha256, size, rows)
+    return WrittenFile(key, sha256, size, rows)
 
 
-def _write_parquet(store: RunStore, job: Job, damaged: dict[str, str]) -> list[Written]:
+def _write_parquet(store: RunStore, job: Job, damaged: dict[str, str]) -> list[WrittenFile]:
     """Rows with an `image` that Hugging Face's `datasets` knows for one."""
     feature = {"info": {"features": {"image": {"_type": "Image"}}}}
     image = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
@@ -375,7 +375,7 @@ def _write_parquet(store: RunStore, job: Job, damaged: dict[str, str]) -> list[W
         [image, *tables.item_schema(job.columns)], {"huggingface": json.dumps(feature)}
     )
     with scratch_file() as file:
-        with _Table(file, schema) as table:
+        with _TableWriter(file, schema) as table:
             for record, png in _items(store, job.shard.ids, damaged):
                 path = f"{record['item_id']}.png"
                 row = {"image": {"bytes": png, "path": path}}
@@ -384,12 +384,12 @@ def _write_parquet(store: RunStore, job: Job, damaged: dict[str, str]) -> list[W
         return [put(store.storage, key, file, len(job.shard.ids) - len(damaged))]
 
 
-def _write_webdataset(store: RunStore, job: Job, damaged: dict[str, str]) -> list[Written]:
+def _write_webdataset(store: RunStore, job: Job, damaged: dict[str, str]) -> list[WrittenFile]:
     """A tar of `<key>.png` and `<key>.json`, and beside it the rows as Parquet."""
     schema = tables.item_schema(job.columns).insert(0, pa.field("key", pa.string()))
     name = f"{_folder(job)}/{job.shard.name}"
     with scratch_file() as tar, scratch_file() as file:
-        with _Table(file, schema) as table:
+        with _TableWriter(file, schema) as table:
             for record, png in _items(store, job.shard.ids, damaged):
                 key = record["item_id"].replace(".", "%2E")  # a dot would end the key
                 row = tables.item_row(record, job.shard.split)
@@ -404,7 +404,7 @@ def _write_webdataset(store: RunStore, job: Job, damaged: dict[str, str]) -> lis
         ]
 
 
-def _write_jsonl(store: RunStore, job: Job, damaged: dict[str, str]) -> list[Written]:
+def _write_jsonl(store: RunStore, job: Job, damaged: dict[str, str]) -> list[WrittenFile]:
     """The rows, and where the files of each item are: keys, from the root of the run."""
     with scratch_file() as file:
         for record in _sound(store.read_commit, job.shard.ids, damaged):
@@ -414,13 +414,13 @@ def _write_jsonl(store: RunStore, job: Job, damaged: dict[str, str]) -> list[Wri
         return [put(store.storage, key, file, len(job.shard.ids) - len(damaged))]
 
 
-def _write_tables(store: RunStore, job: Job, damaged: dict[str, str]) -> list[Written]:
+def _write_tables(store: RunStore, job: Job, damaged: dict[str, str]) -> list[WrittenFile]:
     """The losses of the items that are packed, and a part of the results of all."""
     shard = job.shard
     with scratch_file() as losses_file, scratch_file() as results_file:
         with (
-            _Table(losses_file, tables.LOSSES_SCHEMA) as losses,
-            _Table(results_file, tables.results_schema(job.columns)) as rows,
+            _TableWriter(losses_file, tables.LOSSES_SCHEMA) as losses,
+            _TableWriter(results_file, tables.results_schema(job.columns)) as rows,
         ):
             steps = _fill_tables(store, job, losses, rows, damaged)
         count = len(shard.ids) - len(damaged) + len(shard.quarantined)
@@ -432,7 +432,7 @@ def _write_tables(store: RunStore, job: Job, damaged: dict[str, str]) -> list[Wr
 
 
 def _fill_tables(
-    store: RunStore, job: Job, losses: _Table, rows: _Table, damaged: dict[str, str]
+    store: RunStore, job: Job, losses: _TableWriter, rows: _TableWriter, damaged: dict[str, str]
 ) -> int:
     """Both tables of a shard; returns the rows of the losses."""
     shard, steps = job.shard, 0
@@ -486,10 +486,10 @@ def _or_damage(read: Callable[[str], _T], item_id: str) -> _T | DamagedError:
 
 def _ahead(read: Callable[[str], _T], ids: Sequence[str]) -> Iterator[_T]:
     """`read` of each id in their order, a few at a time in threads."""
-    return ahead.in_order((functools.partial(read, i) for i in ids), _READERS, _READERS)
+    return prefetch.in_order((functools.partial(read, i) for i in ids), _READERS, _READERS)
 
 
-class _Table:
+class _TableWriter:
     """Rows on their way to Parquet; a row group in memory."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
@@ -524,7 +524,7 @@ class _Table:
         """A row group."""
         self._writer.write_table(table)
 
-    def __enter__(self) -> _Table:
+    def __enter__(self) -> _TableWriter:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:

@@ -8,8 +8,8 @@ import errno
 import io
 import stat
 
-from insetgan_batch.data.places import local_path
 from insetgan_batch.data.storage import locate
+from insetgan_batch.data.uris import local_path
 from insetgan_batch.errors import BadInputError, CredentialsError, NotFoundError, RefusedError
 
 _MOST_BYTES = 512 * 1024 * 1024  # of a picture or a file of latents: it is held in memory

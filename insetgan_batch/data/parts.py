@@ -14,8 +14,8 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from insetgan_batch.data.places import absolute, child, local_path, parse
 from insetgan_batch.data.storage import Storage, locate, open_storage
+from insetgan_batch.data.uris import absolute, child, local_path, parse
 from insetgan_batch.errors import ManifestError
 
 _PASSED_OVER = re.compile(

@@ -16,8 +16,8 @@ from typing import Any
 
 from insetgan_batch.data.columns import META
 from insetgan_batch.data.keys import ITEM_ID
-from insetgan_batch.data.places import beside, local_path
 from insetgan_batch.data.seeds import MAX_SEED
+from insetgan_batch.data.uris import beside, local_path
 from insetgan_batch.errors import ManifestError, StorageError, one_line
 from insetgan_batch.records import Item, Source, SourceKind
 

@@ -21,12 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
-from insetgan_batch.data import places
+from insetgan_batch.data import uris
 from insetgan_batch.data.keys import Entry, Writable, checked
 from insetgan_batch.data.local import LocalStorage, disk_error, scratch_file
 from insetgan_batch.data.memory import MemoryStorage
-from insetgan_batch.data.places import local_path
 from insetgan_batch.data.s3 import S3Storage, configure
+from insetgan_batch.data.uris import local_path
 from insetgan_batch.errors import DamagedError, NotFoundError, RefusedError, StorageError
 
 __all__ = [
@@ -115,7 +115,7 @@ def open_storage(uri: str) -> Storage:
 
     Nothing is created or asked yet. Raises `StorageError` for any other scheme.
     """
-    scheme, rest = places.parse(uri)
+    scheme, rest = uris.parse(uri)
     if scheme == "s3":
         bucket, _, prefix = rest.partition("/")
         return S3Storage(bucket, prefix.strip("/"))
@@ -129,7 +129,7 @@ def locate(uri: str) -> tuple[Storage, str]:
     """The store that holds one object, and its key there, for the URI of the object itself."""
     if path := local_path(uri):
         return LocalStorage(path.parent), checked(path.name)
-    scheme, rest = places.parse(uri)
+    scheme, rest = uris.parse(uri)
     parent, _, name = rest.rpartition("/")
     if not parent or not name:
         raise StorageError(f"{scheme}://{rest} names no object: expected {scheme}://name/key")
@@ -175,7 +175,7 @@ def roots_of(listed: Sequence[str], manifest: str) -> tuple[str, ...]:
 
     Those that are listed; where none is, what lies beside or below the manifest.
     """
-    return tuple(places.absolute(root) for root in listed) or (places.parent(manifest),)
+    return tuple(uris.absolute(root) for root in listed) or (uris.parent(manifest),)
 
 
 def within(uri: str, roots: Sequence[str]) -> str:
@@ -184,8 +184,8 @@ def within(uri: str, roots: Sequence[str]) -> str:
     All symbolic links and every `..` are followed first. Raises `RefusedError` for what leads out,
     or nowhere.
     """
-    real = places.resolved(uri)
-    if not any(places.lies_within(real, places.resolved(root)) for root in roots):
+    real = uris.resolved(uri)
+    if not any(uris.lies_within(real, uris.resolved(root)) for root in roots):
         raise RefusedError(
             f"{uri} is outside of what this run may read, {', '.join(roots)}: add its directory"
             " to input_roots, or move the file"

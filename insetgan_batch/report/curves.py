@@ -38,7 +38,7 @@ class Tick:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Chart:
-    """The losses of one family over the steps, in units of a `Frame`."""
+    """The losses of one family over the steps, in units of a `PlotArea`."""
 
     title: str
     meaning: str
@@ -51,7 +51,7 @@ class Chart:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Frame:
+class PlotArea:
     """Where the axes of every chart lie, in units of its SVG."""
 
     width: int = 680
@@ -105,9 +105,9 @@ def _chart(
     kept: int,
 ) -> Chart:
     """curves: (step, raw value) by term; shaded: steps from and to in which the canvas moves."""
-    frame = Frame()
+    area = PlotArea()
     scale = _Scale.of(np.concatenate([y[np.isfinite(y)] for _, y in curves.values()]))
-    pieces = [_pieces(x, y, steps, scale, frame) for x, y in curves.values()]
+    pieces = [_pieces(x, y, steps, scale, area) for x, y in curves.values()]
     return Chart(
         title=family,
         meaning=terms.FAMILIES.get(family, ""),
@@ -116,10 +116,10 @@ def _chart(
             Line(terms.label(term, curves), style, found)
             for style, (term, found) in enumerate(zip(curves, pieces, strict=True))
         ],
-        x_ticks=[Tick(frame.x(t / steps), f"{t:g}") for t in _linear_ticks(steps, 5)],
-        y_ticks=[Tick(frame.y(scale.share(t)), f"{t:g}") for t in scale.ticks()],
-        shaded=[(frame.x(start / steps), frame.x(end / steps)) for start, end in shaded],
-        kept_at=frame.x(kept / steps) if kept else None,
+        x_ticks=[Tick(area.x(t / steps), f"{t:g}") for t in _linear_ticks(steps, 5)],
+        y_ticks=[Tick(area.y(scale.share(t)), f"{t:g}") for t in scale.ticks()],
+        shaded=[(area.x(start / steps), area.x(end / steps)) for start, end in shaded],
+        kept_at=area.x(kept / steps) if kept else None,
     )
 
 
@@ -168,13 +168,13 @@ def _linear_ticks(high: float, wanted: int) -> list[float]:
 
 
 def _pieces(
-    x: NDArray[Any], y: NDArray[Any], steps: int, scale: _Scale, frame: Frame
+    x: NDArray[Any], y: NDArray[Any], steps: int, scale: _Scale, area: PlotArea
 ) -> list[list[int]]:
     """A curve thinned, brought to the drawing, and broken where the term was not measured."""
     piece = np.concatenate([[0], np.cumsum(np.diff(x) > 1)])
     kept = np.linspace(0, len(x) - 1, min(len(x), _POINTS)).round().astype(int)
     kept = kept[np.isfinite(y[kept])]
-    points = np.stack([frame.x(x[kept] / steps), frame.y(scale.share(y[kept]))], axis=1)
+    points = np.stack([area.x(x[kept] / steps), area.y(scale.share(y[kept]))], axis=1)
     breaks = np.flatnonzero(np.diff(piece[kept])) + 1
     return [part.ravel().tolist() for part in np.split(points, breaks) if len(part)]
 

@@ -16,7 +16,7 @@ from insetgan_batch.report.curves import Chart
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One line of the table. place: in its folder's sheet of thumbnails, from 0; measures, losses:
     numbers by name, None where there is none.
     """
@@ -44,11 +44,11 @@ class View:
     facts: list[tuple[str, str]]
 
 
-def row(record: Commit, place: int) -> Row:
+def row(record: Commit, place: int) -> TableRow:
     """A commit record as a line of the table."""
     item, before, after = record["item"], record["seam_before"], record["seam_after"]
     ratio = after / before if before and after is not None else None
-    return Row(
+    return TableRow(
         item_id=record["item_id"],
         place=place,
         title=words.title(item),

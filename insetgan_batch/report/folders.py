@@ -22,13 +22,15 @@ from insetgan_batch.data.commits import RunStore, hh
 from insetgan_batch.data.damage import or_damage, read_sound
 from insetgan_batch.errors import DamagedError
 from insetgan_batch.report import entries, thumbnails
-from insetgan_batch.report.entries import Row, View
-from insetgan_batch.report.thumbnails import Cell
+from insetgan_batch.report.entries import TableRow, View
+from insetgan_batch.report.thumbnails import ThumbnailSize
 
 _WRITERS = 16  # most of the time is spent waiting for the storage, and outside of Python
 
 
-def write(store: RunStore, item_ids: Sequence[str], cell: Cell) -> Iterator[Row | DamagedError]:
+def write(
+    store: RunStore, item_ids: Sequence[str], size: ThumbnailSize
+) -> Iterator[TableRow | DamagedError]:
     """Put every folder's files into the run; a row per item, folder by folder, or what is damaged
     of an item, which is left out.
 
@@ -38,7 +40,7 @@ def write(store: RunStore, item_ids: Sequence[str], cell: Cell) -> Iterator[Row 
     for item_id in item_ids:
         folders[hh(item_id)].append(item_id)
     with ThreadPoolExecutor(_WRITERS) as pool:
-        for rows in pool.map(functools.partial(_write, store, cell), folders.items()):
+        for rows in pool.map(functools.partial(_write, store, size), folders.items()):
             yield from rows
 
 
@@ -47,14 +49,16 @@ def to_script(function: str, value: Any) -> bytes:
     return f"{function}({json.dumps(value, separators=(',', ':'), default=_fields)});\n".encode()
 
 
-def _write(store: RunStore, cell: Cell, members: tuple[str, list[str]]) -> list[Row | DamagedError]:
+def _write(
+    store: RunStore, size: ThumbnailSize, members: tuple[str, list[str]]
+) -> list[TableRow | DamagedError]:
     folder, item_ids = members
-    rows: list[Row | DamagedError] = []
+    rows: list[TableRow | DamagedError] = []
     images: list[Image.Image] = []
     # Pairs and not an object: JavaScript takes the name __proto__ for something else.
     views: list[tuple[str, View]] = []
     for item_id in item_ids:
-        shown = or_damage(functools.partial(_read, store, item_id, len(images), cell))
+        shown = or_damage(functools.partial(_read, store, item_id, len(images), size))
         if isinstance(shown, DamagedError):
             rows.append(shown)
             continue
@@ -63,15 +67,17 @@ def _write(store: RunStore, cell: Cell, members: tuple[str, list[str]]) -> list[
         views.append((item_id, view))
         images.append(image)
     if images:
-        store.storage.put(f"report/folders/{folder}.jpg", thumbnails.sheet(images, cell))
+        store.storage.put(f"report/folders/{folder}.jpg", thumbnails.sheet(images, size))
         store.storage.put(f"report/folders/{folder}.js", to_script("insetgan.addViews", views))
     return rows
 
 
-def _read(store: RunStore, item_id: str, place: int, cell: Cell) -> tuple[Row, View, Image.Image]:
+def _read(
+    store: RunStore, item_id: str, place: int, size: ThumbnailSize
+) -> tuple[TableRow, View, Image.Image]:
     """What the page shows of an item; raises `DamagedError`."""
     record = read_sound(store, item_id)
-    image = thumbnails.reduced(results.read_image(store, record), cell)
+    image = thumbnails.reduced(results.read_image(store, record), size)
     return entries.row(record, place), entries.view(store, record), image
 
 

@@ -24,7 +24,7 @@ class Head:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Cell:
+class GridCell:
     """One place of the grid: the commit record of an item that is done, or a failure, or neither.
 
     title: what the item was made of.
@@ -40,7 +40,7 @@ class Grid:
     """References of the insets on top, of the canvas at the left; one list of cells per row."""
 
     columns: list[Head]
-    rows: list[tuple[Head, list[Cell]]]
+    rows: list[tuple[Head, list[GridCell]]]
 
 
 def of(records: Sequence[Commit], failures: Sequence[Quarantined]) -> Grid | None:
@@ -71,16 +71,19 @@ def _fill(
     cells, canvases, insets = {}, {}, {}
     for record in records:
         row, column = _place(record["item"])
-        cells[row, column] = Cell(record=record, title=words.title(record["item"]))
+        cells[row, column] = GridCell(record=record, title=words.title(record["item"]))
         canvases[row] = _references(record, ["canvas"])
         insets[column] = _references(record, record["item"]["insets"])
     for failure in failures:
         if "item" in failure:
-            cells[_place(failure["item"])] = Cell(failure=failure)
+            cells[_place(failure["item"])] = GridCell(failure=failure)
     return Grid(
         columns=[Head(label, insets.get(key, [])) for key, label in columns],
         rows=[
-            (Head(label, canvases.get(row, [])), [cells.get((row, c), Cell()) for c, _ in columns])
+            (
+                Head(label, canvases.get(row, [])),
+                [cells.get((row, c), GridCell()) for c, _ in columns],
+            )
             for row, label in rows
         ],
     )

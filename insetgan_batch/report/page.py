@@ -22,10 +22,10 @@ from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.damage import or_damage
 from insetgan_batch.errors import DamagedError
-from insetgan_batch.report import choice, curves, folders, grid, tables, thumbnails, words
-from insetgan_batch.report.choice import Choice
-from insetgan_batch.report.entries import Row
+from insetgan_batch.report import curves, folders, grid, item_table, selection, thumbnails, words
+from insetgan_batch.report.entries import TableRow
 from insetgan_batch.report.grid import Grid
+from insetgan_batch.report.selection import Selection
 
 KEY = "report/index.html"
 
@@ -60,12 +60,12 @@ def write(store: RunStore) -> Written:
 
     Raises `StorageError` when the run cannot be read.
     """
-    html, damaged = build(store, choice.choose(store))
+    html, damaged = build(store, selection.select(store))
     store.storage.put(KEY, html.encode())
     return Written(f"{store.storage.uri}/{KEY}", damaged)
 
 
-def build(store: RunStore, chosen: Choice) -> tuple[str, list[str]]:
+def build(store: RunStore, chosen: Selection) -> tuple[str, list[str]]:
     """The page as HTML, and a line for each item that is left out; what lies beside the page is in
     the run's storage then. Raises as `write`.
     """
@@ -77,10 +77,10 @@ def build(store: RunStore, chosen: Choice) -> tuple[str, list[str]]:
     damaged = chosen.damaged + [str(row) for row in found if isinstance(row, DamagedError)]
     written = datetime.now(UTC)
     data = {
-        "items": tables.items(rows),
-        "failures": tables.failures(chosen.failures),
+        "items": item_table.items(rows),
+        "failures": item_table.failures(chosen.failures),
         "thumbnail": cell,
-        "frame": curves.Frame(),
+        "frame": curves.PlotArea(),
     }
     store.storage.put("report/data.js", folders.to_script("insetgan.show", data))
     store.storage.put("report/page.js", (_HERE / "script.js").read_bytes())
@@ -95,7 +95,7 @@ def build(store: RunStore, chosen: Choice) -> tuple[str, list[str]]:
         shape=f"{width} / {height}",
         failed=chosen.failed,
         failures=len(chosen.failures),
-        recipe=tables.recipe(run.get("configuration", {}).get("recipe")),
+        recipe=item_table.recipe(run.get("configuration", {}).get("recipe")),
         perceptual=sorted({row.perceptual for row in rows}),
         has_images=any(row.has_images for row in rows),
         written=written.isoformat(),
@@ -104,7 +104,7 @@ def build(store: RunStore, chosen: Choice) -> tuple[str, list[str]]:
     return html, damaged
 
 
-def _picture_size(store: RunStore, chosen: Choice) -> tuple[int, int]:
+def _picture_size(store: RunStore, chosen: Selection) -> tuple[int, int]:
     """Width and height of an item's picture; all of a run have one size."""
     for item_id in chosen.item_ids:
         image = or_damage(lambda: results.read_image(store, store.read_commit(item_id)))  # noqa: B023
@@ -114,7 +114,7 @@ def _picture_size(store: RunStore, chosen: Choice) -> tuple[int, int]:
     return 1, 1
 
 
-def _grid(store: RunStore, item_ids: Sequence[str], chosen: Choice) -> Grid | None:
+def _grid(store: RunStore, item_ids: Sequence[str], chosen: Selection) -> Grid | None:
     """The grid of a small run, if its items make one."""
     if len(item_ids) > grid.SIDE**2 or chosen.failed > grid.SIDE**2:
         return None
@@ -122,7 +122,7 @@ def _grid(store: RunStore, item_ids: Sequence[str], chosen: Choice) -> Grid | No
         return grid.of(list(pool.map(store.read_commit, item_ids)), chosen.failures)
 
 
-def _totals(done: int, rows: Sequence[Row]) -> Totals:
+def _totals(done: int, rows: Sequence[TableRow]) -> Totals:
     found = [(row.measures["seam_before"], row.measures["seam_after"]) for row in rows]
     seams = [(b, a) for b, a in found if b is not None and a is not None]
     seconds = [s for row in rows if (s := row.measures["seconds"]) is not None]

@@ -17,33 +17,33 @@ _WIDTHS_PX = (32, 160)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Cell:
+class ThumbnailSize:
     """The room that every thumbnail has, in pixels."""
 
     width: int
     height: int
 
 
-def cell_for(width: int, height: int) -> Cell:
-    """Room for pictures of this size, within what a table can hold."""
+def cell_for(width: int, height: int) -> ThumbnailSize:
+    """The box for pictures of this size, within what a table can hold."""
     fitting = round(_HEIGHT_PX * width / height)
-    return Cell(min(max(fitting, _WIDTHS_PX[0]), _WIDTHS_PX[1]), _HEIGHT_PX)
+    return ThumbnailSize(min(max(fitting, _WIDTHS_PX[0]), _WIDTHS_PX[1]), _HEIGHT_PX)
 
 
-def reduced(pixels: Pixels, cell: Cell) -> Image.Image:
-    """The picture `[H W 3]` as large as the cell allows, its shape kept."""
+def reduced(pixels: Pixels, size: ThumbnailSize) -> Image.Image:
+    """The picture `[H W 3]` as large as the size allows, its shape kept."""
     image = Image.fromarray(pixels)
-    image.thumbnail((cell.width, cell.height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    image.thumbnail((size.width, size.height), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return image
 
 
-def sheet(images: Iterable[Image.Image], cell: Cell) -> bytes:
-    """All of them as one JPEG, each in the middle of its cell, on grey."""
+def sheet(images: Iterable[Image.Image], size: ThumbnailSize) -> bytes:
+    """All of them as one JPEG, each in the middle of its box, on grey."""
     found = list(images)
-    whole = Image.new("RGB", (cell.width, cell.height * len(found)), (128, 128, 128))
+    whole = Image.new("RGB", (size.width, size.height * len(found)), (128, 128, 128))
     for place, image in enumerate(found):
-        left, top = (cell.width - image.width) // 2, (cell.height - image.height) // 2
-        whole.paste(image, (left, place * cell.height + top))
+        left, top = (size.width - image.width) // 2, (size.height - image.height) // 2
+        whole.paste(image, (left, place * size.height + top))
     buffer = io.BytesIO()
     whole.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

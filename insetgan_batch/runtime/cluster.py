@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Room:
+class Capacity:
     """What one actor asks Ray for, and how many fit."""
 
     num_gpus: float
@@ -188,7 +188,7 @@ def check_output(out_uri: str, is_shared: bool) -> None:
 
 
 @stopping.postponed()
-def room(config: RunConfig, items: int) -> Room:
+def room(config: RunConfig, items: int) -> Capacity:
     """One actor per share of a GPU, or per `cores_per_actor` without any; no more than have work.
 
     None on a cluster whose machines that work are still to come.
@@ -200,8 +200,10 @@ def room(config: RunConfig, items: int) -> Room:
     if gpus:
         # A share that does not divide a GPU leaves the rest of it empty: Ray gives none across two.
         places = gpus * int(1 / config.gpus_per_actor)
-        return Room(num_gpus=config.gpus_per_actor, num_cpus=1, actors=min(places, most))
+        return Capacity(num_gpus=config.gpus_per_actor, num_cpus=1, actors=min(places, most))
     if not cores:
-        return Room(num_gpus=config.gpus_per_actor, num_cpus=1, actors=0)
+        return Capacity(num_gpus=config.gpus_per_actor, num_cpus=1, actors=0)
     places = max(1, cores // config.cores_per_actor)
-    return Room(num_gpus=0, num_cpus=min(config.cores_per_actor, cores), actors=min(places, most))
+    return Capacity(
+        num_gpus=0, num_cpus=min(config.cores_per_actor, cores), actors=min(places, most)
+    )

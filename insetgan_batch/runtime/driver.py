@@ -37,12 +37,12 @@ from insetgan_batch.data.storage import (
 from insetgan_batch.errors import ConfigError, NoConditionalWritesError
 from insetgan_batch.records import Item
 from insetgan_batch.report import page
-from insetgan_batch.runtime import cluster, shift
-from insetgan_batch.runtime.actor import Crew
+from insetgan_batch.runtime import cluster, dispatcher
+from insetgan_batch.runtime.actor_pool import ActorPool
+from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.failures import REASONS
 from insetgan_batch.runtime.leases import Ledger
-from insetgan_batch.runtime.shift import Shift
-from insetgan_batch.runtime.tally import Progress, Tally
+from insetgan_batch.runtime.progress import Progress, ProgressTracker
 
 _T = TypeVar("_T")
 _SAY_EVERY = 50_000  # rows that are read: some seconds
@@ -87,12 +87,12 @@ def run(
     out_uri: str,
     *,
     run_id: str | None = None,
-    choice: Choice | None = None,
+    subset: Subset | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_step: Callable[[str], None] = lambda what: None,
     metrics_address: str = telemetry.OFF,
 ) -> Summary:
-    """Do everything in the manifest that is not done yet; choice: or only some of it.
+    """Do everything in the manifest that is not done yet; subset: or only some of it.
 
     on_step: told what is done before there is progress. metrics_address: HOST:PORT where metrics
     are served meanwhile.
@@ -104,38 +104,42 @@ def run(
     telemetry.check_address(metrics_address)
     cluster.check()
     configure(**dataclasses.asdict(config.storage))
-    started = _start(config, manifest_uri, out_uri, run_id, choice, on_step)
+    started = _start(config, manifest_uri, out_uri, run_id, subset, on_step)
     store, rows, epoch = started.store, started.rows, started.epoch
     committed = _patiently(store.committed)
     quarantined = _patiently(store.quarantined) - committed
     ended = committed | quarantined
-    ledger = Ledger(epoch, shift.CAPS, _patiently(store.suspects), _patiently(store.checkpoints))
-    tally = Tally(rows.count, rows.among(committed), rows.among(quarantined), config.recipe)
-    if tally.left:
+    ledger = Ledger(
+        epoch, dispatcher.CAPS, _patiently(store.suspects), _patiently(store.checkpoints)
+    )
+    tracker = ProgressTracker(
+        rows.count, rows.among(committed), rows.among(quarantined), config.recipe
+    )
+    if tracker.left:
         items = (row for row in rows.read() if row.item_id not in ended)
         with (
             telemetry.observing(
                 config.recipe.players, REASONS, metrics_address, store.storage
             ) as observer,
-            _crew(config, started, tally) as (crew, look),
+            _pool(config, started, tracker) as (pool, poll_cluster),
         ):
-            Shift(
+            Dispatcher(
                 store,
                 epoch,
                 ledger,
-                crew,
+                pool,
                 items,
-                tally,
+                tracker,
                 on_progress=on_progress,
-                look=look,
+                poll_cluster=poll_cluster,
                 observer=observer,
             ).work()
     written = _patiently(lambda: page.write(store))
     return Summary(
         run_id=started.run_id,
         items=rows.count,
-        committed=tally.committed,
-        quarantined=tally.quarantined,
+        committed=tracker.committed,
+        quarantined=tracker.quarantined,
         seconds=time.monotonic() - started_at,
         resumed=epoch > 1,
         report_uri=written.uri,
@@ -144,7 +148,7 @@ def run(
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Choice:
+class Subset:
     """Some of the manifest's rows: the first `limit`, or so many drawn at random, but always the
     same.
     """
@@ -157,15 +161,15 @@ class _Rows:
     """The rows of a manifest that a call works on, read again for every use."""
 
     def __init__(
-        self, config: RunConfig, manifest_uri: str, rows: int, choice: Choice | None
+        self, config: RunConfig, manifest_uri: str, rows: int, subset: Subset | None
     ) -> None:
-        self.uri, self._insets, self._choice = manifest_uri, list(config.insets), choice
+        self.uri, self._insets, self._choice = manifest_uri, list(config.insets), subset
         self.all = rows
-        self.count = rows if choice is None else min(rows, choice.limit)
+        self.count = rows if subset is None else min(rows, subset.limit)
         self._drawn: set[str] | None = None
-        if choice is not None and choice.is_drawn:
+        if subset is not None and subset.is_drawn:
             names = (row.item_id for row in manifest.read(self.uri, self._insets))
-            self._drawn = set(draw(names, choice.limit))
+            self._drawn = set(draw(names, subset.limit))
 
     def read_all(self, on_step: Callable[[str], None]) -> bytes:
         """Read the whole manifest once, whatever was chosen of it: a file of its ids (`data.ids`),
@@ -223,13 +227,13 @@ def _start(
     manifest_uri: str,
     out_uri: str,
     run_id: str | None,
-    choice: Choice | None,
+    subset: Subset | None,
     on_step: Callable[[str], None],
 ) -> _Started:
     """Look at all that could be wrong, and only then write what a start leaves in its store."""
     described = _patiently(lambda: _check_manifest(config, manifest_uri))
     weights = {name: models.fetch(model) for name, model in config.models.items()}
-    rows = _Rows(config, manifest_uri, described.rows, choice)
+    rows = _Rows(config, manifest_uri, described.rows, subset)
     kept_ids = b""
     if _is_new(out_uri):
         kept_ids = rows.read_all(on_step)
@@ -245,31 +249,31 @@ def _start(
 
 
 @contextlib.contextmanager
-def _crew(
-    config: RunConfig, started: _Started, tally: Tally
-) -> Iterator[tuple[Crew, Callable[[], None]]]:
+def _pool(
+    config: RunConfig, started: _Started, tracker: ProgressTracker
+) -> Iterator[tuple[ActorPool, Callable[[], None]]]:
     """The workers, and what looks after the cluster meanwhile."""
     if config.insets and config.perceptual_trunk is None:
         _log.warning("LPIPS compares random features: fine for the demo, not for real models")
     out_uri = started.store.storage.uri
-    with cluster.connected(), cluster.capacity(config, tally.left):
+    with cluster.connected(), cluster.capacity(config, tracker.left):
         cluster.check_output(out_uri, config.shared_output)
-        crew = Crew(
+        pool = ActorPool(
             placed(config, started.weights, started.rows.uri),
             out_uri,
             started.run_id,
-            cluster.room(config, tally.left),
+            cluster.room(config, tracker.left),
         )
 
-        def look() -> None:
+        def poll_cluster() -> None:
             cluster.check_output(out_uri, config.shared_output)
-            crew.drain(cluster.draining())
-            crew.resize(cluster.room(config, tally.left))
+            pool.drain(cluster.draining())
+            pool.resize(cluster.room(config, tracker.left))
 
         try:
-            yield crew, look
+            yield pool, poll_cluster
         finally:
-            crew.close()
+            pool.close()
 
 
 def _check_manifest(config: RunConfig, manifest_uri: str) -> Described:

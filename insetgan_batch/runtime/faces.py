@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from insetgan_batch.data import alignment, inputs, manifest, models, pictures, places
+from insetgan_batch.data import alignment, inputs, manifest, models, pictures, uris
 from insetgan_batch.data.alignment import FFHQ, Frame, Points
 from insetgan_batch.data.storage import Storage, local_path, locate, open_storage
 from insetgan_batch.errors import BadInputError, ConfigError
@@ -45,7 +45,7 @@ _SECOND_LOOK_PX = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Cut:
+class FaceCrop:
     """How faces are cut out: the generator's frame, and the side of its pictures in pixels."""
 
     frame: Frame = FFHQ
@@ -53,7 +53,7 @@ class Cut:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class FaceSelection:
     """Which faces become rows. bodies: rows of each face, with the seeds 0, 1, ... landmarks: of
     each picture by name, instead of looking for them. consent_note: kept with each row's results.
     """
@@ -85,7 +85,7 @@ class _Found:
     probability: float | None
 
 
-def cut_for(model: str) -> Cut:
+def cut_for(model: str) -> FaceCrop:
     """How the faces of a generator are cut out, measured in those that it paints.
 
     Raises `CheckpointError`, `StorageError`, and `ConfigError` where it paints no faces.
@@ -102,10 +102,12 @@ def cut_for(model: str) -> Cut:
         )
     frame = alignment.frame_of(faces, generator.height)
     is_ffhq = max(abs(frame.zoom - FFHQ.zoom), abs(frame.down - FFHQ.down)) < _NEARLY
-    return Cut(FFHQ if is_ffhq else frame, generator.height)
+    return FaceCrop(FFHQ if is_ffhq else frame, generator.height)
 
 
-def manifest_in(out: str, folder: str, model: str, order: Order, say: Callable[[str], None]) -> str:
+def manifest_in(
+    out: str, folder: str, model: str, selection: FaceSelection, say: Callable[[str], None]
+) -> str:
     """The manifest of a folder's faces in a run's own prefix: made, or there already.
 
     Raises what `cut_for` and `make_manifest` raise.
@@ -114,13 +116,17 @@ def manifest_in(out: str, folder: str, model: str, order: Order, say: Callable[[
     storage, key = locate(uri)
     if not storage.exists(key):
         say("looking how the generator's faces are cut out")
-        made = make_manifest(folder, uri, cut_for(model), order, say)
+        made = make_manifest(folder, uri, cut_for(model), selection, say)
         say(f"{made.faces} faces in {made.pictures} pictures; look: {made.preview}")
     return uri
 
 
 def make_manifest(
-    folder: str, out: str, cut: Cut, order: Order, say: Callable[[str], None] = lambda text: None
+    folder: str,
+    out: str,
+    cut: FaceCrop,
+    selection: FaceSelection,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Made:
     """Find, cut out and write; `out` is the manifest's URI and ends with .parquet.
 
@@ -140,19 +146,19 @@ def make_manifest(
     ids: set[str] = set()
     finder = PhotographFaces(best_device())
     for number, name in enumerate(names):
-        say(f"picture {number + 1} of {len(names)}: {len(items) // order.bodies} faces so far")
+        say(f"picture {number + 1} of {len(names)}: {len(items) // selection.bodies} faces so far")
         try:
-            data = inputs.read(places.child(folder, name))
+            data = inputs.read(uris.child(folder, name))
             _refuse_repeated(name, data, hashes)
             picture = pictures.read(data, name)
-            found = _faces(picture, name, finder, order)
+            found = _faces(picture, name, finder, selection)
             for index, face in enumerate(found):
                 square = alignment.square_of(face.landmarks, cut.frame)
                 aligned = alignment.cut_out(picture, square, cut.size)
                 face_id = _new_id(name, index, len(found), ids)
                 uri = _write(storage, f"{stem}/{face_id}.png", aligned)
                 photograph = _readable(f"{folder.rstrip('/')}/{name}")
-                items += _rows(face_id, uri, face, photograph, order)
+                items += _rows(face_id, uri, face, photograph, selection)
                 if len(pairs) < _MOST_IN_PREVIEW:
                     pairs.append(found_faces.pair(picture, face.landmarks, square, aligned))
         except BadInputError as err:
@@ -165,9 +171,9 @@ def make_manifest(
             f" one: {first}"
         )
     storage.put(f"{stem}{_PREVIEW}", found_faces.sheet(pairs))
-    rows = manifest.write(out, items, [order.inset])
+    rows = manifest.write(out, items, [selection.inset])
     preview = f"{out.removesuffix(_ENDING)}{_PREVIEW}"
-    return Made(len(names), rows // order.bodies, rows, skipped, out, preview)
+    return Made(len(names), rows // selection.bodies, rows, skipped, out, preview)
 
 
 def find_faces(picture: Image.Image, finder: PhotographFaces) -> list[Face]:
@@ -259,10 +265,12 @@ def _refuse_repeated(name: str, data: bytes, hashes: dict[str, str]) -> None:
         raise BadInputError(f"{name}: the same file as {first}")
 
 
-def _faces(picture: Image.Image, name: str, finder: PhotographFaces, order: Order) -> list[_Found]:
+def _faces(
+    picture: Image.Image, name: str, finder: PhotographFaces, selection: FaceSelection
+) -> list[_Found]:
     """The faces that become rows, the largest first; `BadInputError` where there is none."""
-    if name in order.landmarks:
-        return [_Found(points, None) for points in order.landmarks[name]]
+    if name in selection.landmarks:
+        return [_Found(points, None) for points in selection.landmarks[name]]
     narrow = max(picture.size) > _LEAST_FACE * min(picture.size)
     found = [] if narrow else find_faces(picture, finder)
     sure = [
@@ -276,7 +284,7 @@ def _faces(picture: Image.Image, name: str, finder: PhotographFaces, order: Orde
             f"{name}: no face found{doubt}; expected one of at least a thirtieth of the picture's"
             " longer side, or its landmarks"
         )
-    return sure[:1] if order.which == "largest" else sure
+    return sure[:1] if selection.which == "largest" else sure
 
 
 def _new_id(name: str, index: int, count: int, ids: set[str]) -> str:
@@ -297,22 +305,24 @@ def _write(storage: Storage, key: str, face: Image.Image) -> str:
     buffer = io.BytesIO()
     face.save(buffer, "PNG")
     storage.put(key, buffer.getvalue())
-    return places.child(storage.uri, key)
+    return uris.child(storage.uri, key)
 
 
-def _rows(face_id: str, uri: str, face: _Found, picture: str, order: Order) -> Iterator[Item]:
+def _rows(
+    face_id: str, uri: str, face: _Found, picture: str, selection: FaceSelection
+) -> Iterator[Item]:
     """One row for each body."""
     meta = {
         "picture": picture,
         "landmarks": [round(v, 2) for v in face.landmarks.ravel().tolist()],
         "face_probability": face.probability,
-        CONSENT_NOTE: order.consent_note,
+        CONSENT_NOTE: selection.consent_note,
     }
-    for seed in range(order.bodies):
+    for seed in range(selection.bodies):
         yield Item(
-            item_id=f"{face_id}-body{seed}" if order.bodies > 1 else face_id,
+            item_id=f"{face_id}-body{seed}" if selection.bodies > 1 else face_id,
             canvas=Source(),
-            insets={order.inset: Source("image", uri)},
+            insets={selection.inset: Source("image", uri)},
             seed=seed,
             meta={name: value for name, value in meta.items() if value is not None},
         )

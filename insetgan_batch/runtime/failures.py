@@ -12,7 +12,7 @@ SYSTEMIC  configuration, manifest, weights, packages,   untouched              t
 What one item's own entry or exit raises is made an ItemError (`item_error`) by the worker, unless
 the device is at fault (`is_device_fault`). An unknown exception anywhere else is WORKER, also when
 one item alone seems to have raised it: we cannot say that it would not hit the neighbours. An
-innocent row is only tried again, a guilty one convicted.
+good row is only tried again, a poison item is quarantined.
 
 A signal from outside is the machine's fault and not the row's. But Ray 2.60 says the same, word for
 word, of kill -9, of the kernel's memory killer, of a segmentation fault, of abort() and of
@@ -122,12 +122,12 @@ class Caps:
     # Failed stores, expired leases and killed workers of one item that are forgiven; the next one
     # quarantines it.
     max_infra_retries: int = 10
-    # Crashes of an item that was alone in its worker which convict it: one may be bad luck.
+    # Crashes of an item alone in its worker that make it a poison item: one may be bad luck.
     max_crashes_alone: int = 2
     # Workers killed without a word, one after the other, with this suspect alone in each of them,
-    # which convict it: so many are no bad luck.
+    # that make it a poison item: so many are no bad luck.
     max_kills_alone: int = 5
-    # Crashes of an item in company after which it is only tried alone.
+    # Crashes of an item with co-residents after which it is only tried alone.
     max_crashes: int = 1
     # Crashes of a worker, with no answer in between, after which it is not started again.
     max_worker_crashes: int = 8
@@ -141,7 +141,7 @@ class Caps:
                 raise ConfigError(f"caps: {name} is {getattr(self, name)}, must be {least} or more")
         if not self.lease_s > 0:
             raise ConfigError(f"caps: lease_s is {self.lease_s}, must be above 0 seconds")
-        # Otherwise one guilty item takes good workers out of service before it is convicted.
+        # Otherwise one poison item takes good workers out of service before it is quarantined.
         crashes_per_item = self.max_crashes + max(self.max_crashes_alone, self.max_kills_alone)
         if self.max_worker_crashes <= crashes_per_item:
             raise ConfigError(

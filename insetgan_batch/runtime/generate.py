@@ -23,7 +23,7 @@ _PILLOW_CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class PaintSettings:
     """How seeds become files.
 
     psi: truncation, 1 untouched, 0 the average; one number, or one per layer. label: the class, of
@@ -38,7 +38,9 @@ class Look:
     precision: Precision = "float32"
 
 
-def generate(model: str, seeds: Sequence[int], look: Look, out: Path) -> Iterator[Path]:
+def generate(
+    model: str, seeds: Sequence[int], settings: PaintSettings, out: Path
+) -> Iterator[Path]:
     """Write `seed<n>.<format>` for every seed and `sheet.png` of the first hundred; yields each
     path when it is written.
 
@@ -48,23 +50,25 @@ def generate(model: str, seeds: Sequence[int], look: Look, out: Path) -> Iterato
     file = models.fetch(model)
     path, device = file.path, best_device()
     generator = models.loaded(
-        file, lambda path: Generator.load(path, device, precision=look.precision)
+        file, lambda path: Generator.load(path, device, precision=settings.precision)
     ).draft
-    if look.file_format != "npy" and generator.image_channels not in _PILLOW_CHANNELS:
+    if settings.file_format != "npy" and generator.image_channels not in _PILLOW_CHANNELS:
         raise ConfigError(f"{path}: {generator.image_channels} channels are no picture; use npy")
     try:
-        generator.seeds_to_ws(seeds[:1], look.psi, look.label)
+        generator.seeds_to_ws(seeds[:1], settings.psi, settings.label)
     except ValueError as err:
         raise ConfigError(f"{path}: {err}") from err
     out.mkdir(parents=True, exist_ok=True)
     pictures: list[np.ndarray] = []
     for first in range(0, len(seeds), _BATCH):
         some = seeds[first : first + _BATCH]
-        images = generator.images_of_seeds(some, look.psi, label=look.label, noise=look.noise)
+        images = generator.images_of_seeds(
+            some, settings.psi, label=settings.label, noise=settings.noise
+        )
         pixels = to_pixels(images).cpu().numpy()
         for seed, image, picture in zip(some, images.cpu().numpy(), pixels, strict=True):
-            path = out / f"seed{seed:04d}.{look.file_format}"
-            if look.file_format == "npy":
+            path = out / f"seed{seed:04d}.{settings.file_format}"
+            if settings.file_format == "npy":
                 np.save(path, image)
             else:
                 _picture(picture).save(path, lossless=True)

@@ -4,13 +4,13 @@ A pure state machine: events in, decisions out. It knows neither Ray nor storage
 (`now_s` is passed in), so property tests can drive it through any history. It holds nothing that
 cannot be lost: the commits are the truth, and the next driver's ledger starts from them.
 
-An item waits, is leased, or has ended (done or quarantined). A suspect, an item that was inside a
-worker that crashed or was killed, is granted only alone. It is convicted by crashes when it is
-alone; by killed workers only when it was alone in the last ones of the whole ledger, one after the
-other: where others are killed too, it is the machine. Each costs it an infra retry, so that this
-ends, too. The ledger also remembers the leftovers: attempts that
-may still be inside a worker though their lease has ended, since it expired or another attempt was
-faster. A leftover is company, so nobody is convicted for a crash that it may have caused.
+An item waits, is leased, or has ended (done or quarantined). A suspect is an item that was inside a
+worker when that crashed or was killed; it is granted only alone. It is a poison item, and is
+quarantined, when workers crash with it alone in them; by killed workers only when it was alone in
+the last ones of the whole ledger, one after the other: where workers with other items are killed
+too, it is the machine. Each kill costs an infra retry, so that this ends, too. A stale attempt may
+still be inside a worker though its lease has ended (it expired, or another attempt was faster). It
+counts as a co-resident: with one beside it, no suspect is blamed for a crash.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Ledger:
         self._leases: OrderedDict[str, Lease] = OrderedDict()  # those that expire first in front
         self._done: set[str] = set()
         self._quarantined: set[str] = set()
-        # Kept after an item has ended: a leftover of it is dangerous company still.
+        # Kept after an item has ended: a stale attempt of it may still crash a worker.
         self._crashes = dict(crashes)
         # By worker: attempt to item id, for all that may be inside it; a live lease always is.
         self._inside: dict[str, dict[str, str]] = {}
@@ -129,8 +129,8 @@ class Ledger:
         """Prolong the leases among `attempts`: all that the worker names as alive, in one call.
 
         A lease that is not named just runs on, for its attempt may be on the way to the worker. A
-        leftover that is not named has gone. One that is named gets its lease and its retry back if
-        its item still waits, but a suspect only when nothing else is inside.
+        stale attempt that is not named has gone. One that is named gets its lease and its retry
+        back if its item still waits, but a suspect only when nothing else is inside.
         """
         named = set(attempts)
         inside = self._inside.get(worker_id, {})
@@ -174,8 +174,8 @@ class Ledger:
     def lose_worker(self, worker_id: str, crashed: bool, *, killed: bool = False) -> list[Decision]:
         """The worker is gone; its leases return to the front of the queue, in their order.
 
-        crashed: the items inside become suspects, and a suspect that was alone is convicted; killed
-        too: only when it has happened to it and to nobody else, again and again. Else (preempted,
+        crashed: the items inside become suspects, and a suspect that was alone is a poison item;
+        killed too: only when it has happened to it alone, again and again. Else (preempted,
         drained) the loss is free of charge. An item that is leased to another worker by now is
         judged there, not here.
         """
@@ -191,7 +191,7 @@ class Ledger:
             is_live = self._live_lease(attempt, item_id) is not None
             if crashed and (is_live or self._is_waiting(item_id)):
                 was_alone = len(inside) == 1 and self._is_suspect(item_id)
-                decisions.append(self._accuse(item_id, was_alone=was_alone, killed=killed))
+                decisions.append(self._blame(item_id, was_alone=was_alone, killed=killed))
             elif is_live:
                 decisions.append(self._requeue(item_id, WORKER_LOST, at_front=True))
         return decisions
@@ -230,7 +230,7 @@ class Ledger:
         return [lease for lease in leases if lease is not None]
 
     def attempts_inside(self, worker_id: str) -> list[str]:
-        """Attempts that may occupy a slot of the worker: of its live leases, and leftovers."""
+        """Attempts that may occupy a slot of the worker: of its live leases, and stale ones."""
         return list(self._inside.get(worker_id, {}))
 
     # Granting
@@ -241,7 +241,7 @@ class Ledger:
             return []
         if self._turns_to_suspects(worker_id):
             return [] if inside else [next(iter(self._waiting_suspects))]
-        # An item whose leftover is still inside would be there twice.
+        # An item with a stale attempt inside would be there twice.
         fresh = (item_id for item_id in self._waiting if item_id not in inside)
         return list(itertools.islice(fresh, free_slots))
 
@@ -281,7 +281,7 @@ class Ledger:
         last, kills = self._killed_alone
         self._killed_alone = alone, kills + 1 if alone == last else 1
 
-    def _accuse(self, item_id: str, *, was_alone: bool, killed: bool) -> Decision:
+    def _blame(self, item_id: str, *, was_alone: bool, killed: bool) -> Decision:
         """was_alone: as a suspect. A first crash may be the machine's, also of an item that was
         alone by chance.
         """

@@ -29,7 +29,7 @@ _PARTS: dict[str, parts.PartName] = {"demo:head": "head", "demo:shoes": "shoes"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Loaded:
+class Networks:
     """By name: generators and their encoders; by inset what finds its part in the inset, on the
     canvas, cuts it out, and says who it is. precision: of steps.
     """
@@ -44,7 +44,7 @@ class Loaded:
     identities: dict[str, Identity]
 
 
-def load(config: RunConfig, device: torch.device) -> Loaded:
+def load(config: RunConfig, device: torch.device) -> Networks:
     """Everything that the configuration names; raises `CheckpointError` or `StorageError`."""
     roles = {CANVAS: config.canvas} | config.insets
     precision = best_precision(device) if config.precision == "auto" else config.precision
@@ -53,7 +53,7 @@ def load(config: RunConfig, device: torch.device) -> Loaded:
         for name, model in roles.items()
     }
     detectors, canvas_detectors = _detectors(config, device)
-    return Loaded(
+    return Networks(
         precision=precision,
         generators=generators,
         perceptual=_load_perceptual(config.perceptual_trunk, precision, device),

@@ -23,7 +23,7 @@ from ray.exceptions import RayError, RayTaskError
 from insetgan_batch import stopping
 from insetgan_batch.data import card, dataset
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.dataset import Done, Job, Order, Plan, Shard, Written
+from insetgan_batch.data.dataset import Done, Job, PackSettings, Shard, ShardPlan, WrittenFile
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.data.stored import Run
 from insetgan_batch.errors import InsetGanError, StorageError, one_line
@@ -60,7 +60,7 @@ class Packed:
 
 def pack(
     out_uri: str,
-    order: Order,
+    settings: PackSettings,
     *,
     licence: str = "unknown",
     spread: Spread | None = None,
@@ -76,19 +76,19 @@ def pack(
     store = RunStore(open_storage(out_uri))
     run = store.read_run()
     on_step("reading the commits")
-    plan = Plan(store, order, run.get("configuration", {}).get("insets", {}))
+    plan = ShardPlan(store, settings, run.get("configuration", {}).get("insets", {}))
     now = datetime.now(UTC)
     name = f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
     prefix = f"{dataset.ROOT}/{name}"
     written, parts = _write(
-        lambda shard: Job(store.storage.uri, prefix, plan.columns, order.losses_every, shard),
+        lambda shard: Job(store.storage.uri, prefix, plan.columns, settings.losses_every, shard),
         plan,
         spread or in_tasks,
         on_step,
     )
     on_step("joining the results")
     written.append(dataset.merge_results(store.storage, prefix, plan.columns, parts))
-    facts = _facts(name, run, order, plan, written, licence)
+    facts = _facts(name, run, settings, plan, written, licence)
     text = card.write(facts).encode()
     written.append(_put(store, f"{prefix}/README.md", text))
     success = _success(facts, plan, written, prefix, now)
@@ -146,14 +146,14 @@ def _answer(ref: ray.ObjectRef[Any], shard: str) -> Done:
 
 
 def _write(
-    job_of: Callable[[Shard], Job], plan: Plan, spread: Spread, on_step: Callable[[str], None]
-) -> tuple[list[Written], list[Written]]:
+    job_of: Callable[[Shard], Job], plan: ShardPlan, spread: Spread, on_step: Callable[[str], None]
+) -> tuple[list[WrittenFile], list[WrittenFile]]:
     """(the files of the dataset, the parts of its results in their order).
 
     An item of which one file is damaged is in none: shards that were written with it are written
     again without it.
     """
-    done: dict[tuple[str, str, int], list[Written]] = {}
+    done: dict[tuple[str, str, int], list[WrittenFile]] = {}
     shards = plan.shards()
     while True:
         damaged: dict[str, str] = {}
@@ -180,22 +180,22 @@ def _name(shard: Shard) -> tuple[str, str, int]:
 def _facts(
     name: str,
     run: Run,
-    order: Order,
-    plan: Plan,
-    written: list[Written],
+    settings: PackSettings,
+    plan: ShardPlan,
+    written: list[WrittenFile],
     licence: str,
 ) -> card.Facts:
     return card.Facts(
         name=name,
         run=run,
-        formats=order.formats,
+        formats=settings.formats,
         splits=plan.counts,
         committed=plan.committed,
         reasons=plan.reasons,
         image_bytes=plan.image_bytes,
         total_bytes=sum(file.bytes for file in written),
-        where=None if order.where is None else order.where.text,
-        losses_every=order.losses_every,
+        where=None if settings.where is None else settings.where.text,
+        losses_every=settings.losses_every,
         licence=licence,
         consent=plan.consent,
         columns=plan.columns,
@@ -203,7 +203,7 @@ def _facts(
 
 
 def _success(
-    facts: card.Facts, plan: Plan, written: list[Written], prefix: str, now: datetime
+    facts: card.Facts, plan: ShardPlan, written: list[WrittenFile], prefix: str, now: datetime
 ) -> dict[str, Any]:
     """Counts, and every other file of the dataset, by its name within it."""
     files = {
@@ -231,7 +231,7 @@ def _success(
     }
 
 
-def _put(store: RunStore, key: str, data: bytes) -> Written:
+def _put(store: RunStore, key: str, data: bytes) -> WrittenFile:
     file = io.BytesIO(data)
     file.seek(0, io.SEEK_END)
     return dataset.put(store.storage, key, file, 0)

@@ -17,12 +17,12 @@ from insetgan_batch.data.manifest import BadRows
 from insetgan_batch.data.storage import configure, open_storage
 from insetgan_batch.errors import InsetGanError, NotFoundError
 from insetgan_batch.records import Item, Outcome, Status
-from insetgan_batch.runtime import cluster, shift
-from insetgan_batch.runtime.actor import Crew
+from insetgan_batch.runtime import cluster, dispatcher
+from insetgan_batch.runtime.actor_pool import ActorPool
+from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.driver import placed
 from insetgan_batch.runtime.leases import Ledger
-from insetgan_batch.runtime.shift import Shift
-from insetgan_batch.runtime.tally import Progress, Tally
+from insetgan_batch.runtime.progress import Progress, ProgressTracker
 
 _SHOWN = 5
 _TRIED = 8  # items, where nobody knows yet how many fit
@@ -80,11 +80,11 @@ def make(
         actors = max(1, room.actors)  # where machines are still to come there is none yet
         one = dataclasses.replace(room, actors=1)
         uri = f"memory://plan-{uuid.uuid4().hex}"
-        crew = Crew(placed(config, weights, manifest_uri), uri, "plan", one)
+        pool = ActorPool(placed(config, weights, manifest_uri), uri, "plan", one)
         try:
-            trial = _try(config, crew, uri, sample)
+            trial = _try(config, pool, uri, sample)
         finally:
-            crew.close()
+            pool.close()
     hours = left * trial.item_s / actors / 3600
     return Plan(
         items=seen.rows,
@@ -134,7 +134,7 @@ class _Trial:
     item_bytes: float
 
 
-def _try(config: RunConfig, crew: Crew, uri: str, sample: list[Item]) -> _Trial:
+def _try(config: RunConfig, pool: ActorPool, uri: str, sample: list[Item]) -> _Trial:
     """Do a batch; the clock starts when the actor has loaded."""
     ended: list[Outcome] = []
     began_s = time.monotonic()
@@ -145,9 +145,9 @@ def _try(config: RunConfig, crew: Crew, uri: str, sample: list[Item]) -> _Trial:
             began_s = time.monotonic()
         ended.extend(progress.last)
 
-    store, ledger = RunStore(open_storage(uri)), Ledger(1, shift.CAPS)
-    tally = Tally(len(sample), 0, 0, config.recipe)
-    Shift(store, 1, ledger, crew, iter(sample), tally, on_progress=on_progress).work()
+    store, ledger = RunStore(open_storage(uri)), Ledger(1, dispatcher.CAPS)
+    tracker = ProgressTracker(len(sample), 0, 0, config.recipe)
+    Dispatcher(store, 1, ledger, pool, iter(sample), tracker, on_progress=on_progress).work()
     seconds = time.monotonic() - began_s
     good = [outcome for outcome in ended if outcome.status is Status.COMMITTED]
     if not good:

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import time
 
-from insetgan_batch.data import ahead, damage
+from insetgan_batch.data import damage, prefetch
 from insetgan_batch.data.commits import RunStore, draw
 from insetgan_batch.errors import DamagedError
 
@@ -49,7 +49,7 @@ class Watcher:
         self._read: dict[str, str | None] = {}  # what is wrong with a commit, if anything
         self._seen = collections.deque[tuple[float, int]](maxlen=_LOOKS_FOR_A_RATE)
 
-    def look(self) -> Status:
+    def poll(self) -> Status:
         """Where the run stands. Raises `NotFoundError` if there is none, and `StorageError`."""
         store = self._store
         run = store.read_run()
@@ -82,7 +82,7 @@ class Watcher:
     def _damaged_commits(self, done: set[str]) -> dict[str, str]:
         fresh = sorted(set(draw(done, MOST_READ)) - self._read.keys())
         calls = (functools.partial(_wrong, self._store, item_id) for item_id in fresh)
-        self._read |= dict(zip(fresh, ahead.in_order(calls, _READERS, _AHEAD), strict=True))
+        self._read |= dict(zip(fresh, prefetch.in_order(calls, _READERS, _AHEAD), strict=True))
         return {i: why for i, why in self._read.items() if why is not None and i in done}
 
     def _damaged_records(self, failed: set[str]) -> dict[str, str]:

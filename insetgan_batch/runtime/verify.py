@@ -32,7 +32,7 @@ from insetgan_batch.errors import (
     InsetGanError,
 )
 from insetgan_batch.records import Item, Lease, Outcome, Source, Status
-from insetgan_batch.runtime.mailbox import Ending
+from insetgan_batch.runtime.worker_loop import Ending
 from insetgan_batch.text import shortened
 
 TOLERANCE = 0.02

@@ -41,15 +41,15 @@ from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, Start
 from insetgan_batch.nets.generator import best_device
 from insetgan_batch.recipe import CANVAS, Recipe
-from insetgan_batch.records import Figures, Lease, Outcome, Status
-from insetgan_batch.runtime import labels, outputs
+from insetgan_batch.records import Lease, Outcome, Status, WorkerStats
+from insetgan_batch.runtime import encode, labels
+from insetgan_batch.runtime.allocator import keep_freed_memory
 from insetgan_batch.runtime.failures import PREEMPTED, is_device_fault, reason_code
 from insetgan_batch.runtime.fitting import fitting_slots
-from insetgan_batch.runtime.loading import Loaded, load
-from insetgan_batch.runtime.mailbox import Ending
-from insetgan_batch.runtime.memory import keep_freed_memory
-from insetgan_batch.runtime.meter import ENTER, LEAVE, LOAD, Meter
-from insetgan_batch.runtime.starts import Starts
+from insetgan_batch.runtime.loading import Networks, load
+from insetgan_batch.runtime.prepare import Preparer
+from insetgan_batch.runtime.stats import ENTER, LEAVE, LOAD, StatsRecorder
+from insetgan_batch.runtime.worker_loop import Ending
 
 _UPLOAD_THREADS = 4
 # Patience for a picture or latents of a row, which may come from another store: others wait.
@@ -86,7 +86,7 @@ class Worker:
         patience_s: float = PATIENCE_S,
     ) -> None:
         """Load everything; raises `CheckpointError` or `StorageError`."""
-        self._meter = Meter(config.least_slots)
+        self._recorder = StatsRecorder(config.least_slots)
         configure(**dataclasses.asdict(config.storage))
         self._store = RunStore(open_output(out_uri, single_writer=config.single_writer))
         self._on_end, self._patience_s = on_end, patience_s
@@ -94,34 +94,34 @@ class Worker:
         if self._device.type == "cpu":
             torch.set_num_threads(config.cores_per_actor)
             keep_freed_memory()
-        loaded = load(config, self._device)
-        batch = functools.partial(_batch, config, loaded)
+        networks = load(config, self._device)
+        batch = functools.partial(_batch, config, networks)
         slots = config.slots
         if slots == "auto":
             slots = fitting_slots(
-                self._device, config.gpus_per_actor, loaded.generators, config.recipe, batch
+                self._device, config.gpus_per_actor, networks.generators, config.recipe, batch
             )
             _log.info("%d slots fit here", slots)
-        self._meter.slots = slots
+        self._recorder.slots = slots
         self._optimizer = batch(config.recipe, slots)
-        found_in = {CANVAS: list(loaded.canvas_detectors.values())}
-        found_in |= {name: [detector] for name, detector in loaded.detectors.items()}
-        self._starts = Starts(
+        found_in = {CANVAS: list(networks.canvas_detectors.values())}
+        found_in |= {name: [detector] for name, detector in networks.detectors.items()}
+        self._preparer = Preparer(
             config.recipe,
-            loaded.generators,
+            networks.generators,
             found_in,
             config.classes,
             config.input_roots,
-            encoders=loaded.encoders,
-            perceptual=loaded.perceptual,
+            encoders=networks.encoders,
+            perceptual=networks.perceptual,
         )
-        self._origin = outputs.Origin(
+        self._origin = encode.Origin(
             run_id=run_id,
             recipe=config.recipe.name,
-            weights={name: g.sha256 for name, g in loaded.generators.items()},
-            precision=loaded.precision,
-            perceptual=loaded.perceptual.name,
-            identities=loaded.identities,
+            weights={name: g.sha256 for name, g in networks.generators.items()},
+            precision=networks.precision,
+            perceptual=networks.perceptual.name,
+            identities=networks.identities,
         )
         self._held: dict[str, _Held] = {}  # by attempt
         self._limit_s = config.item_hours * 3600
@@ -129,7 +129,7 @@ class Worker:
         self._in_flight: set[_Future] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(_UPLOAD_THREADS)
         self._steps = 0
-        self._meter.spent(LOAD, 0)
+        self._recorder.spent(LOAD, 0)
 
     @property
     def steps(self) -> int:
@@ -153,9 +153,9 @@ class Worker:
         return max(0, self._optimizer.free - waiting)
 
     @property
-    def figures(self) -> Figures:
+    def stats(self) -> WorkerStats:
         """What it has done with its time, its slots and the store so far."""
-        return self._meter.figures(
+        return self._recorder.stats(
             self.in_batch,
             gpu_memory_peak_bytes=_gpu_memory_peak_bytes(self._device),
             gpu_utilisation=_gpu_utilisation(self._device),
@@ -163,21 +163,23 @@ class Worker:
 
     def serve(self, leases: list[Lease]) -> None:
         """Admit, run one round, release."""
-        with self._meter.at_work():
+        with self._recorder.at_work():
             for lease in leases:
                 self._admit(lease)
             busy = self.in_batch
-            self._meter.spent(ENTER, busy)
+            self._recorder.spent(ENTER, busy)
             if not busy:
                 return
-            self._optimizer.run_round(self._count_step, lambda name: self._meter.spent(name, busy))
+            self._optimizer.run_round(
+                self._count_step, lambda name: self._recorder.spent(name, busy)
+            )
             self._stop_the_slow()
             for finished in self._optimizer.release():
                 self._finish(finished)
             for key in self._optimizer.keys:
                 if (held := self._held.get(key)) is not None:  # else it was handed back
                     held.state = self._optimizer.save(key)
-            self._meter.spent(LEAVE, busy)
+            self._recorder.spent(LEAVE, busy)
 
     def hand_back(self) -> None:
         """Save what is in the batch as it was at the last boundary, and return it.
@@ -207,7 +209,7 @@ class Worker:
                 self._on_end(_outcome(lease, Status.DUPLICATE))
                 return
             with _as_item_error(lease):
-                start = self._patiently(lambda: self._starts.start(lease), _INPUT_PATIENCE_S)
+                start = self._patiently(lambda: self._preparer.start(lease), _INPUT_PATIENCE_S)
                 held = self._enter(lease, start)
         except ItemError as err:
             self._on_end(_outcome(lease, Status.QUARANTINED, err))
@@ -256,7 +258,7 @@ class Worker:
     def _drop_state(self, lease: Lease) -> None:
         """Remove a state that nobody can use, so that nobody tries it again."""
         try:
-            self._meter.watched(lambda: self._store.clear_checkpoint(lease.item.item_id))
+            self._recorder.watched(lambda: self._store.clear_checkpoint(lease.item.item_id))
         except StorageError as err:
             _log.warning("the state stays: %s", err, extra=_names(lease))
 
@@ -288,7 +290,7 @@ class Worker:
             return
         try:
             with _as_item_error(lease):
-                result = outputs.result(lease, finished, seconds, held.start.psi, self._origin)
+                result = encode.result(lease, finished, seconds, held.start.psi, self._origin)
         except ItemError as err:
             self._end(_outcome(lease, Status.QUARANTINED, err))
             return
@@ -341,7 +343,7 @@ class Worker:
         if lease.is_resumed:
             self._store.clear_checkpoint(item_id)
         size_bytes = sum(file["bytes"] for file in record["files"].values())
-        self._meter.uploaded(size_bytes, time.monotonic() - started_s)
+        self._recorder.uploaded(size_bytes, time.monotonic() - started_s)
         return won, size_bytes
 
     def _save(self, held: _Held) -> None:
@@ -353,7 +355,9 @@ class Worker:
                 with _as_item_error(lease):
                     found = {"state": state, "seconds": seconds}
                     data = saved.to_bytes(found, self._label(held))
-                self._meter.watched(lambda: self._store.save_checkpoint(lease.item.item_id, data))
+                self._recorder.watched(
+                    lambda: self._store.save_checkpoint(lease.item.item_id, data)
+                )
         except (StorageError, ItemError) as err:
             text = "the state of item %s is lost: %s"
             _log.warning(text, lease.item.item_id, err, extra=_names(lease))
@@ -365,7 +369,7 @@ class Worker:
     def _patiently(self, call: Callable[[], _T], at_most_s: float = math.inf) -> _T:
         """Each try that fails is counted."""
         wait_s = min(self._patience_s, at_most_s)
-        return patiently(lambda: self._meter.watched(call), wait_s)
+        return patiently(lambda: self._recorder.watched(call), wait_s)
 
     def _end(self, outcome: Outcome) -> None:
         self._held.pop(outcome.attempt, None)
@@ -373,16 +377,16 @@ class Worker:
         self._on_end(outcome)
 
 
-def _batch(config: RunConfig, loaded: Loaded, recipe: Recipe, capacity: int) -> SlotOptimizer:
+def _batch(config: RunConfig, networks: Networks, recipe: Recipe, capacity: int) -> SlotOptimizer:
     """An empty batch of what was loaded."""
     return SlotOptimizer(
-        canvas=loaded.generators[CANVAS],
-        insets={name: loaded.generators[name] for name in config.insets},
-        detectors=loaded.detectors,
-        canvas_detectors=loaded.canvas_detectors,
-        segmenters=loaded.segmenters,
-        identities=loaded.identities,
-        perceptual=loaded.perceptual,
+        canvas=networks.generators[CANVAS],
+        insets={name: networks.generators[name] for name in config.insets},
+        detectors=networks.detectors,
+        canvas_detectors=networks.canvas_detectors,
+        segmenters=networks.segmenters,
+        identities=networks.identities,
+        perceptual=networks.perceptual,
         recipe=recipe,
         capacity=capacity,
         film_every=config.film_every,

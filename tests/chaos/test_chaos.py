@@ -12,7 +12,7 @@ pytestmark = pytest.mark.ray
 def test_a_run_under_fire_loses_nothing_and_does_nothing_twice() -> None:
     """A drain, damage, SIGTERM, the head.
 
-    Nothing may be in quarantine: one kill from outside must not convict a row.
+    Nothing may be in quarantine: one kill from outside must not quarantine a row.
     """
     result = play_apart(22)
     verdict = result["verdict"]

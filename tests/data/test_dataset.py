@@ -14,7 +14,7 @@ import pytest
 
 from insetgan_batch.data import dataset
 from insetgan_batch.data.commits import RunStore, hh
-from insetgan_batch.data.dataset import Job, Order, Plan, Shard, Written
+from insetgan_batch.data.dataset import Job, PackSettings, Shard, ShardPlan, WrittenFile
 from insetgan_batch.data.where import Where
 from insetgan_batch.errors import ConfigError
 from insetgan_batch.records import Item, Source
@@ -35,21 +35,23 @@ def store() -> RunStore:
     return store
 
 
-def plan(store: RunStore, **changes: Any) -> Plan:
-    return Plan(store, Order(**changes), ["face"])
+def plan(store: RunStore, **changes: Any) -> ShardPlan:
+    return ShardPlan(store, PackSettings(**changes), ["face"])
 
 
-def write(store: RunStore, shard: Shard, chosen: Plan, losses_every: int = 1) -> list[Written]:
+def write(
+    store: RunStore, shard: Shard, chosen: ShardPlan, losses_every: int = 1
+) -> list[WrittenFile]:
     done = dataset.write(Job(store.storage.uri, PREFIX, chosen.columns, losses_every, shard))
     assert done.damaged == {}
     return done.files
 
 
-def shards(chosen: Plan, kind: str) -> list[Shard]:
+def shards(chosen: ShardPlan, kind: str) -> list[Shard]:
     return [shard for shard in chosen.shards() if shard.kind == kind]
 
 
-def one(store: RunStore, kind: Any, **changes: Any) -> list[Written]:
+def one(store: RunStore, kind: Any, **changes: Any) -> list[WrittenFile]:
     """The files of a format's only shard."""
     chosen = plan(store, formats=(kind,) if kind != "tables" else ("parquet",), **changes)
     (shard,) = shards(chosen, kind)

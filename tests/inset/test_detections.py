@@ -19,7 +19,7 @@ from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, Player, preset
 from insetgan_batch.records import Item, Lease, Source
-from insetgan_batch.runtime.starts import Starts
+from insetgan_batch.runtime.prepare import Preparer
 
 CPU = torch.device("cpu")
 SEEDS = (7000, 7003, 7004)  # without slack their scores end 4 to 32 % apart
@@ -40,7 +40,7 @@ def test_after_30_steps_with_mtcnn_in_the_loop_scores_differ_by_2_percent_at_mos
         max_rounds=3,
     )
     generators = {name: Generator.load(models.demo_path(name), CPU) for name in (CANVAS, "face")}
-    makes = Starts(recipe, generators, {}, {})
+    makes = Preparer(recipe, generators, {}, {})
     optimizer = SlotOptimizer(
         canvas=generators[CANVAS],
         insets={"face": generators["face"]},

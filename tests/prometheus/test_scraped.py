@@ -13,10 +13,10 @@ from insetgan_batch import telemetry
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.errors import StorageError
 from insetgan_batch.recipe import Recipe
-from insetgan_batch.records import Event, Figures, Outcome, Report, Status
+from insetgan_batch.records import Event, HeartbeatReply, Outcome, Status, WorkerStats
 from insetgan_batch.runtime import driver
 from insetgan_batch.runtime.failures import REASONS
-from insetgan_batch.runtime.tally import Tally
+from insetgan_batch.runtime.progress import ProgressTracker
 from insetgan_batch.telemetry import TABLE, Metric, Telemetry
 from tests.bench import Bench
 from tests.prometheus import dashboard
@@ -81,7 +81,7 @@ def eventful(prometheus: Prometheus) -> Iterator[Prometheus]:
 
 
 def _tell(observer: Telemetry, second: int) -> None:
-    figures = Figures(
+    stats = WorkerStats(
         slots=4,
         busy=3,
         seconds={"load": 1.0, "canvas": 0.5 * second, "face": 0.4 * second, "wait": 0.1 * second},
@@ -97,17 +97,17 @@ def _tell(observer: Telemetry, second: int) -> None:
     done = Outcome("i", "1-1", Status.COMMITTED, seconds=2.0, losses=losses, seam=(8.0, 1.0))
     for place in (0, 1):
         events = [Event(second, done)]
-        report = Report(events, [], 0, 40 * second, figures=figures)
-        observer.report(f"{place}-0", report)
+        reply = HeartbeatReply(events, [], 0, 40 * second, stats=stats)
+        observer.heard(f"{place}-0", reply)
         observer.ended(Status.COMMITTED, "")
     observer.ended(Status.QUARANTINED, "no_face")
     observer.retried("storage")
     observer.storage_failed(StorageError("away"))
     observer.lost("2-0", "cuda_error")
-    tally = Tally(100, 2 * second, second, Recipe(), clock=iter([0.0, 10.0]).__next__)
-    tally.start_clock()
-    tally.see_steps("0-0", 40 * second)
-    observer.progress(tally.progress(workers=3, ready=2, inside=6, last=[]))
+    tracker = ProgressTracker(100, 2 * second, second, Recipe(), clock=iter([0.0, 10.0]).__next__)
+    tracker.start_clock()
+    tracker.see_steps("0-0", 40 * second)
+    observer.progress(tracker.progress(workers=3, ready=2, inside=6, last=[]))
 
 
 def test_every_metric_of_the_table_has_data(eventful: Prometheus) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.report import choice
+from insetgan_batch.report import selection
 from tests.report.runs import failure, montage
 
 
@@ -18,7 +18,7 @@ def fill(store: RunStore, done: int, failed: int) -> None:
 
 def test_everything_is_shown_while_there_is_room(store: RunStore) -> None:
     fill(store, 5, 2)
-    chosen = choice.choose(store)
+    chosen = selection.select(store)
     assert chosen.item_ids == [f"done{n:04d}" for n in range(5)]
     assert [record["item_id"] for record in chosen.failures] == ["body0-face1", "body1-face1"]
     assert (chosen.done, chosen.failed) == (5, 2)
@@ -26,17 +26,17 @@ def test_everything_is_shown_while_there_is_room(store: RunStore) -> None:
 
 def test_a_sample_is_drawn_from_everywhere_and_stays_the_same(store: RunStore) -> None:
     fill(store, 400, 40)
-    chosen = choice.choose(store, most_items=100, most_failures=10)
+    chosen = selection.select(store, most_items=100, most_failures=10)
     assert (len(chosen.item_ids), chosen.done) == (100, 400)
     assert (len(chosen.failures), chosen.failed) == (10, 40)
     assert 30 < sum(item_id < "done0200" for item_id in chosen.item_ids) < 70
-    assert choice.choose(store, most_items=100, most_failures=10) == chosen
+    assert selection.select(store, most_items=100, most_failures=10) == chosen
 
 
 def test_an_item_that_was_done_after_it_failed_is_no_failure(store: RunStore) -> None:
     fill(store, 0, 2)
     store.commit("body0-face1", {"item_id": "body0-face1"})
-    chosen = choice.choose(store)
+    chosen = selection.select(store)
     assert [record["item_id"] for record in chosen.failures] == ["body1-face1"]
     assert chosen.failed == 1
 
@@ -44,7 +44,7 @@ def test_an_item_that_was_done_after_it_failed_is_no_failure(store: RunStore) ->
 def test_what_is_not_where_a_failure_belongs_is_passed_over(store: RunStore) -> None:
     store.storage.put("quarantine/zz/odd.json", b"{}")
     store.storage.put("quarantine/notes.txt", b"ask Ada")
-    assert choice.choose(store).failed == 0
+    assert selection.select(store).failed == 0
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b'{"item_id": "body0-face1"}'])
@@ -52,7 +52,7 @@ def test_a_broken_record_is_named_and_the_others_are_shown(store: RunStore, data
     fill(store, 0, 2)
     key = next(store.storage.list("quarantine"))
     store.storage.put(key, data)
-    chosen = choice.choose(store)
+    chosen = selection.select(store)
     (line,) = chosen.damaged
     assert key in line
     assert (len(chosen.failures), chosen.failed) == (1, 2)

@@ -34,14 +34,14 @@ def test_a_curve_falls_when_its_values_fall_and_stays_inside_the_axes(store: Run
     heights = [y for _, y in found]
     assert heights == sorted(heights)
     assert heights[0] < heights[-1]
-    frame = curves.Frame()
-    assert all(frame.left <= x <= frame.right and frame.top <= y <= frame.bottom for x, y in found)
+    area = curves.PlotArea()
+    assert all(area.left <= x <= area.right and area.top <= y <= area.bottom for x, y in found)
 
 
 def test_the_canvas_phases_are_shaded_and_the_kept_round_ends_where_it_ended() -> None:
     (chart, *_) = curves.charts(losses(rounds=2, steps=3), best_round=1)
-    frame = curves.Frame()
-    quarters = [frame.x(n / 4) for n in range(5)]
+    area = curves.PlotArea()
+    quarters = [area.x(n / 4) for n in range(5)]
     assert chart.shaded == [(quarters[0], quarters[1]), (quarters[2], quarters[3])]
     assert chart.kept_at == quarters[2]
 

@@ -9,7 +9,7 @@ import pytest
 
 from insetgan_batch.data.commits import RunStore, hh
 from insetgan_batch.records import Item, Source
-from insetgan_batch.report import choice, page
+from insetgan_batch.report import page, selection
 from insetgan_batch.report.page import Written
 from tests.report.runs import (
     Page,
@@ -90,7 +90,7 @@ def test_a_page_says_that_it_shows_a_sample(store: RunStore) -> None:
         commit(store, montage(n, n), losses(1, 1))
     for n in range(20, 24):
         fail(store, montage(n, n))
-    html, _ = page.build(store, choice.choose(store, most_items=9, most_failures=3))
+    html, _ = page.build(store, selection.select(store, most_items=9, most_failures=3))
     text = " ".join(Page(html).text.split())
     assert "shows 9 of 12 items, a fair sample" in text
     assert "3 of 4 are listed, a fair sample" in text

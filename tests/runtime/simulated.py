@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.errors import InsetGanError
-from insetgan_batch.records import Event, Lease, Outcome, Report, Status
+from insetgan_batch.records import Event, HeartbeatReply, Lease, Outcome, Status
 from tests import records
 
 
@@ -19,13 +19,13 @@ class _Simulated:
     ended: int = 0
     steps: int = 0
     is_leaving: bool = False
-    order: list[Lease] | None = None
+    request: list[Lease] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SimulatedAnswer:
     worker_id: str
-    result: Report | Exception | None
+    result: HeartbeatReply | Exception | None
 
 
 def commit(store: RunStore) -> Callable[[Lease], Outcome]:
@@ -40,8 +40,8 @@ def commit(store: RunStore) -> Callable[[Lease], Outcome]:
     return end
 
 
-class SimulatedCrew:
-    """Each order is answered once: everything that the worker holds has ended.
+class SimulatedPool:
+    """Each request is answered once: everything that the worker holds has ended.
 
     end: what becomes of an item; an exception that it raises is the worker's.
     """
@@ -58,7 +58,7 @@ class SimulatedCrew:
 
     @property
     def idle(self) -> list[str]:
-        return [i for i, w in self._workers.items() if w.order is None and i not in self.loaded]
+        return [i for i, w in self._workers.items() if w.request is None and i not in self.loaded]
 
     @property
     def ready(self) -> int:
@@ -79,10 +79,10 @@ class SimulatedCrew:
         for worker_id in leaving:
             self._workers[worker_id].is_leaving = True
 
-    def order(self, worker_id: str, leases: list[Lease]) -> None:
+    def send(self, worker_id: str, leases: list[Lease]) -> None:
         self.orders += 1
         worker = self._workers[worker_id]
-        worker.order = leases
+        worker.request = leases
         assert len(leases) <= worker.slots
         worker.held |= {lease.attempt: lease for lease in leases}
 
@@ -92,7 +92,7 @@ class SimulatedCrew:
     def wait(self, timeout_s: float) -> list[SimulatedAnswer]:
         loaded = [SimulatedAnswer(worker_id, None) for worker_id in self.loaded]
         self.loaded.clear()
-        ordered = [i for i, worker in self._workers.items() if worker.order is not None]
+        ordered = [i for i, worker in self._workers.items() if worker.request is not None]
         return loaded + [SimulatedAnswer(i, self._answer(self._workers[i])) for i in ordered]
 
     def replace(
@@ -107,8 +107,8 @@ class SimulatedCrew:
         self._workers[worker_id] = _Simulated(self._slots)
         self.loaded.append(worker_id)
 
-    def _answer(self, worker: _Simulated) -> Report | Exception:
-        worker.order = None
+    def _answer(self, worker: _Simulated) -> HeartbeatReply | Exception:
+        worker.request = None
         events = []
         try:
             for lease in list(worker.held.values()):
@@ -120,7 +120,7 @@ class SimulatedCrew:
         except (RuntimeError, OSError, InsetGanError) as err:
             return err
         free = 0 if worker.is_leaving else worker.slots
-        return Report(events, [], free, worker.steps, is_drained=worker.is_leaving)
+        return HeartbeatReply(events, [], free, worker.steps, is_drained=worker.is_leaving)
 
     def _returned(self, lease: Lease) -> Outcome:
         return Outcome(lease.item.item_id, lease.attempt, Status.RETURNED, "preempted")

@@ -32,7 +32,7 @@ from insetgan_batch.errors import (
 from insetgan_batch.records import Item, Source
 from insetgan_batch.runtime import driver
 from insetgan_batch.runtime.failures import FailureClass, classify
-from insetgan_batch.runtime.tally import Progress
+from insetgan_batch.runtime.progress import Progress
 from tests.bench import Bench
 
 pytestmark = pytest.mark.ray
@@ -64,7 +64,7 @@ def test_every_item_is_committed_once_and_the_page_is_there(bench: MakeBench) ->
     assert (summary.items, summary.committed, summary.quarantined) == (4, 4, 0)
     store = RunStore(open_storage(place.out))
     assert store.committed() == {f"body{b}-face{f}" for b in (0, 1) for f in (10, 11)}
-    assert (Path(place.out) / "report" / "index.html").exists()
+    assert (Path(place.out) / "reply" / "index.html").exists()
     assert seen[-1].left == 0
     assert max(progress.inside for progress in seen) > 0
 
@@ -90,7 +90,7 @@ def test_a_data_set_without_insets_is_a_run_like_any_other(bench: MakeBench) -> 
     assert seen[-1].items_per_minute > 0
     store = RunStore(open_storage(place.out))
     assert len({record["files"]["image"]["sha256"] for record in store.commits()}) == 5
-    assert (Path(place.out) / "report" / "index.html").exists()
+    assert (Path(place.out) / "reply" / "index.html").exists()
     assert driver.run(place.config, place.manifest, place.out).resumed
 
 
@@ -284,10 +284,10 @@ def _seeds(n: int) -> Item:
 def test_only_some_rows_are_done_when_that_is_asked_for(bench: MakeBench) -> None:
     place = bench(insets={}, detector="mtcnn", recipe="generate")
     seeds = "seeds:0-99"
-    first = driver.run(place.config, seeds, place.out, choice=driver.Choice(2))
+    first = driver.run(place.config, seeds, place.out, subset=driver.Subset(2))
     assert (first.items, first.committed) == (2, 2)
-    drawn = driver.run(place.config, seeds, place.out, choice=driver.Choice(3, is_drawn=True))
-    again = driver.run(place.config, seeds, place.out, choice=driver.Choice(3, is_drawn=True))
+    drawn = driver.run(place.config, seeds, place.out, subset=driver.Subset(3, is_drawn=True))
+    again = driver.run(place.config, seeds, place.out, subset=driver.Subset(3, is_drawn=True))
     assert (drawn.items, drawn.committed, again.committed) == (3, 3, 3)
     committed = RunStore(open_storage(place.out)).committed()
     assert {"seed0", "seed1"} < committed

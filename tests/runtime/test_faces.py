@@ -25,11 +25,11 @@ from insetgan_batch.errors import ConfigError, CredentialsError
 from insetgan_batch.nets.detector import PhotographFaces
 from insetgan_batch.records import Item
 from insetgan_batch.runtime import faces
-from insetgan_batch.runtime.faces import Cut, Made, Order
+from insetgan_batch.runtime.faces import FaceCrop, FaceSelection, Made
 
 PEOPLE = Path(__file__).parents[1] / "data" / "people"
 # As the demo's faces are cut out; nearly, since it is measured.
-CUT = Cut(Frame(1.44, 0.23), 128)
+CUT = FaceCrop(Frame(1.44, 0.23), 128)
 
 
 def photograph(*placed: tuple[str, int, int, int]) -> Image.Image:
@@ -59,8 +59,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     out = tmp_path_factory.mktemp("manifest") / "faces.parquet"
-    order = Order(bodies=2, consent_note="all of them agreed, 2026-01-01")
-    return faces.make_manifest(str(folder), str(out), CUT, order)
+    selection = FaceSelection(bodies=2, consent_note="all of them agreed, 2026-01-01")
+    return faces.make_manifest(str(folder), str(out), CUT, selection)
 
 
 def items_of(made: Made) -> list[Item]:
@@ -115,8 +115,8 @@ def test_the_preview_shows_each_face_before_and_after(made: Made) -> None:
 
 
 def test_only_the_largest_face_is_taken_where_asked(folder: Path) -> None:
-    order = Order(which="largest")
-    made = faces.make_manifest(str(folder), "memory://largest/m.parquet", CUT, order)
+    selection = FaceSelection(which="largest")
+    made = faces.make_manifest(str(folder), "memory://largest/m.parquet", CUT, selection)
     assert [item.item_id for item in items_of(made)] == ["alone", "trip_two_of_us"]
     uri = str(items_of(made)[1].insets["face"].value)
     assert uri == "memory://largest/m/trip_two_of_us.png"
@@ -125,8 +125,8 @@ def test_only_the_largest_face_is_taken_where_asked(folder: Path) -> None:
 
 def test_given_landmarks_replace_the_detector(folder: Path) -> None:
     points = np.array([(120, 100), (180, 100), (150, 140), (130, 170), (170, 170)], float)
-    order = Order(landmarks={"meadow.png": [points]})
-    made = faces.make_manifest(str(folder), "memory://given/m.parquet", CUT, order)
+    selection = FaceSelection(landmarks={"meadow.png": [points]})
+    made = faces.make_manifest(str(folder), "memory://given/m.parquet", CUT, selection)
     meadow = next(item for item in items_of(made) if item.item_id == "meadow")
     assert meadow.meta["landmarks"] == points.ravel().tolist()
     assert "face_probability" not in meadow.meta
@@ -137,7 +137,7 @@ def test_a_folder_without_faces_leaves_no_manifest(tmp_path: Path) -> None:
     source.mkdir()
     photograph().save(source / "meadow.png")
     with pytest.raises(ConfigError, match=r"no face in any of 1 files.*meadow\.png: no face"):
-        faces.make_manifest(str(source), f"{out}/m.parquet", CUT, Order())
+        faces.make_manifest(str(source), f"{out}/m.parquet", CUT, FaceSelection())
     assert [path.name for path in out.iterdir()] == ["m-skipped.csv"]
 
 
@@ -153,13 +153,13 @@ def test_a_wrong_call_is_told_in_one_line(
 ) -> None:
     (tmp_path / "a.txt").write_text("a")
     with pytest.raises(ConfigError, match=says):
-        faces.make_manifest(str(folder_of(tmp_path)), f"{tmp_path}/{out}", CUT, Order())
+        faces.make_manifest(str(folder_of(tmp_path)), f"{tmp_path}/{out}", CUT, FaceSelection())
 
 
 def test_names_of_files_that_become_one_id_stay_apart(tmp_path: Path) -> None:
     for name, size in (("a b.png", 180), ("a_b.png", 200)):
         photograph(("face_3.png", 40, 60, size)).save(tmp_path / name)
-    made = faces.make_manifest(str(tmp_path), "memory://apart/m.parquet", CUT, Order())
+    made = faces.make_manifest(str(tmp_path), "memory://apart/m.parquet", CUT, FaceSelection())
     assert [item.item_id for item in items_of(made)] == ["a_b", "a_b-2"]
 
 
@@ -181,12 +181,12 @@ def test_a_run_of_a_folder_keeps_its_manifest_beside_its_results(
 ) -> None:
     said: list[str] = []
     out = str(tmp_path / "out")
-    uri = faces.manifest_in(out, str(folder), "demo:face", Order(), said.append)
+    uri = faces.manifest_in(out, str(folder), "demo:face", FaceSelection(), said.append)
     assert uri == f"{out}/faces.parquet"
     assert any("3 faces in 5 pictures" in text for text in said)
     written = read_uri(uri)
     # The same command again goes on with the same rows, whatever has become of the folder.
-    again = faces.manifest_in(out, "memory://nothing", "demo:face", Order(), said.append)
+    again = faces.manifest_in(out, "memory://nothing", "demo:face", FaceSelection(), said.append)
     assert (again, read_uri(again)) == (uri, written)
 
 
@@ -223,7 +223,7 @@ def test_an_entry_that_cannot_be_read_is_skipped_with_its_reason(odd: Path, tmp_
     (odd / "empty.jpg").touch()
     Image.new("RGB", (90_000, 16)).save(odd / "banner.png")
     (odd / "secret.jpg").symlink_to("/proc/1/mem")
-    made = faces.make_manifest(str(odd), f"{tmp_path}/m.parquet", CUT, Order())
+    made = faces.make_manifest(str(odd), f"{tmp_path}/m.parquet", CUT, FaceSelection())
     assert [item.item_id for item in items_of(made)] == ["a"]
     reasons = {
         "link": "a directory or a device, expected a file",
@@ -254,7 +254,7 @@ def test_a_file_without_the_right_to_read_it_is_skipped(
     real = Path.open
     shutil.copy(odd / "a.png", odd / "b.png")
     monkeypatch.setattr(Path, "open", refuse)
-    made = faces.make_manifest(str(odd), "memory://rights/m.parquet", CUT, Order())
+    made = faces.make_manifest(str(odd), "memory://rights/m.parquet", CUT, FaceSelection())
     assert (made.faces, list(made.skipped)) == (1, ["b.png"])
     assert "cannot read: Permission denied" in made.skipped["b.png"]
 
@@ -265,12 +265,12 @@ def test_what_it_has_made_is_no_picture_the_next_time(
     monkeypatch.chdir(odd)
     (odd / "old").mkdir()
     for out in ("faces.parquet", "faces.parquet", "old/other.parquet", "faces.parquet"):
-        made = faces.make_manifest(".", out, CUT, Order())
+        made = faces.make_manifest(".", out, CUT, FaceSelection())
         assert (made.pictures, made.faces, made.skipped) == (1, 1, {})
     # Broken off before the manifest was written.
     for ending in (".parquet", "-skipped.csv", "-preview.jpg"):
         (odd / f"faces{ending}").unlink()
-    made = faces.make_manifest(str(odd), str(odd / "faces.parquet"), CUT, Order())
+    made = faces.make_manifest(str(odd), str(odd / "faces.parquet"), CUT, FaceSelection())
     assert (made.pictures, made.faces, made.skipped) == (1, 1, {})
 
 
@@ -278,7 +278,7 @@ def test_a_table_of_somebody_elses_hides_nothing(odd: Path, tmp_path: Path) -> N
     (odd / "trip-skipped.csv").touch()
     (odd / "trip").mkdir()
     (odd / "a.png").rename(odd / "trip" / "a.png")
-    made = faces.make_manifest(str(odd), f"{tmp_path}/m.parquet", CUT, Order())
+    made = faces.make_manifest(str(odd), f"{tmp_path}/m.parquet", CUT, FaceSelection())
     assert (made.faces, list(made.skipped)) == (1, ["trip-skipped.csv"])
 
 
@@ -300,13 +300,13 @@ NAMES = [
 def test_names_of_any_letters_are_found_again(odd: Path, tmp_path: Path, name: str) -> None:
     (odd / "a.png").rename(odd / f"{name}.png")
     place = tmp_path / name
-    made = faces.make_manifest(str(odd), str(place / f"{name}.parquet"), CUT, Order())
+    made = faces.make_manifest(str(odd), str(place / f"{name}.parquet"), CUT, FaceSelection())
     (item,) = items_of(made)
     uri = str(item.insets["face"].value)
     assert inputs.read(within(uri, roots_of([], made.manifest)))
     assert item.meta["picture"] == f"{odd}/{name}.png".replace("\n", "\\n")
     by_uri = faces.make_manifest(
-        odd.as_uri(), (place / "b" / f"{name}.parquet").as_uri(), CUT, Order()
+        odd.as_uri(), (place / "b" / f"{name}.parquet").as_uri(), CUT, FaceSelection()
     )
     (item,) = items_of(by_uri)
     assert inputs.read(within(str(item.insets["face"].value), roots_of([], by_uri.manifest)))
@@ -317,7 +317,7 @@ def test_a_name_that_is_not_utf8_is_written_with_escapes(odd: Path, tmp_path: Pa
     (odd / "a.png").rename(odd / f"{name}.png")
     (odd / f"{name}.txt").write_text("no picture")
     out = str(tmp_path / name / "m.parquet")
-    made = faces.make_manifest(str(odd), out, CUT, Order())
+    made = faces.make_manifest(str(odd), out, CUT, FaceSelection())
     (item,) = items_of(made)
     assert item.meta["picture"] == f"{odd}/caf\\xe9.png"
     assert inputs.read(str(item.insets["face"].value))
@@ -335,7 +335,7 @@ def test_folders_of_s3_are_no_pictures_and_odd_keys_have_a_reason(odd: Path) -> 
     for key in ("photos/", "photos/sub/", "photos/sub//b.png", "photos/../c.png"):
         store._objects[key] = png, 0.0
     made = faces.make_manifest(
-        f"memory://{name}/photos", f"memory://{name}/m.parquet", CUT, Order()
+        f"memory://{name}/photos", f"memory://{name}/m.parquet", CUT, FaceSelection()
     )
     assert (made.pictures, made.faces) == (3, 1)
     assert made.skipped.keys() == {"sub//b.png", "../c.png"}
@@ -350,4 +350,4 @@ def test_keys_that_have_run_out_are_no_reason_to_skip_a_picture(
 
     monkeypatch.setattr(inputs, "read", refuse)
     with pytest.raises(CredentialsError):
-        faces.make_manifest(str(odd), "memory://keys/m.parquet", CUT, Order())
+        faces.make_manifest(str(odd), "memory://keys/m.parquet", CUT, FaceSelection())

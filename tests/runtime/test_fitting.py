@@ -17,7 +17,7 @@ from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import Recipe, preset
 from insetgan_batch.runtime import fitting
 from tests.bench import Bench
-from tests.runtime.hired import Hired
+from tests.runtime.recording import RecordingWorker
 
 MB = 1 << 20
 
@@ -79,5 +79,5 @@ def test_a_trial_moves_every_generator_by_one_step_for_each_item(
 
 def test_on_a_cpu_auto_means_four(bench: Callable[..., Bench]) -> None:
     place = bench(slots="auto")
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     assert worker.free == fitting.ON_CPU

@@ -280,7 +280,7 @@ def test_a_suspect_is_not_given_back_to_a_slow_worker_that_has_company_for_it() 
     assert _ids(ledger.leases_of("w")) == "a"
 
 
-# Lost workers, suspects, convictions
+# Lost workers, suspects, poison items
 
 
 def test_a_preempted_worker_costs_its_items_nothing() -> None:
@@ -327,20 +327,20 @@ def test_a_suspect_comes_first_on_an_idle_worker_and_stays_alone() -> None:
     assert _ids(ledger.grant("w", 8, 0.0)) == "e"
 
 
-def test_a_crash_alone_convicts_and_the_acquitted_neighbour_is_done() -> None:
+def test_a_crash_alone_quarantines_the_poison_item_and_its_neighbour_is_done() -> None:
     ledger = _ledger("ab")
     ledger.grant("w", 2, 0.0)
     ledger.lose_worker("w", crashed=True)
     ledger.grant("w", 2, 0.0)
-    (innocent,) = ledger.grant("v", 2, 0.0)
+    (neighbour,) = ledger.grant("v", 2, 0.0)
     assert ledger.lose_worker("w", crashed=True) == [
         Decision("quarantine", "a", "crashed_its_worker", attempts=2, suspect_crashes=2)
     ]
-    assert ledger.finish(_end(innocent)).kind == "done"
+    assert ledger.finish(_end(neighbour)).kind == "done"
     assert ledger.counts == Counts(0, 0, done=1, quarantined=1, suspects=0)
 
 
-def test_an_item_that_is_alone_by_chance_is_convicted_by_its_second_crash() -> None:
+def test_an_item_that_is_alone_by_chance_is_quarantined_by_its_second_crash() -> None:
     ledger = _ledger("a")
     ledger.grant("w", 8, 0.0)
     (decision,) = ledger.lose_worker("w", crashed=True)
@@ -350,7 +350,7 @@ def test_an_item_that_is_alone_by_chance_is_convicted_by_its_second_crash() -> N
     assert (decision.kind, decision.reason) == ("quarantine", "crashed_its_worker")
 
 
-def test_kills_of_an_item_that_is_alone_convict_it_only_after_many_in_a_row() -> None:
+def test_kills_of_an_item_that_is_alone_quarantine_it_only_after_many_in_a_row() -> None:
     ledger = _ledger("a", Caps())
     reasons = []
     for _ in range(1 + Caps().max_kills_alone):  # the first makes a suspect of it
@@ -407,7 +407,7 @@ def test_two_items_that_kill_their_workers_by_turns_come_to_an_end_too() -> None
     ]
 
 
-def test_a_crash_with_a_word_convicts_as_ever_whatever_was_killed_before() -> None:
+def test_a_crash_with_a_word_counts_as_ever_whatever_was_killed_before() -> None:
     ledger = _ledger("a", Caps())
     kinds = []
     for killed in (True, True, False, True, False):
@@ -432,7 +432,7 @@ def test_a_returned_item_comes_first_is_resumed_and_has_cost_nothing() -> None:
     assert [lease.is_resumed for lease in ledger.grant("v", 2, 0)] == [True]
 
 
-def test_a_suspect_that_is_preempted_is_neither_convicted_nor_cleared() -> None:
+def test_a_suspect_that_is_preempted_is_neither_quarantined_nor_cleared() -> None:
     ledger = _ledger("ab", a=1)
     ledger.grant("w", 8, 0.0)
     (decision,) = ledger.lose_worker("w", crashed=False)
@@ -449,7 +449,7 @@ def test_crashes_of_an_earlier_driver_make_a_suspect() -> None:
     assert _ids(ledger.grant("v", 8, 0.0)) == "ac"
 
 
-def test_caps_above_one_allow_more_crashes_before_suspicion_and_conviction() -> None:
+def test_caps_above_one_allow_more_crashes_before_suspicion_and_quarantine() -> None:
     ledger = _ledger("ab", Caps(max_crashes=2, max_crashes_alone=2))
     ledger.grant("w", 2, 0.0)
     ledger.lose_worker("w", crashed=True)
@@ -462,7 +462,7 @@ def test_caps_above_one_allow_more_crashes_before_suspicion_and_conviction() -> 
     assert kinds == ["requeue", "quarantine"]
 
 
-def test_a_leftover_of_an_expired_lease_is_company_and_is_accused() -> None:
+def test_a_stale_attempt_is_a_co_resident_and_a_suspect() -> None:
     ledger = _ledger("ab")
     ledger.grant("w", 2, 0.0)
     ledger.renew("w", ["3-2"], LEASE_S - 1)
@@ -472,7 +472,7 @@ def test_a_leftover_of_an_expired_lease_is_company_and_is_accused() -> None:
     assert ledger.counts.suspects == 2
 
 
-def test_a_leftover_whose_item_runs_elsewhere_is_judged_there() -> None:
+def test_a_stale_attempt_whose_item_runs_elsewhere_is_judged_there() -> None:
     ledger = _ledger("ab")
     ledger.grant("w", 1, 0.0)
     ledger.expire(LEASE_S)
@@ -482,7 +482,7 @@ def test_a_leftover_whose_item_runs_elsewhere_is_judged_there() -> None:
     assert ledger.counts.suspects == 0
 
 
-def test_a_suspect_waits_until_the_leftovers_of_an_idle_worker_have_gone() -> None:
+def test_a_suspect_waits_until_the_stale_attempts_of_an_idle_worker_have_gone() -> None:
     ledger = _ledger("ab")
     (slow,) = ledger.grant("w", 1, 0.0)
     ledger.expire(LEASE_S)
@@ -674,17 +674,17 @@ class LedgerHistory(RuleBasedStateMachine):
         suspects = {item_id for item_id in live if self.crashes[item_id]}
         decisions = self._lose(worker, crashed=True)
         blamed = {decision.item_id for decision in decisions}
-        convicted = {decision.item_id for decision in decisions if decision.kind == "quarantine"}
+        poison = {decision.item_id for decision in decisions if decision.kind == "quarantine"}
         assert live | (inside & waiting) <= blamed <= live | waiting
-        assert suspects <= convicted, "it had crashed in company, and now alone"
-        assert not convicted or inside <= blamed == convicted, "it was in company"
+        assert suspects <= poison, "it had crashed with co-residents, and now alone"
+        assert not poison or inside <= blamed == poison, "it had co-residents"
         for decision in decisions:
             self.crashes[decision.item_id] += 1
             assert decision.suspect_crashes == self.crashes[decision.item_id]
 
     @rule(worker=workers)
     def kill(self, worker: str) -> None:
-        """From outside: nobody is convicted by it but a suspect that it hits again and again."""
+        """From outside: nothing is quarantined by it but a suspect that it hits again and again."""
         inside = [self.items[attempt] for attempt in self.ledger.attempts_inside(worker)]
         alone = inside if len(inside) == 1 and self.crashes[inside[0]] else []
         decisions = self._lose(worker, crashed=True, killed=True)

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from insetgan_batch import cli
 from insetgan_batch.data import dataset, provenance
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.dataset import Done, Job, Order
+from insetgan_batch.data.dataset import Done, Job, PackSettings
 from insetgan_batch.data.storage import LocalStorage
 from insetgan_batch.data.where import Where
 from insetgan_batch.errors import ConfigError, NotFoundError, RefusedError, StorageError
@@ -66,14 +66,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 @pytest.fixture(scope="module")
 def packed(run: RunStore) -> Packed:
     """All formats, in several shards each."""
-    order = Order(
+    settings = PackSettings(
         formats=dataset.FORMATS,
         splits=SPLITS,
         losses_every=2,
         shard_bytes={"parquet": 35_000, "webdataset": 35_000, "jsonl": 12_000},
         table_items=5,
     )
-    return packing.pack(run.storage.uri, order, licence="cc-by-4.0", spread=here)
+    return packing.pack(run.storage.uri, settings, licence="cc-by-4.0", spread=here)
 
 
 def directory_of(packed: Packed) -> Path:
@@ -134,7 +134,7 @@ def test_a_run_that_is_only_a_folder_of_parquet_loads_too(packed: Packed, tmp_pa
 def test_hugging_face_loads_the_other_formats(
     run: RunStore, kind: dataset.Format, tmp_path: Path
 ) -> None:
-    packed = packing.pack(run.storage.uri, Order((kind,), splits=SPLITS), spread=here)
+    packed = packing.pack(run.storage.uri, PackSettings((kind,), splits=SPLITS), spread=here)
     loaded = datasets.load_dataset(str(directory_of(packed)), cache_dir=str(tmp_path))
     assert {name: len(rows) for name, rows in loaded.items()} == packed.splits
     if kind == "webdataset":
@@ -160,8 +160,10 @@ def test_columns_that_are_empty_in_the_first_shards_load(
         commit(made, made_of, seam_after=1.5, score=0.5 if body > 8 else None, **inversion)
     for key in made.storage.list(""):
         store.storage.put(key, made.storage.get(key))
-    order = Order((kind,), splits=SPLITS, shard_bytes=dict.fromkeys(dataset.FORMATS, 12_000))
-    packed = packing.pack(store.storage.uri, order, spread=here)
+    settings = PackSettings(
+        (kind,), splits=SPLITS, shard_bytes=dict.fromkeys(dataset.FORMATS, 12_000)
+    )
+    packed = packing.pack(store.storage.uri, settings, spread=here)
     loaded = datasets.load_dataset(str(directory_of(packed)), cache_dir=str(tmp_path / "cache"))
     rows = [row["json"] if kind == "webdataset" else row for s in loaded.values() for row in s]
     assert len(rows) == 12
@@ -275,7 +277,7 @@ def test_the_card_says_what_is_in_it(packed: Packed) -> None:
 
 def test_packing_again_is_a_new_dataset_that_is_named_at_the_end(tmp_path: Path) -> None:
     store = new_run_at(tmp_path)
-    first = packing.pack(store.storage.uri, Order(), spread=here)
+    first = packing.pack(store.storage.uri, PackSettings(), spread=here)
     before = {path: path.read_bytes() for path in directory_of(first).rglob("*") if path.is_file()}
     named_meanwhile = []
 
@@ -285,7 +287,7 @@ def test_packing_again_is_a_new_dataset_that_is_named_at_the_end(tmp_path: Path)
             yield done
 
     commit(store, montage(50, 1))
-    second = packing.pack(store.storage.uri, Order(), spread=look)
+    second = packing.pack(store.storage.uri, PackSettings(), spread=look)
     assert set(named_meanwhile) == {first.name}
     assert second.name != first.name
     assert (second.splits, first.splits) == ({"train": ITEMS + 1}, {"train": ITEMS})
@@ -303,7 +305,7 @@ def test_a_dataset_that_failed_is_not_named(tmp_path: Path) -> None:
         raise StorageError("the store is away")
 
     with pytest.raises(StorageError, match="is away"):
-        packing.pack(store.storage.uri, Order(), spread=breaks)
+        packing.pack(store.storage.uri, PackSettings(), spread=breaks)
     assert not store.storage.exists(dataset.LATEST)
     assert not [key for key in store.storage.list("dataset") if key.endswith("_SUCCESS")]
 
@@ -314,8 +316,8 @@ def test_a_damaged_item_is_in_no_file_of_the_dataset(tmp_path: Path, name: str) 
     store = new_run_at(tmp_path)
     key = store.read_commit("body7-face1")["files"][name]["key"]
     store.storage.put(key, b"")
-    order = Order(dataset.FORMATS, table_items=5)
-    packed = packing.pack(store.storage.uri, order, spread=here)
+    settings = PackSettings(dataset.FORMATS, table_items=5)
+    packed = packing.pack(store.storage.uri, settings, spread=here)
     assert list(packed.damaged) == ["body7-face1"]
     assert key in packed.damaged["body7-face1"]
     assert packed.splits == {"train": ITEMS - 1}
@@ -330,9 +332,9 @@ def test_a_damaged_item_is_in_no_file_of_the_dataset(tmp_path: Path, name: str) 
 
 def test_there_must_be_a_run_with_something_in_it(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="holds no run"):
-        packing.pack(str(tmp_path), Order(), spread=here)
+        packing.pack(str(tmp_path), PackSettings(), spread=here)
     with pytest.raises(ConfigError, match="nothing to pack"):
-        packing.pack(new_run().storage.uri, Order(), spread=here)
+        packing.pack(new_run().storage.uri, PackSettings(), spread=here)
 
 
 # On Ray
@@ -348,11 +350,13 @@ def _on_ray() -> Iterator[None]:
 @pytest.mark.ray
 @pytest.mark.usefixtures("_on_ray")
 def test_one_task_writes_one_shard(run: RunStore) -> None:
-    order = Order(("parquet", "webdataset"), Where("seam_after < 6"), SPLITS, table_items=5)
+    settings = PackSettings(
+        ("parquet", "webdataset"), Where("seam_after < 6"), SPLITS, table_items=5
+    )
     steps: list[str] = []
-    packed = packing.pack(run.storage.uri, order, on_step=steps.append)
+    packed = packing.pack(run.storage.uri, settings, on_step=steps.append)
     assert sum(packed.splits.values()) == 6
-    alone = packing.pack(run.storage.uri, order, spread=here)
+    alone = packing.pack(run.storage.uri, settings, spread=here)
     for path in sorted(directory_of(alone).rglob("*")):
         if path.is_file() and path.name not in ("_SUCCESS", "README.md"):
             twin = directory_of(packed) / path.relative_to(directory_of(alone))
@@ -363,8 +367,10 @@ def test_one_task_writes_one_shard(run: RunStore) -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("_on_ray")
 def test_what_a_task_raises_arrives_as_itself(run: RunStore) -> None:
-    (shard, *_) = dataset.Plan(run, Order(), ["face"]).shards()
-    nowhere = Job("ftp://nowhere", "dataset/x", dataset.Plan(run, Order(), []).columns, 1, shard)
+    (shard, *_) = dataset.ShardPlan(run, PackSettings(), ["face"]).shards()
+    nowhere = Job(
+        "ftp://nowhere", "dataset/x", dataset.ShardPlan(run, PackSettings(), []).columns, 1, shard
+    )
     with pytest.raises(RefusedError, match="'ftp' is not a scheme known here"):
         list(packing.in_tasks([nowhere]))
 

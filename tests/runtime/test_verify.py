@@ -17,7 +17,7 @@ from insetgan_batch import cli
 from insetgan_batch.config import to_fields
 from insetgan_batch.data import manifest, models
 from insetgan_batch.data.commits import RunStore, hh
-from insetgan_batch.data.dataset import LATEST, Done, Job, Order, write
+from insetgan_batch.data.dataset import LATEST, Done, Job, PackSettings, write
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import CheckpointError, InsetGanError, NotFoundError, RefusedError
 from insetgan_batch.records import Item, Lease, Source
@@ -25,7 +25,7 @@ from insetgan_batch.runtime import pack as packing
 from insetgan_batch.runtime import verify
 from tests.bench import Bench, bench_in, fields_of
 from tests.report.runs import commit, fail, montage, new_run
-from tests.runtime.hired import Hired
+from tests.runtime.recording import RecordingWorker
 
 MakeBench = Callable[..., Bench]
 
@@ -65,7 +65,7 @@ def change(store: RunStore, key: str, how: str) -> None:
 
 
 def test_a_run_as_it_was_left_is_found_so(store: RunStore) -> None:
-    packed = packing.pack(store.storage.uri, Order(("parquet", "webdataset")), spread=here)
+    packed = packing.pack(store.storage.uri, PackSettings(("parquet", "webdataset")), spread=here)
     found = list(verify.check(store))
     assert [line for checked in found for line in checked.differences] == []
     records = list(store.commits())
@@ -109,7 +109,7 @@ def test_a_commit_that_was_copied_to_another_item_is_found(store: RunStore) -> N
 )
 @pytest.mark.parametrize("how", ["flip", "gone"])
 def test_a_file_of_the_dataset_that_changed_is_found(store: RunStore, name: str, how: str) -> None:
-    packed = packing.pack(store.storage.uri, Order(), spread=here)
+    packed = packing.pack(store.storage.uri, PackSettings(), spread=here)
     key = f"dataset/{packed.name}/{name}"
     change(store, key, how)
     (line,) = differences(store)
@@ -117,7 +117,7 @@ def test_a_file_of_the_dataset_that_changed_is_found(store: RunStore, name: str,
 
 
 def test_a_file_that_does_not_belong_to_the_dataset_is_found(store: RunStore) -> None:
-    packed = packing.pack(store.storage.uri, Order(), spread=here)
+    packed = packing.pack(store.storage.uri, PackSettings(), spread=here)
     store.storage.put(f"dataset/{packed.name}/data/train-00009-of-00010.parquet", b"x")
     (line,) = differences(store)
     assert "train-00009-of-00010.parquet: not a file of this dataset" in line
@@ -125,7 +125,7 @@ def test_a_file_that_does_not_belong_to_the_dataset_is_found(store: RunStore) ->
 
 @pytest.mark.parametrize("text", [None, "{}", "[]", "{", '{"prefix": "dataset/x", "sha256": ""}'])
 def test_a_pointer_to_no_finished_dataset_is_found(store: RunStore, text: str | None) -> None:
-    packed = packing.pack(store.storage.uri, Order(), spread=here)
+    packed = packing.pack(store.storage.uri, PackSettings(), spread=here)
     if text is None:
         change(store, f"dataset/{packed.name}/_SUCCESS", "cut")
     else:
@@ -135,8 +135,8 @@ def test_a_pointer_to_no_finished_dataset_is_found(store: RunStore, text: str | 
 
 
 def test_older_datasets_are_not_looked_at(store: RunStore) -> None:
-    old = packing.pack(store.storage.uri, Order(), spread=here)
-    packing.pack(store.storage.uri, Order(), spread=here)
+    old = packing.pack(store.storage.uri, PackSettings(), spread=here)
+    packing.pack(store.storage.uri, PackSettings(), spread=here)
     change(store, f"dataset/{old.name}/results.parquet", "flip")
     assert differences(store) == []
 
@@ -199,7 +199,7 @@ def finished(place: Bench) -> RunStore:
     store.open_run(run | {"weights": weights})
     rows = manifest.read(place.manifest, list(place.config.insets))
     items = [row for row in rows if isinstance(row, Item)]
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     for n, item in enumerate(items, 1):
         worker.serve_all([Lease(item, f"1-{n}", "w", 1e9)])
     worker.close()

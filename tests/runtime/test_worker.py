@@ -32,7 +32,7 @@ from insetgan_batch.nets.generator import Generator, best_precision
 from insetgan_batch.records import Item, Lease, Outcome, Source, Status
 from tests.bench import CANVAS, Bench
 from tests.conftest import random_generator
-from tests.runtime.hired import Hired
+from tests.runtime.recording import RecordingWorker
 
 MakeBench = Callable[..., Bench]
 
@@ -48,7 +48,7 @@ def first_items(bench: Bench, n: int) -> list[Item]:
 
 def test_an_item_leaves_image_latents_losses_and_a_commit(bench: MakeBench) -> None:
     place = bench()
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     item = first_items(place, 1)[0]
     outcome = worker.serve_all([lease(item)])[item.item_id]
     assert outcome.status is Status.COMMITTED
@@ -73,7 +73,7 @@ def test_an_item_leaves_image_latents_losses_and_a_commit(bench: MakeBench) -> N
 
 def test_the_picture_itself_says_that_it_is_synthetic_and_from_what(bench: MakeBench) -> None:
     place = bench()
-    worker = Hired(place.config, place.out, "run-7")
+    worker = RecordingWorker(place.config, place.out, "run-7")
     item = first_items(place, 1)[0]
     worker.serve_all([lease(item)])
     storage = open_storage(place.out)
@@ -89,7 +89,7 @@ def test_the_picture_itself_says_that_it_is_synthetic_and_from_what(bench: MakeB
 
 def test_a_place_is_free_while_its_item_is_still_being_uploaded(bench: MakeBench) -> None:
     place = bench(bodies=3, faces=1)
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     first, second, third = first_items(place, 3)
     worker.serve([lease(first)])
     assert worker.free == 1
@@ -103,7 +103,7 @@ def test_a_place_is_free_while_its_item_is_still_being_uploaded(bench: MakeBench
 
 def test_a_committed_item_is_not_done_again(bench: MakeBench) -> None:
     place = bench()
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     item = first_items(place, 1)[0]
     worker.serve_all([lease(item)])
     steps = worker.steps
@@ -114,9 +114,9 @@ def test_a_committed_item_is_not_done_again(bench: MakeBench) -> None:
 def test_an_item_goes_on_elsewhere_where_it_was_and_ends_the_same(bench: MakeBench) -> None:
     place = bench(bodies=1, faces=1)
     (item,) = first_items(place, 1)
-    alone = Hired(place.config, f"{place.out}-alone")
+    alone = RecordingWorker(place.config, f"{place.out}-alone")
     expected = alone.serve_all([lease(item)])[item.item_id]
-    leaving = Hired(place.config, place.out)
+    leaving = RecordingWorker(place.config, place.out)
     leaving.serve([lease(item)])
     leaving.hand_back()
     (returned,) = leaving.ended
@@ -125,7 +125,7 @@ def test_an_item_goes_on_elsewhere_where_it_was_and_ends_the_same(bench: MakeBen
     assert returned.is_saved
     store = RunStore(open_storage(place.out))
     assert store.checkpoints() == {item.item_id}
-    heir = Hired(place.config, place.out)
+    heir = RecordingWorker(place.config, place.out)
     outcome = heir.serve_all([dataclasses.replace(lease(item, 2), is_resumed=True)])[item.item_id]
     assert outcome.status is Status.COMMITTED
     assert heir.steps == expected.steps / 2  # one of two rounds had been done
@@ -140,7 +140,7 @@ def test_a_damaged_state_only_costs_its_steps(
     place = bench(bodies=1, faces=1)
     (item,) = first_items(place, 1)
     RunStore(open_storage(place.out)).save_checkpoint(item.item_id, b"no state")
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     outcome = worker.serve_all([dataclasses.replace(lease(item), is_resumed=True)])[item.item_id]
     assert outcome.status is Status.COMMITTED
     assert worker.steps == outcome.steps
@@ -150,7 +150,7 @@ def test_a_damaged_state_only_costs_its_steps(
 
 def saved_elsewhere(place: Bench, item: Item) -> bytes:
     """The state of the item after one round on a machine that has gone."""
-    leaving = Hired(place.config, place.out)
+    leaving = RecordingWorker(place.config, place.out)
     leaving.serve([lease(item)])
     leaving.hand_back()
     return RunStore(open_storage(place.out)).read_checkpoint(item.item_id)
@@ -189,7 +189,7 @@ def test_a_state_that_cannot_be_used_only_costs_the_item_its_steps(
     state = DAMAGES[damage](saved_elsewhere(place, item))
     store = RunStore(open_storage(place.out))
     store.save_checkpoint(item.item_id, state)
-    heir = Hired(place.config, place.out)
+    heir = RecordingWorker(place.config, place.out)
     heir.serve([resumed(item), lease(neighbour, 3)])
     assert store.checkpoints() == set()  # nobody will try it again
     heir.serve([])
@@ -218,7 +218,7 @@ def test_a_state_of_another_item_recipe_or_layout_is_not_taken_for_this_ones(
     store = RunStore(open_storage(place.out))
     for n, state in enumerate(states.values()):
         store.save_checkpoint(item.item_id, state)
-        heir = Hired(place.config, f"{place.out}-{n}", storage=store.storage)
+        heir = RecordingWorker(place.config, f"{place.out}-{n}", storage=store.storage)
         heir.serve([resumed(item, n)])
         assert heir.in_batch == 1
         assert store.checkpoints() <= {other.item_id}
@@ -245,7 +245,7 @@ def test_a_state_that_the_store_will_not_give_only_costs_the_item_its_steps(
 
     place = bench(bodies=1, faces=1)
     (item,) = first_items(place, 1)
-    worker = Hired(place.config, place.out, storage=Archived("archived"))
+    worker = RecordingWorker(place.config, place.out, storage=Archived("archived"))
     assert worker.serve_all([resumed(item)])[item.item_id].status is Status.COMMITTED
 
 
@@ -259,9 +259,9 @@ def test_a_state_that_the_store_will_not_give_only_costs_the_item_its_steps(
 @pytest.mark.parametrize(
     "where",
     [
-        "insetgan_batch.runtime.starts.Starts.start",
+        "insetgan_batch.runtime.prepare.Preparer.start",
         "insetgan_batch.inset.slots.SlotOptimizer.admit",
-        "insetgan_batch.runtime.outputs.result",
+        "insetgan_batch.runtime.encode.result",
         "insetgan_batch.data.results.save",
     ],
 )
@@ -269,25 +269,25 @@ def test_what_one_items_entry_or_exit_raises_ends_that_item_alone(
     bench: MakeBench, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
 ) -> None:
     place = bench(bodies=2, faces=1)
-    guilty, neighbour = first_items(place, 2)
+    poison, neighbour = first_items(place, 2)
     right = pkgutil.resolve_name(where)
 
     def wrong(*args: Any, **kwargs: Any) -> Any:
-        if any(names(argument) == guilty.item_id for argument in args):
+        if any(names(argument) == poison.item_id for argument in args):
             raise error
         return right(*args, **kwargs)
 
     def names(argument: Any) -> str:
         """The item that a lease, a start or a result is of."""
-        attempt = {"1-1": guilty.item_id, "1-2": neighbour.item_id}
+        attempt = {"1-1": poison.item_id, "1-2": neighbour.item_id}
         key = getattr(argument, "attempt", getattr(argument, "key", ""))
         return attempt.get(key, "")
 
     monkeypatch.setattr(where, wrong)
-    worker = Hired(place.config, place.out)
-    outcomes = worker.serve_all([lease(guilty), lease(neighbour, 2)])
+    worker = RecordingWorker(place.config, place.out)
+    outcomes = worker.serve_all([lease(poison), lease(neighbour, 2)])
     assert outcomes[neighbour.item_id].status is Status.COMMITTED
-    found = outcomes[guilty.item_id]
+    found = outcomes[poison.item_id]
     assert (found.status, found.reason) == (Status.QUARANTINED, "item_error")
     assert found.detail == f"{type(error).__name__}: {error}"
 
@@ -303,7 +303,7 @@ def test_a_fault_of_the_device_is_the_workers_whoever_was_at_hand(
 
     monkeypatch.setattr(SlotOptimizer, "admit", wrong)
     place = bench(bodies=1, faces=1)
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     with pytest.raises(type(error)):
         worker.serve([lease(first_items(place, 1)[0])])
 
@@ -319,7 +319,7 @@ def test_an_item_that_takes_too_long_is_given_up_and_its_neighbour_is_done(
     endless = dataclasses.replace(endless, overrides={"max_rounds": 1000, "min_rounds": 1000})
     clock = iter(range(0, 10**9, 60))  # every look at it takes a minute
     monkeypatch.setattr("insetgan_batch.runtime.worker.time.monotonic", lambda: next(clock))
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     worker.serve([lease(endless), lease(neighbour, 2)])
     for _ in range(200):
         if not worker.in_batch:
@@ -337,16 +337,16 @@ def test_the_time_of_an_item_goes_with_it_to_another_machine(bench: MakeBench) -
     place = bench(bodies=1, faces=1)
     (item,) = first_items(place, 1)
     store = RunStore(open_storage(place.out))
-    leaving = Hired(place.config, place.out)
+    leaving = RecordingWorker(place.config, place.out)
     leaving.serve([lease(item)])
     (held,) = leaving._held.values()
     held.entered_at_s -= 7200
     leaving.hand_back()
     hasty = dataclasses.replace(place.config, item_hours=1.5)
-    outcome = Hired(hasty, place.out).serve_all([resumed(item)])[item.item_id]
+    outcome = RecordingWorker(hasty, place.out).serve_all([resumed(item)])[item.item_id]
     assert (outcome.status, outcome.reason) == (Status.QUARANTINED, "too_long")
     assert store.checkpoints() == {item.item_id}
-    patient = Hired(place.config, place.out)
+    patient = RecordingWorker(place.config, place.out)
     assert patient.serve_all([resumed(item, 3)])[item.item_id].status is Status.COMMITTED
     assert store.read_commit(item.item_id)["seconds"] > 7200
 
@@ -368,10 +368,10 @@ class Outage(MemoryStorage):
 def test_an_upload_outlives_an_outage_of_the_store(bench: MakeBench) -> None:
     place = bench(bodies=1, faces=1)
     (item,) = first_items(place, 1)
-    patient = Hired(place.config, place.out, patience_s=30, storage=Outage("outage-1", 2))
+    patient = RecordingWorker(place.config, place.out, patience_s=30, storage=Outage("outage-1", 2))
     assert patient.serve_all([lease(item)])[item.item_id].status is Status.COMMITTED
-    assert patient.figures.storage_errors == {"outage": 2}
-    hasty = Hired(place.config, place.out, storage=Outage("outage-2", 2))
+    assert patient.stats.storage_errors == {"outage": 2}
+    hasty = RecordingWorker(place.config, place.out, storage=Outage("outage-2", 2))
     outcome = hasty.serve_all([lease(item)])[item.item_id]
     assert (outcome.status, outcome.reason) == (Status.FAILED, "storage")
     assert "away" in outcome.detail
@@ -379,10 +379,10 @@ def test_an_upload_outlives_an_outage_of_the_store(bench: MakeBench) -> None:
 
 def test_its_figures_say_where_time_slots_and_bytes_went(bench: MakeBench) -> None:
     place = bench(bodies=1, faces=1)
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     (item,) = first_items(place, 1)
     outcome = worker.serve_all([lease(item)])[item.item_id]
-    found = worker.figures
+    found = worker.stats
     assert {"load", "enter", "canvas", "face", "leave"} <= set(found.seconds)
     assert all(seconds >= 0 for seconds in found.seconds.values())
     assert found.seconds["canvas"] > 0
@@ -398,14 +398,14 @@ def test_its_figures_say_where_time_slots_and_bytes_went(bench: MakeBench) -> No
 def test_an_outcome_has_the_seam_of_its_commit(bench: MakeBench) -> None:
     place = bench(bodies=1, faces=1)
     (item,) = first_items(place, 1)
-    outcome = Hired(place.config, place.out).serve_all([lease(item)])[item.item_id]
+    outcome = RecordingWorker(place.config, place.out).serve_all([lease(item)])[item.item_id]
     record = RunStore(open_storage(place.out)).read_commit(item.item_id)
     assert outcome.seam == (record["seam_before"], record["seam_after"])
 
 
 def test_the_copy_and_paste_is_of_the_untouched_references(bench: MakeBench) -> None:
     place = bench()
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     item = first_items(place, 1)[0]
     worker.serve_all([lease(item)])
     store = RunStore(open_storage(place.out))
@@ -432,7 +432,7 @@ def test_several_insets_are_pasted_side_by_side_and_kept_by_name(
         | {"insets": {name: {"steps": 2, "border": {"l1": 1}} for name in boxes}},
     )
     item = Item("both", Source("seed", 1), {n: Source("seed", i) for i, n in enumerate(boxes)})
-    outcome = Hired(place.config, place.out).serve_all([lease(item)])["both"]
+    outcome = RecordingWorker(place.config, place.out).serve_all([lease(item)])["both"]
     assert outcome.status is Status.COMMITTED
     assert outcome.steps == 2 * (2 + 2 + 2)
     assert {"face.border.l1", "shoes.border.l1", "canvas.body.l1"} <= outcome.losses.keys()
@@ -457,7 +457,7 @@ def test_without_insets_an_item_is_the_generators_image(
     place = bench(
         insets={}, detector="mtcnn", recipe={"min_rounds": 0, "max_rounds": 0, "stages": []}
     )
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     items = [Item(f"i{n}", Source("seed", n, 0.5), {}) for n in range(3)]
     outcomes = worker.serve_all([lease(item, n) for n, item in enumerate(items[:2])])
     outcomes |= worker.serve_all([lease(items[2], 9)])
@@ -476,7 +476,7 @@ def test_without_insets_an_item_is_the_generators_image(
 def test_a_film_shows_every_so_many_steps_and_ends_with_the_result(bench: MakeBench) -> None:
     place = bench(film_every=3)
     item = first_items(place, 1)[0]
-    Hired(place.config, place.out).serve_all([lease(item)])
+    RecordingWorker(place.config, place.out).serve_all([lease(item)])
     store = RunStore(open_storage(place.out))
     record = store.read_commit(item.item_id)
     with Image.open(io.BytesIO(results.read_file(store, record, "film"))) as film:
@@ -492,13 +492,13 @@ def test_a_film_shows_every_so_many_steps_and_ends_with_the_result(bench: MakeBe
 def test_no_film_is_kept_unless_it_is_asked_for(bench: MakeBench) -> None:
     place = bench()
     item = first_items(place, 1)[0]
-    Hired(place.config, place.out).serve_all([lease(item)])
+    RecordingWorker(place.config, place.out).serve_all([lease(item)])
     assert "film" not in RunStore(open_storage(place.out)).read_commit(item.item_id)["files"]
 
 
 def test_an_unreadable_image_ends_its_row_alone(bench: MakeBench, tmp_path: Path) -> None:
     place = bench()
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     (tmp_path / "note.png").write_text("no picture")
     good, other = first_items(place, 2)
     bad = dataclasses.replace(other, canvas=Source("image", str(tmp_path / "note.png")))
@@ -514,7 +514,7 @@ def test_a_missing_image_is_the_rows_failure_and_not_the_stores(
     bench: MakeBench, tmp_path: Path
 ) -> None:
     place = bench()
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     item = dataclasses.replace(
         first_items(place, 1)[0], canvas=Source("image", str(tmp_path / "nowhere.png"))
     )
@@ -524,7 +524,7 @@ def test_a_missing_image_is_the_rows_failure_and_not_the_stores(
 
 def test_an_image_as_canvas_is_what_the_body_is_held_to(bench: MakeBench, tmp_path: Path) -> None:
     place = bench()
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     picture = Image.new("RGB", (100, 200), (10, 200, 30))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
@@ -548,7 +548,7 @@ def test_latents_that_an_item_left_are_a_start_for_another(
     bench: MakeBench, tmp_path: Path
 ) -> None:
     place = bench()
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     item = first_items(place, 1)[0]
     worker.serve_all([lease(item)])
     store = RunStore(open_storage(place.out))
@@ -568,7 +568,7 @@ def test_latents_of_another_shape_are_refused_with_both_shapes(
     bench: MakeBench, tmp_path: Path
 ) -> None:
     place = bench()
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     file = tmp_path / "w.safetensors"
     safetensors.torch.save_file({"w": torch.zeros(5)}, file)
     item = dataclasses.replace(first_items(place, 1)[0], canvas=Source("latent", str(file)))
@@ -580,7 +580,7 @@ def test_latents_of_another_shape_are_refused_with_both_shapes(
 
 def test_boxes_of_the_manifest_need_no_detector(bench: MakeBench) -> None:
     place = bench(detector="manifest")
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     with_box, without = first_items(place, 2)
     with_box = dataclasses.replace(
         with_box,
@@ -607,7 +607,7 @@ def test_a_run_on_s3_leaves_the_same_as_one_on_a_disk(
         boto3.client("s3").create_bucket(Bucket="bucket")
         names = []
         for out in ("s3://bucket/run", place.out):
-            Hired(place.config, out).serve_all([lease(item)])
+            RecordingWorker(place.config, out).serve_all([lease(item)])
             names.append(sorted(open_storage(out).list("")))
     assert names[0] == names[1]
     assert any(name.startswith("commits/") for name in names[0])
@@ -615,7 +615,7 @@ def test_a_run_on_s3_leaves_the_same_as_one_on_a_disk(
 
 def test_wrong_overrides_end_their_row(bench: MakeBench) -> None:
     place = bench()
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     item = dataclasses.replace(first_items(place, 1)[0], overrides={"max_roundss": 1})
     outcome = worker.serve_all([lease(item)])[item.item_id]
     assert (outcome.status, outcome.reason) == (Status.QUARANTINED, "bad_input")
@@ -628,7 +628,7 @@ def test_a_file_that_holds_no_generator_stops_the_worker_before_any_item(
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     place = bench(canvas=str(tmp_path / "x.safetensors"))
     with pytest.raises(CheckpointError, match=r"x\.safetensors"):
-        Hired(place.config, place.out)
+        RecordingWorker(place.config, place.out)
 
 
 @pytest.mark.parametrize("role", ["canvas", "face", "perceptual"])
@@ -645,7 +645,7 @@ def test_another_file_than_the_run_began_with_stops_the_worker(
     with pytest.raises(
         CheckpointError, match=rf"{file.name}: its sha256 is {now}, expected 0{{64}}"
     ):
-        Hired(config, place.out)
+        RecordingWorker(config, place.out)
 
 
 @pytest.mark.parametrize("role", ["canvas", "face", "perceptual", "encoder", "identity"])
@@ -681,7 +681,7 @@ def test_a_file_that_changes_between_fetch_and_load_stops_the_worker(
 
     monkeypatch.setattr(reader, overwritten)
     with pytest.raises(CheckpointError, match=rf"{role}\.pth: its sha256 is .*, expected "):
-        Hired(dataclasses.replace(place.config, **fields[role]), place.out)
+        RecordingWorker(dataclasses.replace(place.config, **fields[role]), place.out)
 
 
 def test_a_model_of_a_store_is_loaded_from_the_cache(
@@ -691,7 +691,7 @@ def test_a_model_of_a_store_is_loaded_from_the_cache(
     storage = open_storage("memory://worker-models")
     storage.put("body.safetensors", Path(bench().config.canvas).read_bytes())
     place = bench(canvas="memory://worker-models/body.safetensors")
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     item = first_items(place, 1)[0]
     assert worker.serve_all([lease(item)])[item.item_id].status is Status.COMMITTED
     assert [path.name for path in tmp_path.glob("cache/*/*")] == ["body.safetensors"]
@@ -699,7 +699,7 @@ def test_a_model_of_a_store_is_loaded_from_the_cache(
 
 def test_closing_twice_is_harmless(bench: MakeBench) -> None:
     place = bench()
-    worker = Hired(place.config, place.out)
+    worker = RecordingWorker(place.config, place.out)
     worker.close()
     worker.close()
     with pytest.raises(RuntimeError):
@@ -730,7 +730,7 @@ def test_a_generator_that_does_not_fit_is_refused_in_one_line(
     checkpoint.save(path, random_generator(dataclasses.replace(CANVAS, **architecture)), {})  # type: ignore[arg-type]
     place = bench(canvas=str(path), **changes)
     with pytest.raises(CheckpointError) as caught:
-        Hired(place.config, place.out)
+        RecordingWorker(place.config, place.out)
     assert message in str(caught.value)
     assert "odd.safetensors" in str(caught.value)
 
@@ -743,7 +743,7 @@ def test_a_generator_with_classes_paints_the_class_of_the_configuration(
     references = []
     for label in (0, 2):
         place = bench(canvas=str(path), classes={"canvas": label})
-        worker = Hired(place.config, f"{place.out}-{label}")
+        worker = RecordingWorker(place.config, f"{place.out}-{label}")
         item = first_items(place, 1)[0]
         worker.serve_all([lease(item)])
         store = RunStore(open_storage(f"{place.out}-{label}"))
@@ -764,6 +764,6 @@ def test_an_outage_at_admission_costs_an_item_no_retry(bench: MakeBench) -> None
 
     place = bench(bodies=1, faces=1)
     (item,) = first_items(place, 1)
-    worker = Hired(place.config, place.out, patience_s=30, storage=Away("away"))
+    worker = RecordingWorker(place.config, place.out, patience_s=30, storage=Away("away"))
     assert worker.serve_all([lease(item)])[item.item_id].status is Status.COMMITTED
     assert len(worker.ended) == 1

@@ -12,7 +12,7 @@ from insetgan_batch.data import manifest, results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.records import Lease, Status
-from tests.runtime.hired import Hired
+from tests.runtime.recording import RecordingWorker
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def config() -> RunConfig:
 
 def test_a_head_is_found_and_pasted_along_its_edge(config: RunConfig, tmp_path: Path) -> None:
     item = manifest.montage_items([0], [1])[0]
-    worker = Hired(config, str(tmp_path))
+    worker = RecordingWorker(config, str(tmp_path))
     (outcome,) = worker.serve_all([Lease(item, "1-1", "w", 1e9)]).values()
     assert (outcome.status, outcome.detail) == (Status.COMMITTED, "")
     store = RunStore(open_storage(str(tmp_path)))

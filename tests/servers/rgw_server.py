@@ -1,4 +1,4 @@
-"""Starts Ceph's RADOS gateway: a monitor, one disk in memory and the gateway, where installed.
+"""Preparer Ceph's RADOS gateway: a monitor, one disk in memory and the gateway, where installed.
 
 Debian: `apt-get install --no-install-recommends radosgw ceph-mon ceph-osd`.
 """

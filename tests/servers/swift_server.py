@@ -1,4 +1,4 @@
-"""Starts OpenStack Swift from the environment that `make test` installs it into."""
+"""Preparer OpenStack Swift from the environment that `make test` installs it into."""
 
 from __future__ import annotations
 

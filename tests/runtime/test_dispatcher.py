@@ -14,16 +14,16 @@ from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import Storage, open_storage
 from insetgan_batch.errors import InsetGanError, ManifestError, RefusedError, StorageError
 from insetgan_batch.recipe import Recipe
-from insetgan_batch.records import Item, Lease, Outcome, Report, Source, Status
-from insetgan_batch.runtime import shift
+from insetgan_batch.records import HeartbeatReply, Item, Lease, Outcome, Source, Status
+from insetgan_batch.runtime import dispatcher
+from insetgan_batch.runtime.dispatcher import NOBODY, Dispatcher, Observer
 from insetgan_batch.runtime.leases import Ledger
-from insetgan_batch.runtime.shift import NOBODY, Observer, Shift
-from insetgan_batch.runtime.tally import Progress, Tally
-from tests.runtime.simulated import SimulatedCrew, commit
+from insetgan_batch.runtime.progress import Progress, ProgressTracker
+from tests.runtime.simulated import SimulatedPool, commit
 
 
 class Turn:
-    """A store, a crew and a shift over so many items."""
+    """A store, a pool and a shift over so many items."""
 
     def __init__(
         self,
@@ -38,15 +38,15 @@ class Turn:
         rows = list(rows)
         self.store = make_store(open_storage(f"memory://{uuid.uuid4().hex}"))
         self.epoch = self.store.take_epoch()
-        self.crew = SimulatedCrew(workers, slots, make_end(self.store))
-        self.tally = Tally(len(rows), 0, 0, Recipe())
-        self.shift = Shift(
+        self.pool = SimulatedPool(workers, slots, make_end(self.store))
+        self.tracker = ProgressTracker(len(rows), 0, 0, Recipe())
+        self.shift = Dispatcher(
             self.store,
             self.epoch,
-            Ledger(self.epoch, shift.CAPS),
-            self.crew,
+            Ledger(self.epoch, dispatcher.CAPS),
+            self.pool,
             iter(rows),
-            self.tally,
+            self.tracker,
             on_progress=on_progress,
             observer=observer,
         )
@@ -80,7 +80,7 @@ def test_every_item_is_committed_once() -> None:
     turn = Turn(items(50))
     turn.work()
     assert turn.store.committed() == {f"i{n}" for n in range(50)}
-    assert (turn.tally.committed, turn.tally.quarantined) == (50, 0)
+    assert (turn.tracker.committed, turn.tracker.quarantined) == (50, 0)
 
 
 def test_bad_rows_are_set_aside_and_do_not_end_the_run() -> None:
@@ -90,7 +90,7 @@ def test_bad_rows_are_set_aside_and_do_not_end_the_run() -> None:
     record = turn.store.read_quarantined("row-000000001")
     assert (record["reason"], record["attempts"]) == ("bad_row", 0)
     assert "column canvas_seed" in record["detail"]
-    assert turn.tally.left == 0
+    assert turn.tracker.left == 0
 
 
 def test_a_few_failures_are_quarantined_with_their_reason() -> None:
@@ -100,7 +100,7 @@ def test_a_few_failures_are_quarantined_with_their_reason() -> None:
         "i3": "no_face",
         "i17": "no_face",
     }
-    assert turn.tally.committed == 38
+    assert turn.tracker.committed == 38
 
 
 def test_when_nearly_all_fails_the_run_stops_and_stores_no_quarantine() -> None:
@@ -129,7 +129,7 @@ def test_what_would_happen_to_every_item_stops_the_run() -> None:
     assert turn.store.quarantined() == set()
 
 
-def test_an_item_that_crashes_its_worker_is_convicted_alone_and_the_others_are_done() -> None:
+def test_an_item_that_crashes_its_worker_is_quarantined_alone_and_the_others_are_done() -> None:
     tried: Counter[str] = Counter()
 
     def make(store: RunStore) -> Callable[[Lease], Outcome]:
@@ -150,7 +150,7 @@ def test_an_item_that_crashes_its_worker_is_convicted_alone_and_the_others_are_d
     assert tried["i4"] == 3
     assert len(turn.store.committed()) == 11
     assert turn.store.suspects() == {}
-    assert turn.crew.replaced == [(True, False)] * 3
+    assert turn.pool.replaced == [(True, False)] * 3
 
 
 def killed() -> Exception:
@@ -184,7 +184,7 @@ def test_an_item_whose_only_worker_is_killed_three_times_is_done_all_the_same() 
     assert diary.retries == {"worker_killed": 3}
 
 
-def test_an_item_at_which_every_worker_ends_without_a_word_is_convicted_in_the_end() -> None:
+def test_an_item_at_which_every_worker_ends_without_a_word_is_quarantined_in_the_end() -> None:
     tried: Counter[str] = Counter()
 
     def make(store: RunStore) -> Callable[[Lease], Outcome]:
@@ -202,7 +202,7 @@ def test_an_item_at_which_every_worker_ends_without_a_word_is_convicted_in_the_e
     turn.work()
     assert turn.store.read_quarantined("i4")["reason"] == "crashed_its_worker"
     assert "connection error" in turn.store.read_quarantined("i4")["detail"]
-    assert tried["i4"] == 1 + shift.CAPS.max_kills_alone
+    assert tried["i4"] == 1 + dispatcher.CAPS.max_kills_alone
     assert max(count for item_id, count in tried.items() if item_id != "i4") <= 2
     assert len(turn.store.committed()) == 11
 
@@ -222,7 +222,7 @@ def test_a_worker_without_memory_is_replaced_by_a_smaller_one() -> None:
 
     turn = Turn(items(6), make)
     turn.work()
-    assert turn.crew.replaced == [(True, True)]
+    assert turn.pool.replaced == [(True, True)]
     assert len(turn.store.committed()) == 6
 
 
@@ -251,11 +251,11 @@ def test_a_drained_worker_is_replaced_and_its_items_are_done_elsewhere() -> None
 
     def drain_one() -> None:
         if not drained:
-            drained.append(turn.crew.idle[0])
-            turn.crew.drain({drained[0]: 30.0})
+            drained.append(turn.pool.idle[0])
+            turn.pool.drain({drained[0]: 30.0})
 
     turn.work()
-    assert turn.crew.replaced == [(False, False)]
+    assert turn.pool.replaced == [(False, False)]
     assert len(turn.store.committed()) == 30
 
 
@@ -277,7 +277,7 @@ def test_a_commit_that_comes_after_the_quarantine_counts() -> None:
     assert turn.store.quarantined() == {"i0"}
     turn.shift.end(late)
     assert turn.store.quarantined() == set()
-    assert (turn.tally.committed, turn.tally.quarantined) == (3, 0)
+    assert (turn.tracker.committed, turn.tracker.quarantined) == (3, 0)
 
 
 class Diary:
@@ -294,8 +294,8 @@ class Diary:
     def progress(self, progress: Progress) -> None:
         self.left = progress.left
 
-    def report(self, worker_id: str, report: Report) -> None:
-        self.steps[worker_id] = report.steps
+    def heard(self, worker_id: str, reply: HeartbeatReply) -> None:
+        self.steps[worker_id] = reply.steps
 
     def ended(self, status: Status, reason: str) -> None:
         self.ends[status, reason] += 1
@@ -345,8 +345,8 @@ def test_an_observer_is_told_of_machines_and_of_the_store() -> None:
 
     def drain_one(progress: Progress) -> None:
         if not drained:
-            drained.append(turn.crew.idle[0])
-            turn.crew.drain({drained[0]: 30.0})
+            drained.append(turn.pool.idle[0])
+            turn.pool.drain({drained[0]: 30.0})
 
     outages = iter([True, True])
 
@@ -364,7 +364,7 @@ def test_an_observer_is_told_of_machines_and_of_the_store() -> None:
 
 
 def test_every_try_leaves_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", logger=shift.__name__):
+    with caplog.at_level("INFO", logger=dispatcher.__name__):
         Turn(items(6), failing(["i3"])).work()
     named = [vars(record) for record in caplog.records if "item" in vars(record)]
     assert sorted(record["item"] for record in named) == [f"i{n}" for n in range(6)]
@@ -374,7 +374,7 @@ def test_every_try_leaves_one_line_in_the_log(caplog: pytest.LogCaptureFixture) 
 
 
 def test_progress_has_a_line_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shift, "_LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(dispatcher, "_POLL_CLUSTER_EVERY_S", 0.0)
     told: list[Progress] = []
     Turn(items(40), on_progress=told.append).work()
     last = told[-1].lines

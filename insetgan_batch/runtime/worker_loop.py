@@ -1,7 +1,7 @@
 """A worker's thread and its mail: leases come in, numbered events go out.
 
-`exchange` is all that a driver calls. Any call may be lost, repeated or late, and nothing is lost
-with it: an order names all leases that the worker should have, and an event is told again until it
+`heartbeat` is all that a driver calls. Any call may be lost, repeated or late, and nothing is lost
+with it: a request names all leases that the worker should have, and an event is told again until it
 is acknowledged. The call waits for news, so a driver hears of an ending at once and asks seldom.
 
 A machine that will be taken away is drained: nothing new is begun, what does not end in time is
@@ -15,7 +15,15 @@ import time
 from collections import deque
 from typing import Protocol
 
-from insetgan_batch.records import Event, Figures, Lease, Order, Outcome, Report, Status
+from insetgan_batch.records import (
+    Event,
+    HeartbeatReply,
+    HeartbeatRequest,
+    Lease,
+    Outcome,
+    Status,
+    WorkerStats,
+)
 from insetgan_batch.runtime.failures import PREEMPTED
 
 Ending = Outcome | BaseException
@@ -23,7 +31,7 @@ Ending = Outcome | BaseException
 
 # So long before a machine goes its items are saved: their uploads take a moment.
 _HAND_BACK_S = 8.0
-# When places got free, the next round waits so long for what shall fill them.
+# When slots got free, the next round waits so long for what shall fill them.
 _REFILL_S = 0.5
 
 
@@ -43,18 +51,18 @@ class Worker(Protocol):
     def steps(self) -> int: ...
 
     @property
-    def figures(self) -> Figures: ...
+    def stats(self) -> WorkerStats: ...
 
     def serve(self, leases: list[Lease]) -> None: ...
 
     def hand_back(self) -> None: ...
 
 
-class Mailbox:
+class WorkerLoop:
     """Thread-safe; one thread of its own does the work."""
 
     def __init__(self) -> None:
-        """Without a worker yet: `start` gives it one, made with this mailbox' `post`."""
+        """Without a worker yet: `start` gives it one, made with this loop's `post`."""
         self._news = threading.Condition()
         self._worker: Worker | None = None
         self._inbox: deque[Lease] = deque()
@@ -65,7 +73,7 @@ class Mailbox:
         self._drain_at_s: float | None = None
         self._is_drained = False
         self._orders = 0
-        # The places that the last report has told, and how many orders there had been by then.
+        # The slots that the last reply has told, and how many requests there had been by then.
         self._told_free = self._told_at = 0
         self._closed = False
         self._threads: list[threading.Thread] = []
@@ -87,17 +95,17 @@ class Mailbox:
                 self._error = ending
             self._news.notify_all()
 
-    def exchange(self, order: Order) -> Report:
-        """Take an order; the report comes with the first news. Raises what stopped the worker."""
+    def heartbeat(self, request: HeartbeatRequest) -> HeartbeatReply:
+        """Take a request; the reply comes with the first news. Raises what stopped the worker."""
         with self._news:
-            self._acknowledge(order.acknowledged)
-            self._take(order)
+            self._acknowledge(request.acknowledged)
+            self._take(request)
             self._orders += 1
             self._news.notify_all()
-            self._news.wait_for(self._has_news, timeout=order.wait_s)
+            self._news.wait_for(self._has_news, timeout=request.wait_s)
             if self._error is not None and not self._events:
                 raise self._error
-            return self._report()
+            return self._reply()
 
     def close(self, within_s: float) -> None:
         """Hand back what is inside, finish the uploads, and end; later calls find nothing."""
@@ -117,14 +125,14 @@ class Mailbox:
         self._known -= {event.outcome.attempt for event in arrived}
         self._events = [event for event in self._events if event.number > number]
 
-    def _take(self, order: Order) -> None:
-        for lease in order.leases:
+    def _take(self, request: HeartbeatRequest) -> None:
+        for lease in request.leases:
             if lease.attempt not in self._known:
                 self._known.add(lease.attempt)
                 self._inbox.append(lease)
                 self._told_free -= 1
-        if order.drain_within_s is not None:
-            self._drain_at_s = time.monotonic() + order.drain_within_s - _HAND_BACK_S
+        if request.drain_within_s is not None:
+            self._drain_at_s = time.monotonic() + request.drain_within_s - _HAND_BACK_S
 
     def _has_news(self) -> bool:
         is_over = self._error is not None or self._is_drained
@@ -136,16 +144,16 @@ class Mailbox:
             return 0
         return max(0, self._worker.free - len(self._inbox))
 
-    def _report(self) -> Report:
+    def _reply(self) -> HeartbeatReply:
         assert self._worker is not None
         self._told_free, self._told_at = self._free, self._orders
-        return Report(
+        return HeartbeatReply(
             events=list(self._events),
             inside=[*(lease.attempt for lease in self._inbox), *self._worker.inside],
             free=self._told_free,
             steps=self._worker.steps,
             is_drained=self._is_drained,
-            figures=self._worker.figures,
+            stats=self._worker.stats,
         )
 
     # ---- the thread that works -----------------------------------------------------------------
@@ -173,7 +181,7 @@ class Mailbox:
         return leases
 
     def _is_refilled(self) -> bool:
-        """Whether the driver has been told of all free places, and has answered."""
+        """Whether the driver has been told of all free slots, and has answered."""
         is_answered = self._free <= self._told_free and self._orders > self._told_at
         return not self._free or is_answered or self._stops
 
@@ -192,7 +200,7 @@ class Mailbox:
                 left_s = None if self._drain_at_s is None else self._drain_at_s - time.monotonic()
                 self._news.wait(None if left_s is None else min(left_s, 1.0))
             if self._error is not None:
-                return  # an item may be to blame, so none is given back as innocent
+                return  # an item may be to blame, so none is given back
             not_begun = list(self._inbox)
             self._inbox.clear()
         for lease in not_begun:

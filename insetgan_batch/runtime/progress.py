@@ -50,7 +50,7 @@ class Progress:
         return self.items - self.committed - self.quarantined
 
 
-class Tally:
+class ProgressTracker:
     """Counts of one driver's turn."""
 
     def __init__(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from insetgan_batch.errors import StorageError
-from insetgan_batch.records import Figures
+from insetgan_batch.records import WorkerStats
 
 _T = TypeVar("_T")
 
@@ -24,7 +24,7 @@ PHASES = (LOAD, WAIT, ENTER, LEAVE)
 """Beside those of the generators."""
 
 
-class Meter:
+class StatsRecorder:
     """Thread-safe: uploads end in other threads than rounds, and reports are made in a third.
 
     slots: how many are known only when the generators are there; the worker sets it then.
@@ -75,14 +75,14 @@ class Meter:
                 self._errors[err.kind] += 1
             raise
 
-    def figures(
+    def stats(
         self, in_batch: int, *, gpu_memory_peak_bytes: int | None, gpu_utilisation: float | None
-    ) -> Figures:
+    ) -> WorkerStats:
         """Totals as of now; in_batch: items inside."""
         with self._lock:
             if self._rests:
                 self._spend(WAIT, 0)
-            return Figures(
+            return WorkerStats(
                 slots=self.slots,
                 busy=0 if self._rests and not in_batch else self._busy,
                 seconds=dict(self._seconds),

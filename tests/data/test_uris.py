@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from insetgan_batch.data import places
+from insetgan_batch.data import uris
 from insetgan_batch.data.storage import open_storage, read_uri, roots_of, within
 from insetgan_batch.errors import NotFoundError, RefusedError
 
@@ -128,6 +128,6 @@ def test_listed_roots_mean_the_same_in_any_directory(
 @pytest.mark.parametrize("uri", ["s3://key:secret@bucket/x", "s3://key:se/cret@bucket", "s3://k@b"])
 def test_a_uri_with_a_password_is_refused_and_not_repeated(uri: str) -> None:
     with pytest.raises(RefusedError) as caught:
-        places.parse(uri)
+        uris.parse(uri)
     assert "cret" not in str(caught.value)
     assert "AWS_PROFILE" in str(caught.value)

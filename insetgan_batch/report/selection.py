@@ -18,7 +18,7 @@ MOST_FAILURES = 5_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Choice:
+class Selection:
     """item_ids, failures: what is shown, by item id; done, failed: how many the run has; damaged:
     a line for each failure whose record cannot be read.
     """
@@ -30,9 +30,9 @@ class Choice:
     damaged: list[str]
 
 
-def choose(
+def select(
     store: RunStore, *, most_items: int = MOST_ITEMS, most_failures: int = MOST_FAILURES
-) -> Choice:
+) -> Selection:
     """What the page shows; an item that was done after it failed counts as done only.
 
     Raises `StorageError` when the run cannot be listed.
@@ -46,7 +46,7 @@ def choose(
             damaged.append(str(record))
         else:
             failures.append(record)
-    return Choice(len(done), _fair(done, most_items), len(failed), failures, damaged)
+    return Selection(len(done), _fair(done, most_items), len(failed), failures, damaged)
 
 
 def _fair(item_ids: Iterable[str], most: int) -> list[str]:

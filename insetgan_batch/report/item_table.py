@@ -14,7 +14,7 @@ from typing import Any
 from insetgan_batch.data.commits import hh
 from insetgan_batch.data.stored import Quarantined
 from insetgan_batch.report import terms, words
-from insetgan_batch.report.entries import Row
+from insetgan_batch.report.entries import TableRow
 
 _MEASURES = (
     ("seam", "before", "seam_before"),
@@ -51,7 +51,7 @@ class Table:
     columns: list[Column]
 
 
-def items(rows: Sequence[Row]) -> Table:
+def items(rows: Sequence[TableRow]) -> Table:
     """Every item's measures, then every raw loss of the round that was kept; by item id.
 
     A column in which no item has a number is left out.

@@ -1,4 +1,4 @@
-"""A worker that keeps what it tells, for tests without a mailbox."""
+"""A worker that keeps what it tells, for tests without a loop."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from insetgan_batch.config import RunConfig
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import Storage
 from insetgan_batch.records import Lease, Outcome
-from insetgan_batch.runtime.mailbox import Ending
 from insetgan_batch.runtime.worker import Worker
+from insetgan_batch.runtime.worker_loop import Ending
 
 _LIMIT_S = 280.0  # a busy machine is no mistake; beyond it pytest ends the test
 
 
-class Hired(Worker):
+class RecordingWorker(Worker):
     """`ended` has every ending in its order."""
 
     def __init__(

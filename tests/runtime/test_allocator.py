@@ -12,7 +12,7 @@ import pytest
 _SCRIPT = """
 import resource, sys
 import torch
-from insetgan_batch.runtime.memory import keep_freed_memory
+from insetgan_batch.runtime.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 for number in range(20):

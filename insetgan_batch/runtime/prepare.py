@@ -45,7 +45,7 @@ class _Given:
     psi: Any = None
 
 
-class Starts:
+class Preparer:
     """Makes items of rows. By name: generators, what finds their part in an image, if anything does
     (a list for the canvas, one detector per kind of inset), and what finds latents for pictures.
     """

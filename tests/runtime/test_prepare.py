@@ -22,7 +22,7 @@ from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.recipe import AdaptivePsi, Inversion, Recipe
 from insetgan_batch.records import Item, Lease, Source
-from insetgan_batch.runtime.starts import Starts
+from insetgan_batch.runtime.prepare import Preparer
 
 SEED = Source("seed", 3)
 TRIED = torch.linspace(1.0, 0.3, 8).tolist()
@@ -61,7 +61,7 @@ def start(
     """The start of a row with this canvas."""
     item = Item("a", canvas, {"face": Source("seed", 4)}, **row)
     found_in = {"canvas": list(detectors), "face": []}
-    return Starts(chosen, generators, found_in, {}).start(Lease(item, "1-1", "w", 1e9))
+    return Preparer(chosen, generators, found_in, {}).start(Lease(item, "1-1", "w", 1e9))
 
 
 def latents_of(generator: Generator, seed: int, psi: float) -> Tensor:
@@ -248,7 +248,7 @@ def test_a_generator_with_classes_paints_the_one_that_is_asked_for(
     generators: dict[str, Generator],
 ) -> None:
     """Without classes in the generator, asking for one is a mistake: so it is passed on."""
-    starts = Starts(recipe(), generators, {}, {"canvas": 1})
+    starts = Preparer(recipe(), generators, {}, {"canvas": 1})
     item = Item("a", SEED, {"face": Source()})
     with pytest.raises(ValueError, match="class 1"):
         starts.start(Lease(item, "1-1", "w", 1e9))
@@ -277,7 +277,7 @@ def start_of_picture(
     encoders: dict[str, Encoder] | None = None,
 ) -> Start:
     item = Item("a", SEED, {"face": Source("image", str(picture))}, seed=9)
-    starts = Starts(chosen, generators, {}, {}, encoders=encoders or {})
+    starts = Preparer(chosen, generators, {}, {}, encoders=encoders or {})
     return starts.start(Lease(item, "1-1", "w", 1e9))
 
 

@@ -20,7 +20,7 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import PATIENCE_S, patiently
 from insetgan_batch.errors import InsetGanError, StorageError
-from insetgan_batch.records import Item, Lease, Outcome, Report, Status
+from insetgan_batch.records import HeartbeatReply, Item, Lease, Outcome, Status
 from insetgan_batch.runtime.failures import (
     BAD_ROW,
     PREEMPTED,
@@ -30,14 +30,14 @@ from insetgan_batch.runtime.failures import (
     reason_code,
 )
 from insetgan_batch.runtime.leases import Decision, Ledger
-from insetgan_batch.runtime.tally import Progress, Tally, WorkerLine
+from insetgan_batch.runtime.progress import Progress, ProgressTracker, WorkerLine
 from insetgan_batch.text import shortened
 
 CAPS = Caps()
 # Items that the ledger holds in advance, per worker: enough to fill its slots again and again.
 _QUEUE_PER_WORKER = 16
 _POLL_S = 1.0
-_LOOK_EVERY_S = 1.0  # at the cluster: new machines, and those that will go
+_POLL_CLUSTER_EVERY_S = 1.0  # at the cluster: new machines, and those that will go
 _EPOCH_EVERY_S = 60.0
 _HOST_CHARS = 64
 # A worker that says nothing for so long is lost; one that does no step hangs.
@@ -50,18 +50,18 @@ _ID_LINE = re.compile(r"(class_name|actor_id|pid|name|namespace|ip|Node Id): ?\S
 _log = logging.getLogger(__name__)
 
 
-class Answer(Protocol):
-    """See `actor.Answer`."""
+class Received(Protocol):
+    """See `actor_pool.Received`."""
 
     @property
     def worker_id(self) -> str: ...
 
     @property
-    def result(self) -> Report | Exception | None: ...
+    def result(self) -> HeartbeatReply | Exception | None: ...
 
 
-class Crew(Protocol):
-    """What a turn needs of the workers: see `actor.Crew`."""
+class ActorPool(Protocol):
+    """What a turn needs of the workers: see `actor_pool.ActorPool`."""
 
     @property
     def idle(self) -> list[str]: ...
@@ -79,7 +79,7 @@ class Crew(Protocol):
 
     def drain(self, leaving: Mapping[str, float]) -> None: ...
 
-    def order(self, worker_id: str, leases: list[Lease]) -> None: ...
+    def send(self, worker_id: str, leases: list[Lease]) -> None: ...
 
     def silent(self, limit_s: float) -> list[str]: ...
 
@@ -95,7 +95,7 @@ class Observer(Protocol):
 
     def progress(self, progress: Progress) -> None: ...
 
-    def report(self, worker_id: str, report: Report) -> None: ...
+    def heard(self, worker_id: str, reply: HeartbeatReply) -> None: ...
 
     def ended(self, status: Status, reason: str) -> None: ...
 
@@ -112,7 +112,7 @@ class _Nobody:
     def progress(self, progress: Progress) -> None:
         pass
 
-    def report(self, worker_id: str, report: Report) -> None:
+    def heard(self, worker_id: str, reply: HeartbeatReply) -> None:
         pass
 
     def ended(self, status: Status, reason: str) -> None:
@@ -133,7 +133,7 @@ NOBODY: Observer = _Nobody()
 
 @dataclasses.dataclass(slots=True)
 class _Pace:
-    """A worker's places, what it has done, and when it last did a step."""
+    """A worker's slots, what it has done, and when it last did a step."""
 
     free: int = 0
     slots: int = 0
@@ -150,7 +150,7 @@ class _Pace:
         return WorkerLine(worker_id, self.slots, self.inside, self.ended, steps_per_s)
 
 
-class Shift:
+class Dispatcher:
     """The turn of the driver with this epoch."""
 
     def __init__(
@@ -158,18 +158,18 @@ class Shift:
         store: RunStore,
         epoch: int,
         ledger: Ledger,
-        crew: Crew,
+        pool: ActorPool,
         items: Iterator[Item | BadRow],
-        tally: Tally,
+        tracker: ProgressTracker,
         *,
         on_progress: Callable[[Progress], None],
-        look: Callable[[], None] = lambda: None,
+        poll_cluster: Callable[[], None] = lambda: None,
         observer: Observer = NOBODY,
     ) -> None:
-        """look: called every few seconds, for what changes in the cluster."""
-        self._store, self._epoch, self._ledger, self._crew = store, epoch, ledger, crew
-        self._items, self._tally = items, tally
-        self._on_progress, self._look, self._observer = on_progress, look, observer
+        """poll_cluster: called every few seconds, for what changes in the cluster."""
+        self._store, self._epoch, self._ledger, self._pool = store, epoch, ledger, pool
+        self._items, self._tracker = items, tracker
+        self._on_progress, self._poll_cluster, self._observer = on_progress, poll_cluster, observer
         self._all_read = False
         # What is leased, to say what a failed item was made from.
         self._inside: dict[str, Item] = {}
@@ -178,7 +178,7 @@ class Shift:
         self._streak: dict[str, dict[str, Any]] = {}
         self._paces: dict[str, _Pace] = {}
         self._lines: list[WorkerLine] = []
-        self._looked_at_s = self._checked_at_s = time.monotonic()
+        self._polled_at_s = self._checked_at_s = time.monotonic()
 
     def work(self) -> None:
         """Until every item has ended; raises what is wrong with the whole run."""
@@ -187,14 +187,14 @@ class Shift:
             if self._all_read and self._ledger.is_finished:
                 self._store_streak()
                 return
-            if self._crew.is_given_up:
+            if self._pool.is_given_up:
                 raise InsetGanError(
                     "every worker crashed again and again; see the last error above, mend it, and"
                     " run the same command to resume"
                 )
             self._give()
             last = [
-                outcome for answer in self._crew.wait(_POLL_S) for outcome in self._take(answer)
+                outcome for answer in self._pool.wait(_POLL_S) for outcome in self._take(answer)
             ]
             self._watch()
             progress = self._progress(last)
@@ -205,54 +205,54 @@ class Shift:
 
     def _feed(self) -> None:
         """Keep the ledger's queue filled; a million items are not held at once."""
-        missing = _QUEUE_PER_WORKER * max(1, self._crew.size) - self._ledger.counts.waiting
+        missing = _QUEUE_PER_WORKER * max(1, self._pool.size) - self._ledger.counts.waiting
         if missing <= 0 or self._all_read:
             return
         fresh = list(itertools.islice(self._items, missing))
         self._all_read = len(fresh) < missing
         self._ledger.add(row for row in fresh if isinstance(row, Item))
         for bad in (row for row in fresh if isinstance(row, BadRow)):
-            self._tally.quarantined += 1
+            self._tracker.quarantined += 1
             self._observer.ended(Status.QUARANTINED, BAD_ROW)
             record = _record(bad.item_id, BAD_ROW, str(bad.error))
             self._quarantine(record)
 
     def _give(self) -> None:
-        """Tell every worker that waits for an order what it should have."""
+        """Tell every worker that waits for a request what it should have."""
         now_s = time.monotonic()
-        for worker_id in self._crew.idle:
+        for worker_id in self._pool.idle:
             pace = self._paces.setdefault(worker_id, _Pace(moved_at_s=now_s))
-            if pace.free > 0 and not self._crew.is_leaving(worker_id):
+            if pace.free > 0 and not self._pool.is_leaving(worker_id):
                 granted = self._ledger.grant(worker_id, pace.free, now_s)
                 self._inside |= {lease.item.item_id: lease.item for lease in granted}
-                pace.free = 0  # until the next report
-            self._crew.order(worker_id, self._ledger.leases_of(worker_id))
+                pace.free = 0  # until the next reply
+            self._pool.send(worker_id, self._ledger.leases_of(worker_id))
 
     # ---- in ------------------------------------------------------------------------------------
 
-    def _take(self, answer: Answer) -> list[Outcome]:
+    def _take(self, answer: Received) -> list[Outcome]:
         """Tell the ledger; returns what has ended."""
-        worker_id, report = answer.worker_id, answer.result
-        if isinstance(report, Exception):
-            self._lose(worker_id, report)
+        worker_id, reply = answer.worker_id, answer.result
+        if isinstance(reply, Exception):
+            self._lose(worker_id, reply)
             return []
-        self._tally.start_clock()
-        if report is None:
+        self._tracker.start_clock()
+        if reply is None:
             return []
         now_s = time.monotonic()
-        self._observer.report(worker_id, report)
-        self._tally.see_steps(worker_id, report.steps)
+        self._observer.heard(worker_id, reply)
+        self._tracker.see_steps(worker_id, reply.steps)
         pace = self._paces.setdefault(worker_id, _Pace())
-        pace.free, pace.inside, pace.slots = report.free, len(report.inside), report.figures.slots
+        pace.free, pace.inside, pace.slots = reply.free, len(reply.inside), reply.stats.slots
         if pace.heard_first_at_s is None:
             pace.heard_first_at_s = now_s
-        if report.steps != pace.steps or not report.inside:
-            pace.steps, pace.moved_at_s = report.steps, now_s
-        outcomes = [event.outcome for event in report.events]
+        if reply.steps != pace.steps or not reply.inside:
+            pace.steps, pace.moved_at_s = reply.steps, now_s
+        outcomes = [event.outcome for event in reply.events]
         for outcome in outcomes:
             self.end(outcome)
-        self._ledger.renew(worker_id, report.inside, now_s)
-        if report.is_drained:
+        self._ledger.renew(worker_id, reply.inside, now_s)
+        if reply.is_drained:
             _log.info("worker %s is drained", worker_id)
             self._observer.lost(worker_id, PREEMPTED)
             self._part(
@@ -293,7 +293,7 @@ class Shift:
         for decision in self._ledger.lose_worker(worker_id, crashed, killed=killed):
             self._apply(decision, None, detail)
         self._paces.pop(worker_id, None)
-        self._crew.replace(
+        self._pool.replace(
             worker_id,
             crashed=crashed,
             out_of_memory=out_of_memory,
@@ -330,11 +330,11 @@ class Shift:
         if item_id in self._quarantined:
             # A commit that came late: the object is there, so the item is done after all.
             self._quarantined.remove(item_id)
-            self._tally.quarantined -= 1
+            self._tracker.quarantined -= 1
             if self._streak.pop(item_id, None) is None:
                 self._patiently(lambda: self._store.clear_quarantine(item_id))
         self._store_streak()
-        self._tally.count_commit(outcome)
+        self._tracker.count_commit(outcome)
 
     # ---- quarantine ----------------------------------------------------------------------------
 
@@ -342,7 +342,7 @@ class Shift:
         """Quarantine an item, when it is clear that it is the item's fault."""
         self._streak[record["item_id"]] = record
         self._quarantined.add(record["item_id"])
-        self._tally.quarantined += 1
+        self._tracker.quarantined += 1
         if len(self._streak) >= max(_STREAK, _STREAK_SHARE * self._ledger.counts.leased):
             reasons = sorted({str(entry["reason"]) for entry in self._streak.values()})
             raise InsetGanError(
@@ -365,16 +365,16 @@ class Shift:
         now_s = time.monotonic()
         for decision in self._ledger.expire(now_s):
             self._apply(decision, None)
-        for worker_id in self._crew.silent(_SILENT_S):
+        for worker_id in self._pool.silent(_SILENT_S):
             # A link that is down or a machine that is gone; a crash would have been answered.
             self._lose(worker_id, ConnectionError(f"no answer for {_SILENT_S:.0f} s"))
         for worker_id, pace in list(self._paces.items()):
             if pace.steps >= 0 and now_s - pace.moved_at_s > CAPS.lease_s:
                 self._lose(worker_id, TimeoutError(f"no step for {CAPS.lease_s:.0f} s"))
-        if now_s - self._looked_at_s > _LOOK_EVERY_S:
-            self._looked_at_s = now_s
+        if now_s - self._polled_at_s > _POLL_CLUSTER_EVERY_S:
+            self._polled_at_s = now_s
             self._lines = [pace.line(name, now_s) for name, pace in self._paces.items()]
-            self._look()
+            self._poll_cluster()
         if now_s - self._checked_at_s > _EPOCH_EVERY_S:
             self._checked_at_s = now_s
             self._check_epoch()
@@ -396,9 +396,9 @@ class Shift:
         return f", on {shortened(record['host'], _HOST_CHARS)}, process {record['pid']}"
 
     def _progress(self, last: list[Outcome]) -> Progress:
-        crew, inside = self._crew, self._ledger.counts.leased
-        return self._tally.progress(
-            workers=crew.size, ready=crew.ready, inside=inside, last=last, lines=self._lines
+        pool, inside = self._pool, self._ledger.counts.leased
+        return self._tracker.progress(
+            workers=pool.size, ready=pool.ready, inside=inside, last=last, lines=self._lines
         )
 
     def _patiently(self, call: Callable[[], Any]) -> Any:

@@ -50,7 +50,7 @@ _ADDRESS = "127.0.0.1:9465"
 _TIMED = {
     "metrics of the driver": (
         telemetry.Telemetry,
-        ("progress", "reply", "ended", "retried", "lost", "storage_failed"),
+        ("progress", "heard", "ended", "retried", "lost", "storage_failed"),
     ),
     "metrics of the worker": (Worker, ("stats",)),
     "recorder of the worker": (StatsRecorder, ("spent", "uploaded")),

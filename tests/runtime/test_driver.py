@@ -64,7 +64,7 @@ def test_every_item_is_committed_once_and_the_page_is_there(bench: MakeBench) ->
     assert (summary.items, summary.committed, summary.quarantined) == (4, 4, 0)
     store = RunStore(open_storage(place.out))
     assert store.committed() == {f"body{b}-face{f}" for b in (0, 1) for f in (10, 11)}
-    assert (Path(place.out) / "reply" / "index.html").exists()
+    assert (Path(place.out) / "report" / "index.html").exists()
     assert seen[-1].left == 0
     assert max(progress.inside for progress in seen) > 0
 
@@ -90,7 +90,7 @@ def test_a_data_set_without_insets_is_a_run_like_any_other(bench: MakeBench) -> 
     assert seen[-1].items_per_minute > 0
     store = RunStore(open_storage(place.out))
     assert len({record["files"]["image"]["sha256"] for record in store.commits()}) == 5
-    assert (Path(place.out) / "reply" / "index.html").exists()
+    assert (Path(place.out) / "report" / "index.html").exists()
     assert driver.run(place.config, place.manifest, place.out).resumed
 
 

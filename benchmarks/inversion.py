@@ -42,12 +42,13 @@ from insetgan_batch.data import alignment, models
 from insetgan_batch.inset import images
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.nets import encoder
 from insetgan_batch.nets.detector import PhotographFaces
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, ImageWeights, Inversion, Recipe
-from insetgan_batch.records import Item, Lease, Source
+from insetgan_batch.records import Lease
 from insetgan_batch.runtime.faces import FaceCrop, cut_for, find_faces
 from insetgan_batch.runtime.prepare import Preparer
 
@@ -169,7 +170,7 @@ class Bench:
             while waiting or optimizer.keys:
                 while waiting and optimizer.free:
                     path = waiting.pop(0)
-                    item = Item(path.name, Source("image", str(path)), {}, seed=len(waiting))
+                    item = new_item(path.name, Source("image", str(path)), {}, seed=len(waiting))
                     optimizer.admit(starts.start(Lease(item, str(path), "bench", 0)))
                 busy = len(optimizer.keys)
                 optimizer.run_round(lambda n=busy: progress.advance(task, n))  # type: ignore[misc]

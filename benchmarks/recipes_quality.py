@@ -43,6 +43,7 @@ from insetgan_batch.data import models
 from insetgan_batch.inset import compose, images, losses, objective
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_CANVAS,
     SMALLEST_FACE_OF_INSET,
@@ -51,7 +52,7 @@ from insetgan_batch.nets.detector import (
 from insetgan_batch.nets.generator import Generator, best_device
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, Recipe
-from insetgan_batch.records import Item, Lease, Source
+from insetgan_batch.records import Lease
 from insetgan_batch.runtime.prepare import Preparer
 
 _FACE = "face"
@@ -187,7 +188,7 @@ def _named(name: str) -> Recipe:
 def _lease(seed: int) -> Lease:
     """The row of a pair."""
     face = Source("seed", seed + _FACES_FROM)
-    item = Item(str(seed), Source("seed", seed), {_FACE: face})
+    item = new_item(str(seed), Source("seed", seed), {_FACE: face})
     return Lease(item, item.item_id, "", 0.0)
 
 

@@ -35,6 +35,7 @@ from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
+from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.records import HeartbeatReply, HeartbeatRequest, Item, Lease
 from insetgan_batch.runtime import demos, dispatcher
 from insetgan_batch.runtime.dispatcher import Dispatcher
@@ -190,7 +191,7 @@ def measure(items: int, scrape_every_s: float, directory: str) -> dict[str, Any]
     config = parse({"recipe": "montage", **demo.fields}, "demo of montage")
     rows = demo.items[:items]
     uri, out = f"{directory}/manifest.parquet", f"{directory}/out"
-    manifest.write(uri, rows, demo.insets)
+    manifest.write(uri, rows, schema(demo.insets))
     pool = LocalPool(config, out)
     began_s = time.process_time()
     steps = _work(pool, config, rows, out, scrape_every_s)

@@ -228,13 +228,14 @@ def demo(
     """Show what a recipe does with the demo generators, and make a page of it."""
     from insetgan_batch.config import parse
     from insetgan_batch.data import manifest
+    from insetgan_batch.methods.insetgan.sources import schema
 
     chosen = demos.find(recipe)
     out = out or _demo_out(recipe)
     config = parse({"recipe": recipe, **chosen.fields}, f"demo of {recipe}")
     rows = chosen.items[:items]
     manifest_uri = f"{out.rstrip('/')}/manifest-{len(rows)}.parquet"
-    manifest.write(manifest_uri, rows, chosen.insets)
+    manifest.write(manifest_uri, rows, schema(chosen.insets))
     _run(
         _with_film(config, film),
         manifest_uri,

@@ -73,8 +73,7 @@ LABELS: Mapping[str, str] = {
     " name in the configuration",
     "state": "of items: waiting, leased, committed, quarantined; of actors: ready, starting; of"
     " slots: busy, idle",
-    "term": "a loss as the recipe names it, like `canvas.body.l1`",
-    "when": "before, after",
+    "measure": "a number of a result, like `seam_after` or `losses.canvas.body.l1`",
     "class": "outage (no answer, or an error that may pass), refused, missing, damaged",
     "resumed": "true, false",
     "place": "room for one actor, numbered from 0",
@@ -104,18 +103,11 @@ TABLE: tuple[Metric, ...] = (
         buckets=_decades(0.1, 5),
     ),
     Metric(
-        "insetgan_item_loss",
+        "insetgan_item_measure",
         "histogram",
-        "Final losses of committed items, unweighted.",
-        ("term",),
-        buckets=_decades(0.0001, 5),
-    ),
-    Metric(
-        "insetgan_item_seam_levels",
-        "histogram",
-        "Step across the edge of what was pasted, in levels of 0..255, of committed items.",
-        ("when",),
-        buckets=_decades(0.1, 3),
+        "Measures of committed items, as the method declares them.",
+        ("measure",),
+        buckets=_decades(0.0001, 8),
     ),
     Metric("insetgan_steps_total", "counter", "Optimiser steps of items.", ("place",)),
     Metric("insetgan_phase_seconds_total", "counter", "Time of all actors.", ("phase",)),
@@ -299,10 +291,8 @@ class Telemetry:
         if outcome.status is not Status.COMMITTED:
             return
         self._of("insetgan_item_seconds").observe(outcome.seconds)
-        for term, value in outcome.losses.items():
-            self._of("insetgan_item_loss", term=term).observe(value)
-        for when, levels in zip(("before", "after"), outcome.seam or (), strict=False):
-            self._of("insetgan_item_seam_levels", when=when).observe(levels)
+        for measure, value in outcome.measures.items():
+            self._of("insetgan_item_measure", measure=measure).observe(value)
 
     def _add_stats(self, before: WorkerStats, now: WorkerStats) -> None:
         for phase, seconds in now.seconds.items():
@@ -351,7 +341,6 @@ class Telemetry:
             "insetgan_slot_seconds_total": ("state", ("busy", "idle")),
             "insetgan_storage_errors_total": ("class", ("outage", "refused", "missing", "damaged")),
             "insetgan_preemptions_total": ("resumed", ("true", "false")),
-            "insetgan_item_seam_levels": ("when", ("before", "after")),
         }
         for name, (label, known) in values.items():
             for value in known:

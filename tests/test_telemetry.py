@@ -52,7 +52,9 @@ def reply(*outcomes: Outcome, steps: int = 0, stats: WorkerStats | None = None) 
 
 
 def committed(**changes: object) -> Outcome:
-    outcome = Outcome("i", "1-1", Status.COMMITTED, seconds=3.0, losses={"canvas.body.l1": 0.015})
+    outcome = Outcome(
+        "i", "1-1", Status.COMMITTED, seconds=3.0, measures={"losses.canvas.body.l1": 0.015}
+    )
     return dataclasses.replace(outcome, **changes)  # type: ignore[arg-type]
 
 
@@ -87,7 +89,7 @@ def test_words_that_another_room_has_too_are_the_same() -> None:
 
 def test_nothing_is_served_that_is_not_in_the_table() -> None:
     observer = new()
-    observer.heard("0-0", reply(committed(seam=(9.0, 1.0))))
+    observer.heard("0-0", reply(committed(measures={"seam_after": 1.0})))
     names = {metric.name.removesuffix("_total") for metric in TABLE}
     assert {family.name for family in text_string_to_metric_families(observer.text())} == names
 
@@ -114,15 +116,15 @@ def test_a_reason_that_nobody_knows_gets_no_series_of_its_own() -> None:
     assert value(observer, "insetgan_item_retries_total", reason="other") == 1
 
 
-def test_final_losses_and_seams_are_distributions() -> None:
+def test_measures_are_distributions() -> None:
     observer = new()
-    observer.heard("0-0", reply(committed(seam=(9.0, 1.5)), committed(losses={"a": 3.0})))
-    term = {"term": "canvas.body.l1"}
-    assert value(observer, "insetgan_item_loss_bucket", le="0.01", **term) == 0
-    assert value(observer, "insetgan_item_loss_bucket", le="0.02", **term) == 1
-    assert value(observer, "insetgan_item_seam_levels_sum", when="before") == 9.0
-    assert value(observer, "insetgan_item_seam_levels_sum", when="after") == 1.5
-    assert value(observer, "insetgan_item_seam_levels_count", when="after") == 1
+    observer.heard("0-0", reply(committed(), committed(measures={"a": 3.0, "b": -1.0})))
+    name, loss = "insetgan_item_measure", {"measure": "losses.canvas.body.l1"}
+    assert value(observer, f"{name}_bucket", le="0.01", **loss) == 0
+    assert value(observer, f"{name}_bucket", le="0.02", **loss) == 1
+    assert value(observer, f"{name}_sum", measure="a") == 3.0
+    assert value(observer, f"{name}_sum", measure="b") == -1.0
+    assert value(observer, f"{name}_count", measure="a") == 1
     assert value(observer, "insetgan_item_seconds_count") == 2
 
 

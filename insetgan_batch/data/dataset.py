@@ -31,6 +31,7 @@ from insetgan_batch.data.stored import Commit
 from insetgan_batch.data.tables import Columns
 from insetgan_batch.data.where import Where
 from insetgan_batch.errors import ConfigError, DamagedError
+from insetgan_batch.methods import names
 from insetgan_batch.records import CONSENT_NOTE
 
 Format = Literal["parquet", "webdataset", "jsonl"]
@@ -136,7 +137,7 @@ class Done:
 class ShardPlan:
     """The shards of a run as it stands now; ids and one byte each in memory, no records."""
 
-    def __init__(self, store: RunStore, settings: PackSettings, insets: Iterable[str]) -> None:
+    def __init__(self, store: RunStore, settings: PackSettings) -> None:
         """Reads every commit once. Raises `ConfigError` where nothing is left to pack."""
         self._settings, self._names = settings, list(settings.splits)
         # Items that are left out for it, and what is wrong with each.
@@ -151,7 +152,11 @@ class ShardPlan:
         self.image_bytes = 0
         # Packed items that began at pictures, by what their rows say of consent; "" for nothing.
         self.consent: collections.Counter[str] = collections.Counter()
-        self.columns = self._read(store, tables.Collector(insets))
+        run = store.read_run()
+        method = names.of_run(run)
+        schema = method.schema_of_run(run)
+        self._pictures = {n for n, c in schema.columns.items() if c.kind == "picture"}
+        self.columns = self._read(store, tables.Collector(schema, method.MEASURES))
         if not self.items:
             why = "no item is committed yet"
             if self.damaged:
@@ -214,7 +219,7 @@ class ShardPlan:
             collector.see(record)
             row = tables.item_row(record, None)
             if self._settings.where is not None:
-                values = where.flat(record) | row
+                values = where.flat(record) | where.flat(record["facts"]) | row
                 known |= values.keys()
                 if not self._settings.where.holds(values, record["item_id"]):
                     continue
@@ -235,8 +240,7 @@ class ShardPlan:
         return rows
 
     def _count_pictures(self, item: Mapping[str, Any]) -> None:
-        sources = [item["canvas"], *item["insets"].values()]
-        if any(source["kind"] == "image" for source in sources):
+        if item["inputs"].keys() & self._pictures:
             note = str(item.get("meta", {}).get(CONSENT_NOTE) or "")
             is_new = note and note not in self.consent and len(self.consent) >= _MOST_NOTES
             self.consent[_OTHER_NOTES if is_new else note] += 1
@@ -443,8 +447,9 @@ def _fill_tables(
         split = split_of_id[record["item_id"]]
         while set_aside and set_aside[0]["item_id"] < record["item_id"]:
             rows.add(set_aside.popleft(), 0)
-        rows.add(tables.item_row(record, split) | tables.weighted(record, table), 0)
-        if split is not None:
+        weighted = {} if table is None else tables.weighted(record, table)
+        rows.add(tables.item_row(record, split) | weighted, 0)
+        if table is not None and split is not None:
             kept = tables.loss_rows(record["item_id"], table, job.losses_every)
             losses.gather(kept)
             steps += kept.num_rows
@@ -465,7 +470,7 @@ def _items(
     return _sound(read, ids, damaged)
 
 
-def _losses(store: RunStore, item_id: str) -> tuple[Commit, results.LossTable]:
+def _losses(store: RunStore, item_id: str) -> tuple[Commit, results.LossTable | None]:
     record = store.read_commit(item_id)
     return record, results.read_losses(store, record)
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from insetgan_batch.errors import ConfigError
-from insetgan_batch.records import Item, Source
+from insetgan_batch.methods.insetgan.sources import Source, inputs_of
+from insetgan_batch.records import Item
 
 # Chosen for variety; any seed does.
 _BODIES = (5, 7, 13)
@@ -85,7 +86,6 @@ def _item(seeds: dict[str, int | None]) -> Item:
     sources = {
         name: Source() if seed is None else Source("seed", seed) for name, seed in seeds.items()
     }
-    canvas = sources.pop("canvas")
-    named = {"body": seeds["canvas"]} | {name: seeds[name] for name in sources}
+    named = {"body": seeds["canvas"]} | {n: seed for n, seed in seeds.items() if n != "canvas"}
     name = "-".join(f"{part}{seed}" for part, seed in named.items() if seed is not None)
-    return Item(name, canvas, sources)
+    return Item(name, inputs_of(sources))

@@ -35,6 +35,7 @@ from insetgan_batch.data.storage import (
     within,
 )
 from insetgan_batch.errors import ConfigError, NoConditionalWritesError
+from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.records import Item
 from insetgan_batch.report import page
 from insetgan_batch.runtime import cluster, dispatcher
@@ -163,12 +164,12 @@ class _Rows:
     def __init__(
         self, config: RunConfig, manifest_uri: str, rows: int, subset: Subset | None
     ) -> None:
-        self.uri, self._insets, self._choice = manifest_uri, list(config.insets), subset
+        self.uri, self._schema, self._choice = manifest_uri, schema(list(config.insets)), subset
         self.all = rows
         self.count = rows if subset is None else min(rows, subset.limit)
         self._drawn: set[str] | None = None
         if subset is not None and subset.is_drawn:
-            names = (row.item_id for row in manifest.read(self.uri, self._insets))
+            names = (row.item_id for row in manifest.read(self.uri, self._schema))
             self._drawn = set(draw(names, subset.limit))
 
     def read_all(self, on_step: Callable[[str], None]) -> bytes:
@@ -182,7 +183,7 @@ class _Rows:
         seen = manifest.BadRows()
 
         def names() -> Iterator[str]:
-            for row in manifest.read(self.uri, self._insets):
+            for row in manifest.read(self.uri, self._schema):
                 seen.see(row)
                 if seen.rows % _SAY_EVERY == 0:
                     on_step(f"reading the manifest: {seen.rows:,} of {self.all:,} rows")
@@ -194,7 +195,7 @@ class _Rows:
 
     def read(self) -> Iterator[Item | BadRow]:
         """In the manifest's order."""
-        rows = manifest.read(self.uri, self._insets)
+        rows = manifest.read(self.uri, self._schema)
         if self._drawn is not None:
             return (row for row in rows if row.item_id in self._drawn)
         return rows if self._choice is None else itertools.islice(rows, self._choice.limit)
@@ -278,14 +279,15 @@ def _pool(
 
 def _check_manifest(config: RunConfig, manifest_uri: str) -> Described:
     """The schema, and a sample of the rows and their images; the rest is checked as it is read."""
-    described = manifest.describe(manifest_uri, list(config.insets))
-    sample = list(itertools.islice(manifest.read(manifest_uri, list(config.insets)), _SAMPLE))
+    rows = schema(list(config.insets))
+    described = manifest.describe(manifest_uri, rows)
+    sample = list(itertools.islice(manifest.read(manifest_uri, rows), _SAMPLE))
     bad = [row for row in sample if isinstance(row, BadRow)]
     if len(bad) == len(sample) > 0:
         raise bad[0].error
     roots = roots_of(config.input_roots, manifest_uri)
     good = [row for row in sample if isinstance(row, Item)]
-    manifest.check_sample(good, lambda uri: inputs.read(within(uri, roots)))
+    manifest.check_sample(good, rows, lambda uri: inputs.read(within(uri, roots)))
     return described
 
 

@@ -26,9 +26,10 @@ from insetgan_batch.data.alignment import FFHQ, Frame, Points
 from insetgan_batch.data.storage import Storage, local_path, locate, open_storage
 from insetgan_batch.errors import BadInputError, ConfigError
 from insetgan_batch.inset.images import to_pixels
+from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.nets.detector import Face, PhotographFaces
 from insetgan_batch.nets.generator import Generator, best_device
-from insetgan_batch.records import CONSENT_NOTE, Item, Source
+from insetgan_batch.records import CONSENT_NOTE, Item
 from insetgan_batch.report import found_faces
 
 FFHQ_SIZE_PX = 1024
@@ -171,7 +172,7 @@ def make_manifest(
             f" one: {first}"
         )
     storage.put(f"{stem}{_PREVIEW}", found_faces.sheet(pairs))
-    rows = manifest.write(out, items, [selection.inset])
+    rows = manifest.write(out, items, schema([selection.inset]))
     preview = f"{out.removesuffix(_ENDING)}{_PREVIEW}"
     return Made(len(names), rows // selection.bodies, rows, skipped, out, preview)
 
@@ -321,8 +322,7 @@ def _rows(
     for seed in range(selection.bodies):
         yield Item(
             item_id=f"{face_id}-body{seed}" if selection.bodies > 1 else face_id,
-            canvas=Source(),
-            insets={selection.inset: Source("image", uri)},
+            inputs={f"{selection.inset}_image": uri},
             seed=seed,
             meta={name: value for name, value in meta.items() if value is not None},
         )

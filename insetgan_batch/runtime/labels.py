@@ -19,7 +19,7 @@ def of(item: Item, recipe: Recipe, weights: Mapping[str, str]) -> Label:
     return {
         "item": item.item_id,
         "version": __version__,
-        "inputs": _digest([item.canvas, item.insets, item.seed, recipe]),
+        "inputs": _digest([item.inputs, item.seed, recipe]),
         "weights": _digest([weights]),
     }
 

@@ -76,7 +76,7 @@ def pack(
     store = RunStore(open_storage(out_uri))
     run = store.read_run()
     on_step("reading the commits")
-    plan = ShardPlan(store, settings, run.get("configuration", {}).get("insets", {}))
+    plan = ShardPlan(store, settings)
     now = datetime.now(UTC)
     name = f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
     prefix = f"{dataset.ROOT}/{name}"

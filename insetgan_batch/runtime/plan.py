@@ -16,6 +16,7 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRows
 from insetgan_batch.data.storage import configure, open_storage
 from insetgan_batch.errors import InsetGanError, NotFoundError
+from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.records import Item, Outcome, Status
 from insetgan_batch.runtime import cluster, dispatcher
 from insetgan_batch.runtime.actor_pool import ActorPool
@@ -108,7 +109,7 @@ def _read(config: RunConfig, manifest_uri: str) -> tuple[BadRows, list[Item]]:
     """What all rows are like, and the first batch of good ones. Raises `ManifestError`."""
     seen = BadRows()
     sample: list[Item] = []
-    for row in manifest.read(manifest_uri, list(config.insets)):
+    for row in manifest.read(manifest_uri, schema(list(config.insets))):
         seen.see(row)
         is_wanted = len(sample) < (_TRIED if config.slots == "auto" else config.slots)
         if isinstance(row, Item) and is_wanted:

@@ -20,12 +20,13 @@ from insetgan_batch.errors import BadInputError, RefusedError
 from insetgan_batch.inset import images
 from insetgan_batch.inset.nearest import Nearest
 from insetgan_batch.inset.states import Start
+from insetgan_batch.methods.insetgan.sources import Source, of
 from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, AdaptivePsi, Player, Recipe, for_item
-from insetgan_batch.records import Item, Lease, Source
+from insetgan_batch.recipe import AdaptivePsi, Player, Recipe, for_item
+from insetgan_batch.records import Item, Lease
 
 _NO_ENCODERS: Mapping[str, Encoder] = {}
 _TRIED = 8  # truncations, between the highest and the lowest
@@ -75,7 +76,7 @@ class Preparer:
         """
         item = lease.item
         recipe = self._recipe_of(item)
-        sources = {CANVAS: item.canvas, **item.insets}
+        sources = of(item.inputs, self._recipe.insets)
         latents, references, psi, boxes = {}, {}, {}, {}
         for name, source in sources.items():
             player = recipe.players[name]

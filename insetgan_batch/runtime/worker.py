@@ -322,15 +322,14 @@ class Worker:
             self._end(_outcome(lease, Status.FAILED, err))
             return
         outcome = _outcome(lease, Status.COMMITTED if won else Status.DUPLICATE)
-        summary = result.summary
+        measures = {n: v for n, v in result.measures.items() if v is not None}
         self._end(
             dataclasses.replace(
                 outcome,
-                seconds=summary["seconds"],
-                steps=summary["steps"],
+                seconds=result.seconds,
+                steps=result.steps,
                 uploaded_bytes=size_bytes,
-                losses=summary["losses"],
-                seam=_seam(summary),
+                measures=measures,
             )
         )
 
@@ -423,11 +422,6 @@ def _outcome(lease: Lease, status: Status, error: Exception | None = None) -> Ou
         reason=reason_code(error) if error else "",
         detail=str(error) if error else "",
     )
-
-
-def _seam(summary: dict[str, Any]) -> tuple[float, float] | None:
-    before, after = summary["seam_before"], summary["seam_after"]
-    return None if before is None or after is None else (before, after)
 
 
 def _gpu_memory_peak_bytes(device: torch.device) -> int | None:

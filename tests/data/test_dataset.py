@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -17,7 +18,7 @@ from insetgan_batch.data.commits import RunStore, hh
 from insetgan_batch.data.dataset import Job, PackSettings, Shard, ShardPlan, WrittenFile
 from insetgan_batch.data.where import Where
 from insetgan_batch.errors import ConfigError
-from insetgan_batch.records import Item, Source
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from tests import records
 from tests.report.runs import commit, fail, montage, new_run
 
@@ -36,7 +37,7 @@ def store() -> RunStore:
 
 
 def plan(store: RunStore, **changes: Any) -> ShardPlan:
-    return ShardPlan(store, PackSettings(**changes), ["face"])
+    return ShardPlan(store, PackSettings(**changes))
 
 
 def write(
@@ -191,8 +192,8 @@ def test_parquet_holds_the_images_byte_for_byte_beside_what_is_known(store: RunS
         }
         record = store.read_commit(row["item_id"])
         assert row["sha256.image"] == hashlib.sha256(row["image"]["bytes"]).hexdigest()
-        assert row["losses.face.border.l1"] == record["losses"]["face.border.l1"]
-        assert (row["seam_after"], row["split"]) == (record["seam_after"], "train")
+        assert row["losses.face.border.l1"] == record["measures"]["losses.face.border.l1"]
+        assert (row["seam_after"], row["split"]) == (record["measures"]["seam_after"], "train")
 
 
 def test_row_groups_stay_small_with_large_images() -> None:
@@ -219,7 +220,7 @@ def test_a_tar_holds_the_images_and_rows_side_by_side() -> None:
     names = ["a.b-c", "plain", "x" * 128]
     for name in names:
         item = montage(1, 2)
-        commit(store, type(item)(name, item.canvas, item.insets))
+        commit(store, dataclasses.replace(item, item_id=name))
     tar, sidecar = one(store, "webdataset")
     with tarfile.open(fileobj=io.BytesIO(store.storage.get(tar.key))) as file:
         members = file.getmembers()
@@ -340,7 +341,7 @@ def test_packed_items_that_began_at_pictures_are_counted_by_their_note() -> None
     for number in range(30):
         face = Source("image", "f.png") if number else Source("seed", 1)
         note = {"consent_note": f"form {min(number, 25)}"} if number % 2 else {}
-        commit(store, Item(f"i{number}", Source("seed", 1), {"face": face}, meta=note))
+        commit(store, new_item(f"i{number}", Source("seed", 1), {"face": face}, meta=note))
     consent = plan(store).consent
     assert consent.total() == 29
     assert (consent[""], consent["form 3"]) == (14, 1)

@@ -10,6 +10,7 @@ import torch
 from insetgan_batch.data import models
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, Start
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_CANVAS,
     SMALLEST_FACE_OF_INSET,
@@ -18,7 +19,7 @@ from insetgan_batch.nets.detector import (
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, Player, preset
-from insetgan_batch.records import Item, Lease, Source
+from insetgan_batch.records import Lease
 from insetgan_batch.runtime.prepare import Preparer
 
 CPU = torch.device("cpu")
@@ -72,5 +73,5 @@ def a_round(optimizer: SlotOptimizer) -> list[Finished]:
 
 def lease(seed: int) -> Lease:
     face = Source("seed", seed + 100_000)
-    item = Item(str(seed), Source("seed", seed), {"face": face})
+    item = new_item(str(seed), Source("seed", seed), {"face": face})
     return Lease(item, item.item_id, "", 0.0)

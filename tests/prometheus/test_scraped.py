@@ -54,7 +54,7 @@ def test_every_metric_of_a_run_on_ray_arrives(
     # The driver waited for a last scrape, so nothing is missing.
     assert last('insetgan_items_total{job="real", outcome="committed"}') == 6
     assert last('insetgan_queue_items{job="real", state="waiting"}') == 0
-    assert last('insetgan_item_loss_count{job="real", term="canvas.body.l1"}') == 6
+    assert last('insetgan_item_measure_count{job="real", measure="losses.canvas.body.l1"}') == 6
     assert last('insetgan_steps_total{job="real"}') == 6 * 8
     assert last('insetgan_phase_seconds_total{job="real", phase="face"}') > 0
     assert last('insetgan_upload_bytes_total{job="real"}') > 0
@@ -93,8 +93,8 @@ def _tell(observer: Telemetry, second: int) -> None:
         gpu_memory_peak_bytes=10**9,
         gpu_utilisation=0.9,
     )
-    losses = {"canvas.body.l1": 0.01, "face.border.lpips": 0.2}
-    done = Outcome("i", "1-1", Status.COMMITTED, seconds=2.0, losses=losses, seam=(8.0, 1.0))
+    measures = {"losses.canvas.body.l1": 0.01, "seam_before": 8.0, "seam_after": 1.0}
+    done = Outcome("i", "1-1", Status.COMMITTED, seconds=2.0, measures=measures)
     for place in (0, 1):
         events = [Event(second, done)]
         reply = HeartbeatReply(events, [], 0, 40 * second, stats=stats)

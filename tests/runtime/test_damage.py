@@ -229,7 +229,8 @@ def test_what_was_damaged_is_made_again_by_the_runs_own_command(
     for record in store.commits():
         is_new = record["item_id"] in (ITEM, OTHER)
         assert (record["attempt"] != before[record["item_id"]]["attempt"]) == is_new
-        assert record["score"] == pytest.approx(before[record["item_id"]]["score"], rel=0.02)
+        score = before[record["item_id"]]["measures"]["score"]
+        assert record["measures"]["score"] == pytest.approx(score, rel=0.02)
     # The files of the attempts that were voided have lost to the new ones.
     assert "of 2 attempts" in call("clean", place.out).output
     assert call("verify", place.out).exit_code == 0

@@ -13,8 +13,9 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import Storage, open_storage
 from insetgan_batch.errors import InsetGanError, ManifestError, RefusedError, StorageError
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.recipe import Recipe
-from insetgan_batch.records import HeartbeatReply, Item, Lease, Outcome, Source, Status
+from insetgan_batch.records import HeartbeatReply, Item, Lease, Outcome, Status
 from insetgan_batch.runtime import dispatcher
 from insetgan_batch.runtime.dispatcher import NOBODY, Dispatcher, Observer
 from insetgan_batch.runtime.leases import Ledger
@@ -56,7 +57,7 @@ class Turn:
 
 
 def items(count: int) -> list[Item]:
-    return [Item(f"i{n}", Source("seed", n), {}) for n in range(count)]
+    return [new_item(f"i{n}", Source("seed", n), {}) for n in range(count)]
 
 
 def failing(names: Iterable[str], reason: str = "no_face") -> Callable[..., Callable[..., Outcome]]:
@@ -146,7 +147,7 @@ def test_an_item_that_crashes_its_worker_is_quarantined_alone_and_the_others_are
     turn = Turn(items(12), make, slots=4)
     turn.work()
     assert turn.store.read_quarantined("i4")["reason"] == "crashed_its_worker"
-    assert turn.store.read_quarantined("i4")["item"]["canvas"]["value"] == 4
+    assert turn.store.read_quarantined("i4")["item"]["inputs"] == {"canvas_seed": 4}
     assert tried["i4"] == 3
     assert len(turn.store.committed()) == 11
     assert turn.store.suspects() == {}

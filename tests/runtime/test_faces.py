@@ -22,6 +22,7 @@ from insetgan_batch.data import alignment, inputs, manifest, pictures
 from insetgan_batch.data.alignment import Frame
 from insetgan_batch.data.storage import MemoryStorage, read_uri, roots_of, within
 from insetgan_batch.errors import ConfigError, CredentialsError
+from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.nets.detector import PhotographFaces
 from insetgan_batch.records import Item
 from insetgan_batch.runtime import faces
@@ -64,7 +65,9 @@ def made(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def items_of(made: Made) -> list[Item]:
-    return [item for item in manifest.read(made.manifest, ["face"]) if isinstance(item, Item)]
+    return [
+        item for item in manifest.read(made.manifest, schema(["face"])) if isinstance(item, Item)
+    ]
 
 
 def test_every_face_of_every_photograph_becomes_rows(made: Made) -> None:
@@ -83,7 +86,7 @@ def test_every_face_of_every_photograph_becomes_rows(made: Made) -> None:
 def test_each_face_fills_its_picture_as_the_generators_own_do(made: Made) -> None:
     finder = PhotographFaces(torch.device("cpu"))
     for item in items_of(made)[::2]:
-        cut = pictures.read(read_uri(str(item.insets["face"].value)), "cut")
+        cut = pictures.read(read_uri(item.inputs["face_image"]), "cut")
         assert cut.size == (128, 128)
         (face,) = finder.find(np.array(cut))
         square = alignment.square_of(face.landmarks, CUT.frame)
@@ -118,7 +121,7 @@ def test_only_the_largest_face_is_taken_where_asked(folder: Path) -> None:
     selection = FaceSelection(which="largest")
     made = faces.make_manifest(str(folder), "memory://largest/m.parquet", CUT, selection)
     assert [item.item_id for item in items_of(made)] == ["alone", "trip_two_of_us"]
-    uri = str(items_of(made)[1].insets["face"].value)
+    uri = items_of(made)[1].inputs["face_image"]
     assert uri == "memory://largest/m/trip_two_of_us.png"
     assert pictures.read(read_uri(uri), uri).size == (128, 128)
 
@@ -302,14 +305,14 @@ def test_names_of_any_letters_are_found_again(odd: Path, tmp_path: Path, name: s
     place = tmp_path / name
     made = faces.make_manifest(str(odd), str(place / f"{name}.parquet"), CUT, FaceSelection())
     (item,) = items_of(made)
-    uri = str(item.insets["face"].value)
+    uri = item.inputs["face_image"]
     assert inputs.read(within(uri, roots_of([], made.manifest)))
     assert item.meta["picture"] == f"{odd}/{name}.png".replace("\n", "\\n")
     by_uri = faces.make_manifest(
         odd.as_uri(), (place / "b" / f"{name}.parquet").as_uri(), CUT, FaceSelection()
     )
     (item,) = items_of(by_uri)
-    assert inputs.read(within(str(item.insets["face"].value), roots_of([], by_uri.manifest)))
+    assert inputs.read(within(item.inputs["face_image"], roots_of([], by_uri.manifest)))
 
 
 def test_a_name_that_is_not_utf8_is_written_with_escapes(odd: Path, tmp_path: Path) -> None:
@@ -320,7 +323,7 @@ def test_a_name_that_is_not_utf8_is_written_with_escapes(odd: Path, tmp_path: Pa
     made = faces.make_manifest(str(odd), out, CUT, FaceSelection())
     (item,) = items_of(made)
     assert item.meta["picture"] == f"{odd}/caf\\xe9.png"
-    assert inputs.read(str(item.insets["face"].value))
+    assert inputs.read(item.inputs["face_image"])
     assert list(made.skipped) == ["caf\\xe9.txt"]
     table = (tmp_path / name / "m-skipped.csv").read_text()
     assert "caf\\xe9.txt" in table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -28,7 +29,7 @@ from insetgan_batch.data.dataset import Done, Job, PackSettings
 from insetgan_batch.data.storage import LocalStorage
 from insetgan_batch.data.where import Where
 from insetgan_batch.errors import ConfigError, NotFoundError, RefusedError, StorageError
-from insetgan_batch.records import Item, Source
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.runtime import cluster
 from insetgan_batch.runtime import pack as packing
 from insetgan_batch.runtime.pack import Packed
@@ -50,7 +51,7 @@ def new_run_at(directory: Path) -> RunStore:
     for body in range(ITEMS):
         item = montage(body, 1)
         if body < 2:
-            item = type(item)(f"v1.{body}.x", item.canvas, item.insets, meta={"body": body})
+            item = dataclasses.replace(item, item_id=f"v1.{body}.x", meta={"body": body})
         commit(made, item, seam_after=float(body), score=None if body == 3 else 0.5)
     fail(made, montage(1, 9))
     for key in made.storage.list(""):
@@ -152,10 +153,10 @@ def test_columns_that_are_empty_in_the_first_shards_load(
         item = montage(body, 1)
         name = f"i{body:02d}"
         if body > 8:
-            image = Source("image", "file:///a.png")
-            made_of = Item(name, image, item.insets, meta={"at": "2026-01-02"})
+            image, insets = Source("image", "file:///a.png"), {"face": Source("seed", 1)}
+            made_of = new_item(name, image, insets, meta={"at": "2026-01-02"})
         else:
-            made_of = Item(name, item.canvas, item.insets)
+            made_of = dataclasses.replace(item, item_id=name)
         inversion: dict[str, Any] = {"inversion": {"canvas": {"l1": 0.5}}} if body > 8 else {}
         commit(made, made_of, seam_after=1.5, score=0.5 if body > 8 else None, **inversion)
     for key in made.storage.list(""):
@@ -196,8 +197,8 @@ def test_pandas_and_pyarrow_read_the_results(run: RunStore, packed: Packed) -> N
     done = frame[frame["outcome"] == "committed"].set_index("item_id")
     for record in run.commits():
         row = done.loc[record["item_id"]]
-        assert row["seam_after"] == record["seam_after"]
-        assert row["losses.face.border.l1"] == record["losses"]["face.border.l1"]
+        assert row["seam_after"] == record["measures"]["seam_after"]
+        assert row["losses.face.border.l1"] == record["measures"]["losses.face.border.l1"]
         assert row["sha256.image"] == record["files"]["image"]["sha256"]
     # In these runs every weight is 1, and two generators are held to the border.
     border = done["losses.face.border.l1"] * 2
@@ -367,9 +368,9 @@ def test_one_task_writes_one_shard(run: RunStore) -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("_on_ray")
 def test_what_a_task_raises_arrives_as_itself(run: RunStore) -> None:
-    (shard, *_) = dataset.ShardPlan(run, PackSettings(), ["face"]).shards()
+    (shard, *_) = dataset.ShardPlan(run, PackSettings()).shards()
     nowhere = Job(
-        "ftp://nowhere", "dataset/x", dataset.ShardPlan(run, PackSettings(), []).columns, 1, shard
+        "ftp://nowhere", "dataset/x", dataset.ShardPlan(run, PackSettings()).columns, 1, shard
     )
     with pytest.raises(RefusedError, match="'ftp' is not a scheme known here"):
         list(packing.in_tasks([nowhere]))

@@ -17,11 +17,12 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.errors import BadInputError
 from insetgan_batch.inset import images
 from insetgan_batch.inset.states import Start
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.recipe import AdaptivePsi, Inversion, Recipe
-from insetgan_batch.records import Item, Lease, Source
+from insetgan_batch.records import Lease
 from insetgan_batch.runtime.prepare import Preparer
 
 SEED = Source("seed", 3)
@@ -59,7 +60,7 @@ def start(
     **row: Any,
 ) -> Start:
     """The start of a row with this canvas."""
-    item = Item("a", canvas, {"face": Source("seed", 4)}, **row)
+    item = new_item("a", canvas, {"face": Source("seed", 4)}, **row)
     found_in = {"canvas": list(detectors), "face": []}
     return Preparer(chosen, generators, found_in, {}).start(Lease(item, "1-1", "w", 1e9))
 
@@ -249,7 +250,7 @@ def test_a_generator_with_classes_paints_the_one_that_is_asked_for(
 ) -> None:
     """Without classes in the generator, asking for one is a mistake: so it is passed on."""
     starts = Preparer(recipe(), generators, {}, {"canvas": 1})
-    item = Item("a", SEED, {"face": Source()})
+    item = new_item("a", SEED, {"face": Source()})
     with pytest.raises(ValueError, match="class 1"):
         starts.start(Lease(item, "1-1", "w", 1e9))
 
@@ -276,7 +277,7 @@ def start_of_picture(
     picture: Path,
     encoders: dict[str, Encoder] | None = None,
 ) -> Start:
-    item = Item("a", SEED, {"face": Source("image", str(picture))}, seed=9)
+    item = new_item("a", SEED, {"face": Source("image", str(picture))}, seed=9)
     starts = Preparer(chosen, generators, {}, {}, encoders=encoders or {})
     return starts.start(Lease(item, "1-1", "w", 1e9))
 

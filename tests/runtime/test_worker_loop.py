@@ -10,13 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from insetgan_batch.errors import CheckpointError
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.records import (
     HeartbeatReply,
     HeartbeatRequest,
-    Item,
     Lease,
     Outcome,
-    Source,
     Status,
     WorkerStats,
 )
@@ -82,7 +81,7 @@ class FakeWorker:
 
 
 def lease(number: int) -> Lease:
-    return Lease(Item(f"i{number}", Source(), {}), f"1-{number}", "w", 1e9)
+    return Lease(new_item(f"i{number}", Source(), {}), f"1-{number}", "w", 1e9)
 
 
 def started(capacity: int = 2, rounds: int = 2) -> tuple[WorkerLoop, FakeWorker]:

@@ -1,0 +1,26 @@
+"""InsetGAN as a run knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from insetgan_batch.method import Schema
+from insetgan_batch.methods.insetgan import sources
+from insetgan_batch.methods.insetgan.measures import MEASURES
+from insetgan_batch.methods.insetgan.old_runs import upgrade_commit, upgrade_quarantined
+from insetgan_batch.methods.insetgan.sources import schema, seed_id
+
+__all__ = [
+    "MEASURES",
+    "schema",
+    "schema_of_run",
+    "seed_id",
+    "upgrade_commit",
+    "upgrade_quarantined",
+]
+
+
+def schema_of_run(run: Mapping[str, Any]) -> Schema:
+    """The rows of a run, by its run.json."""
+    return sources.schema(list(run.get("configuration", {}).get("insets", {})))

@@ -24,8 +24,8 @@ from PIL import Image
 
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
+from insetgan_batch.methods.insetgan.faces import cut_for
 from insetgan_batch.nets.detector import PhotographFaces
-from insetgan_batch.runtime.faces import cut_for
 
 _RUNS = Path("out/face-pictures")
 _PEOPLE = (300_000, 300_003, 300_007)  # above photographs.FIRST_SEED: nobody has seen them

@@ -23,8 +23,9 @@ import surroundings
 
 from insetgan_batch.config import parse
 from insetgan_batch.data import manifest
+from insetgan_batch.methods.insetgan import demos
 from insetgan_batch.methods.insetgan.sources import schema
-from insetgan_batch.runtime import cluster, demos, driver
+from insetgan_batch.runtime import cluster, driver
 from insetgan_batch.runtime.progress import Progress
 
 _SAMPLE_EVERY_S = 1.0

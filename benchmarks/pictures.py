@@ -23,7 +23,7 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
-from insetgan_batch.runtime.demos import DEMOS
+from insetgan_batch.methods.insetgan.demos import DEMOS
 
 _RUNS = Path("out/pictures")
 _GAP_PX, _CAPTION_PX = 8, 26

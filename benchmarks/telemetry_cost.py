@@ -35,9 +35,10 @@ from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
+from insetgan_batch.methods.insetgan import demos
 from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.records import HeartbeatReply, HeartbeatRequest, Item, Lease
-from insetgan_batch.runtime import demos, dispatcher
+from insetgan_batch.runtime import dispatcher
 from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.failures import REASONS
 from insetgan_batch.runtime.leases import Ledger

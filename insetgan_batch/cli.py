@@ -37,7 +37,7 @@ from insetgan_batch.errors import (
     RefusedError,
     without_secrets,
 )
-from insetgan_batch.runtime import demos
+from insetgan_batch.methods.insetgan import demos
 from insetgan_batch.screen import clock, open_screen
 from insetgan_batch.text import printable
 
@@ -501,7 +501,7 @@ def manifest_faces(
     with open_screen() as screen:
         screen.say("loading")
         from insetgan_batch.data import landmarks as given
-        from insetgan_batch.runtime import faces
+        from insetgan_batch.methods.insetgan import faces
 
         order = faces.FaceSelection(
             which=which,
@@ -605,7 +605,7 @@ def generate(
 ) -> None:
     """Paint the images of seeds with one generator, and a sheet of them."""
     from insetgan_batch.data.seeds import parse_seeds
-    from insetgan_batch.runtime import generate as painting
+    from insetgan_batch.methods.insetgan import generate as painting
 
     look = painting.PaintSettings(
         psi=_parse_psi(psi), label=label, noise=noise, file_format=file_format, precision=precision
@@ -685,7 +685,7 @@ def _faces_in(
         raise ConfigError(f"--faces: the recipe `{config.recipe.name}` has no inset `face`")
     with open_screen() as screen:
         screen.say("loading")
-        from insetgan_batch.runtime import faces
+        from insetgan_batch.methods.insetgan import faces
 
         order = faces.FaceSelection(bodies=bodies, consent_note=consent_note)
         return faces.manifest_in(

@@ -30,12 +30,12 @@ from insetgan_batch.data import manifest, pictures
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import MemoryStorage
 from insetgan_batch.errors import BadInputError, ConfigError, InsetGanError, ManifestError
-from insetgan_batch.inset.states import Start
+from insetgan_batch.methods.insetgan.prepare import Preparer
 from insetgan_batch.methods.insetgan.sources import Source, new_item, schema
+from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.recipe import Recipe
 from insetgan_batch.records import Item, Lease
-from insetgan_batch.runtime.prepare import Preparer
 
 INSETS = ["face"]
 

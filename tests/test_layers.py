@@ -27,7 +27,6 @@ LAYERS = (
     {"recipe"},
     {"config"},
     {"nets", "data"},
-    {"inset"},
     {"methods"},
     {"demo", "report", "telemetry"},
     {"runtime"},
@@ -36,7 +35,7 @@ LAYERS = (
     {"__main__"},
 )
 # Beyond the order: these stay usable without a run, a page or a terminal.
-PLAIN = {"nets", "inset", "data"}
+PLAIN = {"nets", "data", "methods"}
 ABOVE_PLAIN = {"runtime", "report", "cli"}
 
 # Which modules may import a package; a name ending in a slash stands for a room.
@@ -56,13 +55,10 @@ DOORS = {
     "triton": {"nets/fused.py"},
     "torch": {
         "nets/",
-        "inset/",
+        "methods/",
         "demo/",
         "runtime/worker.py",
         "runtime/fitting.py",
-        "runtime/loading.py",
-        "runtime/encode.py",
-        "runtime/prepare.py",
     },
     "torchvision": {"nets/"},
     "lpips": {"nets/perceptual.py"},

@@ -36,18 +36,17 @@ from insetgan_batch.errors import (
     TooLongError,
     one_line,
 )
-from insetgan_batch.inset import saved
-from insetgan_batch.inset.slots import SlotOptimizer
-from insetgan_batch.inset.states import Finished, Start
+from insetgan_batch.methods.insetgan import encode, labels, saved
+from insetgan_batch.methods.insetgan.loading import Networks, load
+from insetgan_batch.methods.insetgan.prepare import Preparer
+from insetgan_batch.methods.insetgan.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan.states import Finished, Start
 from insetgan_batch.nets.generator import best_device
 from insetgan_batch.recipe import CANVAS, Recipe
 from insetgan_batch.records import Lease, Outcome, Status, WorkerStats
-from insetgan_batch.runtime import encode, labels
 from insetgan_batch.runtime.allocator import keep_freed_memory
 from insetgan_batch.runtime.failures import PREEMPTED, is_device_fault, reason_code
 from insetgan_batch.runtime.fitting import fitting_slots
-from insetgan_batch.runtime.loading import Networks, load
-from insetgan_batch.runtime.prepare import Preparer
 from insetgan_batch.runtime.stats import ENTER, LEAVE, LOAD, StatsRecorder
 from insetgan_batch.runtime.worker_loop import Ending
 

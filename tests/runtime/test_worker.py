@@ -26,8 +26,8 @@ from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.data.stored import Commit
 from insetgan_batch.errors import CheckpointError, RefusedError, StorageError
-from insetgan_batch.inset import images, saved
-from insetgan_batch.inset.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan import images, saved
+from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.sources import Source, given, inputs_of, new_item, schema
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.generator import Generator, best_precision
@@ -274,9 +274,9 @@ def test_a_state_that_the_store_will_not_give_only_costs_the_item_its_steps(
 @pytest.mark.parametrize(
     "where",
     [
-        "insetgan_batch.runtime.prepare.Preparer.start",
-        "insetgan_batch.inset.slots.SlotOptimizer.admit",
-        "insetgan_batch.runtime.encode.result",
+        "insetgan_batch.methods.insetgan.prepare.Preparer.start",
+        "insetgan_batch.methods.insetgan.slots.SlotOptimizer.admit",
+        "insetgan_batch.methods.insetgan.encode.result",
         "insetgan_batch.data.results.save",
     ],
 )
@@ -677,9 +677,9 @@ def test_a_file_that_changes_between_fetch_and_load_stops_the_worker(
         "identity": {"identity": {"face": str(path)}},
     }
     reader = {
-        "perceptual": "insetgan_batch.runtime.loading.Perceptual",
+        "perceptual": "insetgan_batch.methods.insetgan.loading.Perceptual",
         "encoder": "insetgan_batch.nets.encoder.load",
-        "identity": "insetgan_batch.runtime.loading.Identity",
+        "identity": "insetgan_batch.methods.insetgan.loading.Identity",
     }.get(role, "insetgan_batch.nets.checkpoint.load")
     right = pkgutil.resolve_name(reader)
 

@@ -1,1 +1,0 @@
-"""The method: regions, losses, schedule and the continuous batch. No files, no clock, no Ray."""

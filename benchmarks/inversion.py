@@ -38,7 +38,7 @@ from PIL import Image
 from rich.progress import Progress
 
 from insetgan_batch import recipe as recipes
-from insetgan_batch.data import alignment, models
+from insetgan_batch.data import alignment, inputs, models
 from insetgan_batch.methods.insetgan import images
 from insetgan_batch.methods.insetgan.faces import FaceCrop, cut_for, find_faces
 from insetgan_batch.methods.insetgan.prepare import Preparer
@@ -50,7 +50,6 @@ from insetgan_batch.nets.detector import PhotographFaces
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, ImageWeights, Inversion, Recipe
-from insetgan_batch.records import Lease
 
 _CPU = torch.device("cpu")
 _HELD_OUT = FIRST_SEED + 100_000  # the alignment's benchmark has the others
@@ -171,7 +170,7 @@ class Bench:
                 while waiting and optimizer.free:
                     path = waiting.pop(0)
                     item = new_item(path.name, Source("image", str(path)), {}, seed=len(waiting))
-                    optimizer.admit(starts.start(Lease(item, str(path), "bench", 0)))
+                    optimizer.admit(starts.start(str(path), starts.prepare(item, inputs.read)))
                 busy = len(optimizer.keys)
                 optimizer.run_round(lambda n=busy: progress.advance(task, n))  # type: ignore[misc]
                 finished |= {f.key: f for f in optimizer.release()}

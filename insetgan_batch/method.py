@@ -1,4 +1,5 @@
-"""What a run knows of a method: the rows that it reads, and the numbers that it measures.
+"""What a run knows of a method: the rows that it reads, the numbers that it measures, and the batch
+that does its work.
 
 No torch, no Ray and no pyarrow in here: driver, packer and page import it.
 """
@@ -6,11 +7,13 @@ No torch, no Ray and no pyarrow in here: driver, packer and page import it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from insetgan_batch.records import Item
+    from insetgan_batch.data.results import Result
+    from insetgan_batch.errors import ItemError
+    from insetgan_batch.records import Item, Lease
 
 Kind = Literal["seed", "picture", "file", "fraction", "box"]
 URIS: frozenset[Kind] = frozenset({"picture", "file"})
@@ -68,3 +71,76 @@ class Measure:
         return measure == self.name or (
             self.name.endswith(".*") and measure.startswith(self.name[:-1])
         )
+
+
+class Engine(Protocol):
+    """A batch of items on one device, with the method's networks. Items never influence each other.
+
+    `prepare` and `save` may be called in any thread, everything else in one. What an item's call
+    raises is that item's affair, and leaves the batch as it was.
+    """
+
+    capacity: int
+    """Items at most that are inside at once."""
+
+    @property
+    def keys(self) -> list[str]:
+        """The items inside, by the keys that they entered with."""
+        ...
+
+    def prepare(self, item: Item, read: Callable[[str], bytes]) -> Any:
+        """All that the item needs to enter: its files read and decoded, and checked.
+
+        read: URI → bytes. Raises `BadInputError` where the row cannot be done, `StorageError`.
+        """
+        ...
+
+    def admit(self, key: str, prepared: Any) -> None:
+        """Take an item in, between rounds; raises `ItemError`."""
+        ...
+
+    def resume(self, key: str, prepared: Any, data: bytes) -> float:
+        """Take an item in where `save` left it, on this machine or another; returns its seconds.
+
+        Raises `CheckpointError` for what is no state of this item.
+        """
+        ...
+
+    def run_round(
+        self, on_step: Callable[[], None], on_phase: Callable[[str], None]
+    ) -> Sequence[Finished]:
+        """Everything once, for all inside; returns what has left.
+
+        on_step: called every step; on_phase: with a name, when that phase has ended.
+        """
+        ...
+
+    def give_up(self, key: str, error: ItemError) -> None:
+        """Let an item leave with that error after the next round."""
+        ...
+
+    def state(self, key: str) -> Any:
+        """What the item is between two rounds; None where there is nothing to go on from."""
+        ...
+
+    def save(self, prepared: Any, state: Any, seconds: float) -> bytes:
+        """A state as bytes, for `resume`. seconds: spent on the item so far."""
+        ...
+
+    def result(self, finished: Any, lease: Lease, seconds: float) -> Result:
+        """What an item leaves that has left without an error."""
+        ...
+
+    def trial(self, items: int) -> None:
+        """The cheapest round that takes as much memory as any, with so many items."""
+        ...
+
+
+class Finished(Protocol):
+    """An item that has left. error: why it cannot be done."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def error(self) -> ItemError | None: ...

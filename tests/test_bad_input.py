@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 
 from insetgan_batch import config
-from insetgan_batch.data import manifest, pictures
+from insetgan_batch.data import inputs, manifest, pictures
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import MemoryStorage
 from insetgan_batch.errors import BadInputError, ConfigError, InsetGanError, ManifestError
@@ -35,7 +35,7 @@ from insetgan_batch.methods.insetgan.sources import Source, new_item, schema
 from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.recipe import Recipe
-from insetgan_batch.records import Item, Lease
+from insetgan_batch.records import Item
 
 INSETS = ["face"]
 
@@ -324,12 +324,12 @@ def test_a_bad_row_among_good_ones_is_the_only_one(name: str) -> None:
 
 @pytest.fixture
 def begin(tiny_canvas: Generator, tiny_face: Generator) -> Callable[..., Start]:
-    """Preparer a row with this canvas on generators that paint 64x32 and 32x32."""
-    starts = Preparer(Recipe(), {"canvas": tiny_canvas, "face": tiny_face}, {}, {})
+    """Starts a row with this canvas on generators that paint 64x32 and 32x32."""
+    preparer = Preparer(Recipe(), {"canvas": tiny_canvas, "face": tiny_face}, {}, {})
 
     def start(canvas: Source, **row: Any) -> Start:
         item = new_item("a", canvas, {"face": Source("seed", 1)}, **row)
-        return starts.start(Lease(item, "1-1", "w", 1e9))
+        return preparer.start("1-1", preparer.prepare(item, inputs.read))
 
     return start
 

@@ -274,6 +274,7 @@ def test_a_state_that_the_store_will_not_give_only_costs_the_item_its_steps(
 @pytest.mark.parametrize(
     "where",
     [
+        "insetgan_batch.methods.insetgan.prepare.Preparer.prepare",
         "insetgan_batch.methods.insetgan.prepare.Preparer.start",
         "insetgan_batch.methods.insetgan.slots.SlotOptimizer.admit",
         "insetgan_batch.methods.insetgan.encode.result",
@@ -292,11 +293,11 @@ def test_what_one_items_entry_or_exit_raises_ends_that_item_alone(
             raise error
         return right(*args, **kwargs)
 
-    def names(argument: Any) -> str:
-        """The item that a lease, a start or a result is of."""
+    def names(argument: Any) -> object:
+        """The item that an item, a lease, a start or a result is of."""
         attempt = {"1-1": poison.item_id, "1-2": neighbour.item_id}
-        key = getattr(argument, "attempt", getattr(argument, "key", ""))
-        return attempt.get(key, "")
+        key = getattr(argument, "attempt", getattr(argument, "key", argument))
+        return attempt.get(key, "") if isinstance(key, str) else getattr(key, "item_id", "")
 
     monkeypatch.setattr(where, wrong)
     worker = RecordingWorker(place.config, place.out)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from insetgan_batch import __version__
 from insetgan_batch.config import Precision
 from insetgan_batch.data import results
 from insetgan_batch.methods.insetgan import compose, images, measures, sources
@@ -18,7 +16,7 @@ from insetgan_batch.methods.insetgan.objective import likeness
 from insetgan_batch.methods.insetgan.states import Finished, State
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.recipe import CANVAS
-from insetgan_batch.records import CONSENT_NOTE, Lease
+from insetgan_batch.records import Lease
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,7 +25,6 @@ class Origin:
     steps; identities: what tells faces apart, by inset.
     """
 
-    run_id: str
     recipe: str
     weights: Mapping[str, str]
     precision: Precision
@@ -84,20 +81,13 @@ def result(
         ),
         film=finished.film,
         given=frozenset(f"{name}_reference" for name, s in given.items() if s.kind == "image"),
-        provenance=_consent(lease)
-        | {
-            "run_id": origin.run_id,
-            "item_id": lease.item.item_id,
-            "attempt": lease.attempt,
-            "synthetic": True,
+        provenance={
             "sources": {name: dataclasses.asdict(source) for name, source in given.items()},
             "seeds": {name: s.value for name, s in given.items() if s.kind == "seed"},
             "recipe": origin.recipe,
             "weights": dict(origin.weights),
             "precision": origin.precision,
             "perceptual": origin.perceptual,
-            "code_version": __version__,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
 
@@ -113,12 +103,6 @@ def result_images(finished: Finished) -> dict[str, np.ndarray]:
         pictures |= {"copy_paste": _composed(start)} | best.images
         pictures |= {f"{name}_reference": image for name, image in finished.references.items()}
     return {name: images.to_pixels(p[None])[0].cpu().numpy() for name, p in pictures.items()}
-
-
-def _consent(lease: Lease) -> dict[str, Any]:
-    """What the manifest says of who agreed to what, if it says anything."""
-    note = lease.item.meta.get(CONSENT_NOTE)
-    return {} if note is None else {CONSENT_NOTE: note}
 
 
 def _composed(state: State) -> Tensor:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from insetgan_batch.boxes import Box
+from insetgan_batch.data import inputs
 from insetgan_batch.errors import BadInputError
 from insetgan_batch.methods.insetgan import images
 from insetgan_batch.methods.insetgan.prepare import Preparer
@@ -23,7 +24,6 @@ from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.recipe import AdaptivePsi, Inversion, Recipe
-from insetgan_batch.records import Lease
 
 SEED = Source("seed", 3)
 TRIED = torch.linspace(1.0, 0.3, 8).tolist()
@@ -62,7 +62,8 @@ def start(
     """The start of a row with this canvas."""
     item = new_item("a", canvas, {"face": Source("seed", 4)}, **row)
     found_in = {"canvas": list(detectors), "face": []}
-    return Preparer(chosen, generators, found_in, {}).start(Lease(item, "1-1", "w", 1e9))
+    preparer = Preparer(chosen, generators, found_in, {})
+    return preparer.start("1-1", preparer.prepare(item, inputs.read))
 
 
 def latents_of(generator: Generator, seed: int, psi: float) -> Tensor:
@@ -249,10 +250,10 @@ def test_a_generator_with_classes_paints_the_one_that_is_asked_for(
     generators: dict[str, Generator],
 ) -> None:
     """Without classes in the generator, asking for one is a mistake: so it is passed on."""
-    starts = Preparer(recipe(), generators, {}, {"canvas": 1})
+    preparer = Preparer(recipe(), generators, {}, {"canvas": 1})
     item = new_item("a", SEED, {"face": Source()})
     with pytest.raises(ValueError, match="class 1"):
-        starts.start(Lease(item, "1-1", "w", 1e9))
+        preparer.start("1-1", preparer.prepare(item, inputs.read))
 
 
 # Pictures
@@ -278,8 +279,8 @@ def start_of_picture(
     encoders: dict[str, Encoder] | None = None,
 ) -> Start:
     item = new_item("a", SEED, {"face": Source("image", str(picture))}, seed=9)
-    starts = Preparer(chosen, generators, {}, {}, encoders=encoders or {})
-    return starts.start(Lease(item, "1-1", "w", 1e9))
+    preparer = Preparer(chosen, generators, {}, {}, encoders=encoders or {})
+    return preparer.start("1-1", preparer.prepare(item, inputs.read))
 
 
 @pytest.fixture

@@ -32,7 +32,6 @@ from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.methods.insetgan.sources import schema
-from insetgan_batch.recipe import Recipe
 from insetgan_batch.runtime import dispatcher
 from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.leases import Ledger
@@ -83,7 +82,7 @@ def _run(uri: str, workers: int, slots: int) -> dict[str, Any]:
     store = RunStore(open_storage(f"memory://{uuid.uuid4().hex}"))
     epoch = store.take_epoch()
     pool = SimulatedPool(workers, slots, commit(store))
-    tracker = ProgressTracker(described.rows, 0, 0, Recipe())
+    tracker = ProgressTracker(described.rows, 0, 0, 400)
     ledger = Ledger(epoch, dispatcher.CAPS)
     rows = manifest.read(uri, schema(["face"]))
     Dispatcher(store, epoch, ledger, pool, rows, tracker, on_progress=on_progress).work()

@@ -35,6 +35,7 @@ from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
+from insetgan_batch.methods import names
 from insetgan_batch.methods.insetgan import demos
 from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.records import HeartbeatReply, HeartbeatRequest, Item, Lease
@@ -215,13 +216,15 @@ def _work(
 ) -> int:
     """The whole turn; returns the steps of all items."""
     store = RunStore(open_storage(out))
-    tracker = ProgressTracker(len(rows), 0, 0, config.recipe)
+    tracker = ProgressTracker(len(rows), 0, 0, names.find(config.method).steps(config))
     steps: list[int] = []
 
     def on_progress(progress: Progress) -> None:
         steps.append(progress.steps)
 
-    with telemetry.observing(config.recipe.players, REASONS, _ADDRESS, store.storage) as observer:
+    with telemetry.observing(
+        names.find(config.method).phases(config), REASONS, _ADDRESS, store.storage
+    ) as observer:
         ended = threading.Event()
         scraper = threading.Thread(target=_scrape, args=(ended, scrape_every_s))
         scraper.start()

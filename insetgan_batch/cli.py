@@ -340,12 +340,13 @@ def retry(
     if quarantined + damaged + (failed is not None) != 1:
         raise ConfigError("give one of --quarantined, --failed REASON and --damaged")
     from insetgan_batch.data import cleaning
+    from insetgan_batch.methods import names
     from insetgan_batch.runtime.failures import REASONS
 
-    if failed is not None and failed not in REASONS:
-        raise ConfigError(f"--failed {failed!r}: expected one of {', '.join(sorted(REASONS))}")
     store = _store(uri)
-    store.read_run()
+    reasons = REASONS | names.of_run(store.read_run()).REASONS.keys()
+    if failed is not None and failed not in reasons:
+        raise ConfigError(f"--failed {failed!r}: expected one of {', '.join(sorted(reasons))}")
     if damaged:
         _retry_damaged(store)
         return

@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    import torch
+
+    from insetgan_batch.config import RunConfig
     from insetgan_batch.data.results import Result
     from insetgan_batch.errors import ItemError
     from insetgan_batch.records import Item, Lease
@@ -71,6 +74,55 @@ class Measure:
         return measure == self.name or (
             self.name.endswith(".*") and measure.startswith(self.name[:-1])
         )
+
+
+class Method(Protocol):
+    """A method as driver, packer and page know it: the module `methods/<name>/method.py`."""
+
+    MEASURES: Sequence[Measure]
+
+    REASONS: Mapping[str, str]
+    """Why an item of this method may not be done: code → a few words for people."""
+
+    def rows(self, config: RunConfig) -> Schema:
+        """The rows of a run's manifest."""
+        ...
+
+    def rows_of_run(self, run: Mapping[str, Any]) -> Schema:
+        """The same by its run.json."""
+        ...
+
+    def seed_id(self, seeds: Mapping[str, int | str]) -> str:
+        """The id of a row of seeds, by name."""
+        ...
+
+    def phases(self, config: RunConfig) -> Sequence[str]:
+        """Names under which an engine's time is counted."""
+        ...
+
+    def steps(self, config: RunConfig) -> int:
+        """The most that one item takes; 1 where a network is run once."""
+        ...
+
+    def warnings(self, config: RunConfig) -> Sequence[str]:
+        """What may surprise whoever starts such a run, a line each."""
+        ...
+
+    def with_models(self, config: RunConfig, names: Mapping[str, str]) -> RunConfig:
+        """The configuration with other names for its `models`, which have the same keys."""
+        ...
+
+    def load(self, config: RunConfig, device: torch.device) -> Engine:
+        """The networks on a device; raises `CheckpointError` or `StorageError`."""
+        ...
+
+    def upgrade_commit(self, data: bytes) -> dict[str, Any]:
+        """A commit of a version before `measures`, as it is written now."""
+        ...
+
+    def upgrade_quarantined(self, data: bytes) -> dict[str, Any]:
+        """The same of a record of the quarantine."""
+        ...
 
 
 class Engine(Protocol):

@@ -69,11 +69,10 @@ class Metric:
 LABELS: Mapping[str, str] = {
     "outcome": "committed, quarantined",
     "reason": "a code of `failures.REASONS`; empty for committed items",
-    "phase": "load, wait, enter, leave, or the generator that moves: canvas, and each inset by its"
-    " name in the configuration",
+    "phase": "load, wait, enter, leave, or what the engine does: InsetGAN's generator that moves",
     "state": "of items: waiting, leased, committed, quarantined; of actors: ready, starting; of"
     " slots: busy, idle",
-    "measure": "a number of a result, like `seam_after` or `losses.canvas.body.l1`",
+    "measure": "a number of a result, as the method names it, like `score`",
     "class": "outage (no answer, or an error that may pass), refused, missing, damaged",
     "resumed": "true, false",
     "place": "room for one actor, numbered from 0",
@@ -196,18 +195,18 @@ class Telemetry:
 
     def __init__(
         self,
-        generators: Iterable[str],
+        phases: Iterable[str],
         reasons: Iterable[str],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """generators: names of the canvas and the insets; reasons: all that there are."""
+        """phases: of the method's engine; reasons: all that there are."""
         # Else every counter has a neighbour `..._created`, which is in no table.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = prometheus_client.CollectorRegistry()
         self._clock = clock
         self._metrics = {metric.name: self._made(metric) for metric in TABLE}
         self._reasons = sorted({*reasons, _OTHER})
-        self._phases = {*_PHASES, *generators, _OTHER}
+        self._phases = {*_PHASES, *phases, _OTHER}
         # By worker: its totals of the last reply, and the number of its last event.
         self._seen: dict[str, tuple[int, WorkerStats]] = {}
         self._events: dict[str, int] = {}
@@ -421,7 +420,7 @@ def check_address(address: str) -> None:
 
 @contextlib.contextmanager
 def observing(
-    generators: Iterable[str], reasons: Iterable[str], address: str, storage: Storage
+    phases: Iterable[str], reasons: Iterable[str], address: str, storage: Storage
 ) -> Iterator[Telemetry]:
     """Metrics for the time of a turn, served at `address`; their last state goes to `KEY`.
 
@@ -429,7 +428,7 @@ def observing(
     the last state too. Raises `ConfigError` for an address that cannot be served; if it is the
     default one, the run goes on without it.
     """
-    telemetry = Telemetry(generators, reasons)
+    telemetry = Telemetry(phases, reasons)
     with _served(telemetry.registry, address) as wait_for_scrape:
         try:
             yield telemetry

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import resource
 import subprocess
 import sys
@@ -23,7 +24,8 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LAYERS = (
     {"__init__", "errors", "text"},
     {"records", "boxes", "explain", "logs", "stopping"},
-    {"method", "names"},
+    {"method"},
+    {"names"},
     {"recipe"},
     {"config"},
     {"nets", "data"},
@@ -124,6 +126,74 @@ def own_imports(path: Path) -> set[str]:
 def layer_of(module: str) -> int:
     room = room_of(module)
     return next(i for i, rooms in enumerate(LAYERS) if room in rooms)
+
+
+# One run system, many methods
+
+# What a run is made of. Pages, the command line and the configuration still know InsetGAN.
+GENERAL = ("method.py", "records.py", "runtime/", "telemetry.py", "screen.py", "stopping.py")
+GENERAL_DATA = (
+    "columns",
+    "commits",
+    "damage",
+    "ids",
+    "keys",
+    "manifest",
+    "rows",
+    "seeds",
+    "stored",
+)
+OF_INSETGAN = {"canvas", "inset", "insets", "face", "seam", "shoes", "recipe", "psi"}
+
+
+def general_modules() -> list[Path]:
+    rooms = [*GENERAL, *(f"data/{name}.py" for name in GENERAL_DATA)]
+    found = [p for p in sources() if str(p.relative_to(ROOT)).startswith(tuple(rooms))]
+    assert len(found) > len(rooms)
+    return found
+
+
+def test_what_a_run_is_made_of_imports_no_method_but_by_its_name() -> None:
+    wrong = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in general_modules()
+        for name in own_imports(path)
+        if room_of(name) == "methods" or room_of(name) == "recipe"
+    }
+    assert wrong == set()
+
+
+def test_what_a_run_is_made_of_has_no_word_of_insetgan_in_its_code() -> None:
+    wrong = {
+        f"{path.relative_to(ROOT)}: {word}"
+        for path in general_modules()
+        for word in words_of(path.read_text())
+        if word in OF_INSETGAN
+    }
+    assert wrong == set()
+
+
+def words_of(text: str) -> set[str]:
+    """The words of names and of texts; not those of docstrings and comments."""
+    tree = ast.parse(text)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    found = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.Attribute(attr=name):
+                found.append(name)
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.keyword(arg=str(name)):
+                found.append(name)
+            case ast.Constant(value=str(said)) if id(node) not in docstrings:
+                found.append(said)
+    others = re.sub("insetgan", "", " ".join(found), flags=re.IGNORECASE)
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", others)
+    return set(re.findall(r"[a-z]+", spaced.lower().replace("_", " ")))
 
 
 # Heavy packages

@@ -30,7 +30,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def new(clock: Callable[[], float] = lambda: NOW_S) -> Telemetry:
-    return Telemetry(["canvas", "face"], REASONS, clock)
+    return Telemetry(["canvas", "face"], REASONS | {"no_face"}, clock)
 
 
 def samples(text: str) -> Samples:

@@ -154,7 +154,7 @@ class ShardPlan:
         self.consent: collections.Counter[str] = collections.Counter()
         run = store.read_run()
         method = names.of_run(run)
-        schema = method.schema_of_run(run)
+        schema = method.rows_of_run(run)
         self._pictures = {n for n, c in schema.columns.items() if c.kind == "picture"}
         self.columns = self._read(store, tables.Collector(schema, method.MEASURES))
         if not self.items:

@@ -163,13 +163,11 @@ class Reader(Generic[_T]):
 
 
 def _upgrade_commit(data: bytes) -> dict[str, Any]:
-    upgraded: dict[str, Any] = names.find(names.INSETGAN).upgrade_commit(data)
-    return upgraded
+    return names.find(names.INSETGAN).upgrade_commit(data)
 
 
 def _upgrade_quarantined(data: bytes) -> dict[str, Any]:
-    upgraded: dict[str, Any] = names.find(names.INSETGAN).upgrade_quarantined(data)
-    return upgraded
+    return names.find(names.INSETGAN).upgrade_quarantined(data)
 
 
 RUN, EPOCH = Reader(Run), Reader(Epoch)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from types import ModuleType
-from typing import Any
+from typing import Any, cast
+
+from insetgan_batch.method import Method
 
 INSETGAN = "insetgan"
 _MODULES = {INSETGAN: "insetgan_batch.methods.insetgan.method"}
 
 
-def find(name: str) -> ModuleType:
-    """The module of a method, imported when it is asked for; raises `KeyError` for no method."""
-    return importlib.import_module(_MODULES[name])
+def find(name: str) -> Method:
+    """A method, imported when it is asked for; raises `KeyError` where there is none."""
+    return cast(Method, importlib.import_module(_MODULES[name]))
 
 
-def of_run(run: Mapping[str, Any]) -> ModuleType:
-    """The module of the method of a run.json; the earliest ones name none."""
+def of_run(run: Mapping[str, Any]) -> Method:
+    """The method of a run.json; the earliest ones name none."""
     return find(run.get("configuration", {}).get("method", INSETGAN))

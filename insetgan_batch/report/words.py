@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from insetgan_batch.methods.insetgan.method import REASONS
 from insetgan_batch.methods.insetgan.sources import CANVAS, Source
 
-_REASONS = {
-    "far_inversion": "picture cannot be painted",
-    "no_face": "no face found",
-    "lost_face": "the part was lost on the canvas",
+_REASONS = REASONS | {
     "bad_input": "its input cannot be used",
-    "diverged": "a loss is no longer a number",
     "too_long": "took longer than an item may",
     "item_error": "a library failed at it",
     "crashed_its_worker": "it crashed its worker",

@@ -1,7 +1,7 @@
 """One driver's turn: leases go out, answers come in, until nothing is left. No Ray in here.
 
 Two things are watched over all items. When nearly all that begins fails, without a commit between,
-something is wrong with everything (weights, detector, recipe) and not with the items: the run
+something is wrong with everything (weights, settings, the store) and not with the items: the run
 stops, and this streak is not stored, so that the next start tries these items again. And a driver
 that finds a later one on its output stops.
 """

@@ -35,7 +35,7 @@ from insetgan_batch.data.storage import (
     within,
 )
 from insetgan_batch.errors import ConfigError, NoConditionalWritesError
-from insetgan_batch.methods.insetgan.sources import schema
+from insetgan_batch.methods import names
 from insetgan_batch.records import Item
 from insetgan_batch.report import page
 from insetgan_batch.runtime import cluster, dispatcher
@@ -105,6 +105,7 @@ def run(
     telemetry.check_address(metrics_address)
     cluster.check()
     configure(**dataclasses.asdict(config.storage))
+    method = names.find(config.method)
     started = _start(config, manifest_uri, out_uri, run_id, subset, on_step)
     store, rows, epoch = started.store, started.rows, started.epoch
     committed = _patiently(store.committed)
@@ -114,13 +115,17 @@ def run(
         epoch, dispatcher.CAPS, _patiently(store.suspects), _patiently(store.checkpoints)
     )
     tracker = ProgressTracker(
-        rows.count, rows.among(committed), rows.among(quarantined), config.recipe
+        rows.count, rows.among(committed), rows.among(quarantined), method.steps(config)
     )
     if tracker.left:
+        reasons = REASONS | method.REASONS.keys()
         items = (row for row in rows.read() if row.item_id not in ended)
         with (
             telemetry.observing(
-                config.recipe.players, REASONS, metrics_address, store.storage
+                method.phases(config),
+                REASONS | method.REASONS.keys(),
+                metrics_address,
+                store.storage,
             ) as observer,
             _pool(config, started, tracker) as (pool, poll_cluster),
         ):
@@ -164,13 +169,14 @@ class _Rows:
     def __init__(
         self, config: RunConfig, manifest_uri: str, rows: int, subset: Subset | None
     ) -> None:
-        self.uri, self._schema, self._choice = manifest_uri, schema(list(config.insets)), subset
+        self.uri, self._subset = manifest_uri, subset
+        self._schema = names.find(config.method).rows(config)
         self.all = rows
         self.count = rows if subset is None else min(rows, subset.limit)
         self._drawn: set[str] | None = None
         if subset is not None and subset.is_drawn:
-            names = (row.item_id for row in manifest.read(self.uri, self._schema))
-            self._drawn = set(draw(names, subset.limit))
+            ids_of_all = (row.item_id for row in manifest.read(self.uri, self._schema))
+            self._drawn = set(draw(ids_of_all, subset.limit))
 
     def read_all(self, on_step: Callable[[str], None]) -> bytes:
         """Read the whole manifest once, whatever was chosen of it: a file of its ids (`data.ids`),
@@ -182,14 +188,14 @@ class _Rows:
             return b""
         seen = manifest.BadRows()
 
-        def names() -> Iterator[str]:
+        def all_ids() -> Iterator[str]:
             for row in manifest.read(self.uri, self._schema):
                 seen.see(row)
                 if seen.rows % _SAY_EVERY == 0:
                     on_step(f"reading the manifest: {seen.rows:,} of {self.all:,} rows")
                 yield row.item_id
 
-        made = ids.to_parquet(names())
+        made = ids.to_parquet(all_ids())
         seen.check()
         return made
 
@@ -198,11 +204,11 @@ class _Rows:
         rows = manifest.read(self.uri, self._schema)
         if self._drawn is not None:
             return (row for row in rows if row.item_id in self._drawn)
-        return rows if self._choice is None else itertools.islice(rows, self._choice.limit)
+        return rows if self._subset is None else itertools.islice(rows, self._subset.limit)
 
     def among(self, ids: Collection[str]) -> int:
         """How many of them have one of these ids."""
-        if self._choice is None:
+        if self._subset is None:
             return len(ids)
         return sum(row.item_id in ids for row in self.read())
 
@@ -254,8 +260,8 @@ def _pool(
     config: RunConfig, started: _Started, tracker: ProgressTracker
 ) -> Iterator[tuple[ActorPool, Callable[[], None]]]:
     """The workers, and what looks after the cluster meanwhile."""
-    if config.insets and config.perceptual_trunk is None:
-        _log.warning("LPIPS compares random features: fine for the demo, not for real models")
+    for line in names.find(config.method).warnings(config):
+        _log.warning(line)
     out_uri = started.store.storage.uri
     with cluster.connected(), cluster.capacity(config, tracker.left):
         cluster.check_output(out_uri, config.shared_output)
@@ -279,7 +285,7 @@ def _pool(
 
 def _check_manifest(config: RunConfig, manifest_uri: str) -> Described:
     """The schema, and a sample of the rows and their images; the rest is checked as it is read."""
-    rows = schema(list(config.insets))
+    rows = names.find(config.method).rows(config)
     described = manifest.describe(manifest_uri, rows)
     sample = list(itertools.islice(manifest.read(manifest_uri, rows), _SAMPLE))
     bad = [row for row in sample if isinstance(row, BadRow)]
@@ -295,14 +301,9 @@ def placed(config: RunConfig, weights: dict[str, Model], manifest_uri: str) -> R
     """The same for actors anywhere: they need not share the driver's working directory, and may
     find other files than it did, so each model has its absolute name and its sha256.
     """
-    names = {name: model.name for name, model in weights.items()}
+    named = {name: model.name for name, model in weights.items()}
     return dataclasses.replace(
-        config,
-        canvas=names["canvas"],
-        insets={name: names[name] for name in config.insets},
-        perceptual=names.get("perceptual", config.perceptual),
-        encoders={name: names[f"encoder.{name}"] for name in config.encoder_models},
-        identity={name: names[f"identity.{name}"] for name in config.identity},
+        names.find(config.method).with_models(config, named),
         input_roots=roots_of(config.input_roots, manifest_uri),
     )
 

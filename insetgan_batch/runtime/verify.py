@@ -31,9 +31,8 @@ from insetgan_batch.errors import (
     DamagedError,
     InsetGanError,
 )
-from insetgan_batch.method import URIS
-from insetgan_batch.methods.insetgan.measures import MEASURES
-from insetgan_batch.methods.insetgan.sources import schema
+from insetgan_batch.method import URIS, Measure
+from insetgan_batch.methods import names
 from insetgan_batch.records import Item, Lease, Outcome, Status
 from insetgan_batch.runtime.worker_loop import Ending
 from insetgan_batch.text import shortened
@@ -71,9 +70,10 @@ def redo(
     read = [damage.or_damage(functools.partial(store.read_commit, i)) for i in chosen]
     records = [record for record in read if not isinstance(record, DamagedError)]
     items = [_item(record["item"]) for record in records]
-    on_step("loading the generators")
+    on_step("loading the networks")
     found = _make(_config(store, run, items), items, on_step)
-    differences = [_difference(record, found[record["item_id"]]) for record in records]
+    measures = names.of_run(run).MEASURES
+    differences = [_difference(r, found[r["item_id"]], measures) for r in records]
     damaged = [str(record) for record in read if isinstance(record, DamagedError)]
     return damaged + [line for line in differences if line]
 
@@ -138,7 +138,7 @@ def _config(store: RunStore, run: Run, items: Sequence[Item]) -> RunConfig:
                 " bring that file back to make its items again"
             )
     # The run checked these paths against its roots, and run.json does not name the manifest.
-    columns = schema(list(config.insets)).columns
+    columns = names.find(config.method).rows(config).columns
     named = [v for i in items for n, v in i.inputs.items() if columns[n].kind in URIS]
     roots = config.input_roots or tuple(named)
     return dataclasses.replace(config, film_every=0, input_roots=roots)
@@ -176,7 +176,7 @@ def _make(
     }
 
 
-def _difference(record: Commit, found: Commit | str) -> str | None:
+def _difference(record: Commit, found: Commit | str, measures: Sequence[Measure]) -> str | None:
     """A line if a measure is further from what it was than it may be."""
     where = f"item {record['item_id']}"
     if isinstance(found, str):
@@ -186,7 +186,7 @@ def _difference(record: Commit, found: Commit | str) -> str | None:
         return f"{where}: made with the weights {weights}, expected those of run.json: {now_of}"
     version = record.get("provenance", {}).get("code_version")
     for name, before in record["measures"].items():
-        tolerance = next((m.tolerance for m in MEASURES if m.names(name)), None)
+        tolerance = next((m.tolerance for m in measures if m.names(name)), None)
         now = found["measures"].get(name)
         if tolerance is None or before == now:
             continue

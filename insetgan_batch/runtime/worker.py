@@ -94,7 +94,7 @@ class Worker:
         if self._device.type == "cpu":
             torch.set_num_threads(config.cores_per_actor)
             keep_freed_memory()
-        self._engine: Engine = names.find(names.INSETGAN).load(config, self._device)
+        self._engine: Engine = names.find(config.method).load(config, self._device)
         if config.slots == "auto":
             share = config.gpus_per_actor
             self._engine.capacity = fitting_slots(self._device, share, self._engine.trial)

@@ -12,7 +12,6 @@ import pytest
 from insetgan_batch import telemetry
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.errors import StorageError
-from insetgan_batch.recipe import Recipe
 from insetgan_batch.records import Event, HeartbeatReply, Outcome, Status, WorkerStats
 from insetgan_batch.runtime import driver
 from insetgan_batch.runtime.failures import REASONS
@@ -69,7 +68,9 @@ def eventful(prometheus: Prometheus) -> Iterator[Prometheus]:
     """The same server after a few seconds of a turn, told by the test, in which all goes on."""
     address = prometheus.targets["simulated"]
     storage = MemoryStorage(f"scraped-{uuid.uuid4().hex}")
-    with telemetry.observing(["canvas", "face"], REASONS, address, storage) as observer:
+    with telemetry.observing(
+        ["canvas", "face"], REASONS | {"no_face"}, address, storage
+    ) as observer:
         prometheus.wait_for('insetgan_build_info{job="simulated"}')
         for second in range(1, 5):
             _tell(observer, second)
@@ -104,7 +105,7 @@ def _tell(observer: Telemetry, second: int) -> None:
     observer.retried("storage")
     observer.storage_failed(StorageError("away"))
     observer.lost("2-0", "cuda_error")
-    tracker = ProgressTracker(100, 2 * second, second, Recipe(), clock=iter([0.0, 10.0]).__next__)
+    tracker = ProgressTracker(100, 2 * second, second, 400, clock=iter([0.0, 10.0]).__next__)
     tracker.start_clock()
     tracker.see_steps("0-0", 40 * second)
     observer.progress(tracker.progress(workers=3, ready=2, inside=6, last=[]))

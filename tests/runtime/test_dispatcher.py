@@ -14,7 +14,6 @@ from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import Storage, open_storage
 from insetgan_batch.errors import InsetGanError, ManifestError, RefusedError, StorageError
 from insetgan_batch.methods.insetgan.sources import Source, new_item
-from insetgan_batch.recipe import Recipe
 from insetgan_batch.records import HeartbeatReply, Item, Lease, Outcome, Status
 from insetgan_batch.runtime import dispatcher
 from insetgan_batch.runtime.dispatcher import NOBODY, Dispatcher, Observer
@@ -40,7 +39,7 @@ class Turn:
         self.store = make_store(open_storage(f"memory://{uuid.uuid4().hex}"))
         self.epoch = self.store.take_epoch()
         self.pool = SimulatedPool(workers, slots, make_end(self.store))
-        self.tracker = ProgressTracker(len(rows), 0, 0, Recipe())
+        self.tracker = ProgressTracker(len(rows), 0, 0, 400)
         self.shift = Dispatcher(
             self.store,
             self.epoch,

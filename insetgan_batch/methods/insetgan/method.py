@@ -1,7 +1,8 @@
-"""InsetGAN as a run knows it."""
+"""InsetGAN as a run knows it: see `method.Method`."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ from insetgan_batch.method import Engine, Schema
 from insetgan_batch.methods.insetgan import sources
 from insetgan_batch.methods.insetgan.measures import MEASURES
 from insetgan_batch.methods.insetgan.old_runs import upgrade_commit, upgrade_quarantined
-from insetgan_batch.methods.insetgan.sources import schema, seed_id
+from insetgan_batch.methods.insetgan.sources import seed_id
+from insetgan_batch.recipe import stages
 
 if TYPE_CHECKING:
     import torch
@@ -18,18 +20,67 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEASURES",
+    "REASONS",
     "load",
-    "schema",
-    "schema_of_run",
+    "phases",
+    "rows",
+    "rows_of_run",
     "seed_id",
+    "steps",
     "upgrade_commit",
     "upgrade_quarantined",
+    "warnings",
+    "with_models",
 ]
 
+REASONS = {
+    "far_inversion": "picture cannot be painted",
+    "no_face": "no face found",
+    "lost_face": "the part was lost on the canvas",
+    "diverged": "a loss is no longer a number",
+}
 
-def schema_of_run(run: Mapping[str, Any]) -> Schema:
-    """The rows of a run, by its run.json."""
+
+def rows(config: RunConfig) -> Schema:
+    """By the insets of the configuration."""
+    return sources.schema(list(config.insets))
+
+
+def rows_of_run(run: Mapping[str, Any]) -> Schema:
+    """By the insets of its run.json."""
     return sources.schema(list(run.get("configuration", {}).get("insets", {})))
+
+
+def phases(config: RunConfig) -> list[str]:
+    """The canvas and each inset, which move one after the other."""
+    return list(config.recipe.players)
+
+
+def steps(config: RunConfig) -> int:
+    """Of all rounds of all stages."""
+    return sum(
+        rounds * sum(player.steps for player in stage.players.values())
+        for rounds, stage in stages(config.recipe)
+    )
+
+
+def warnings(config: RunConfig) -> list[str]:
+    """Random features say little about real pictures."""
+    if not config.insets or config.perceptual_trunk is not None:
+        return []
+    return ["LPIPS compares random features: fine for the demo, not for real models"]
+
+
+def with_models(config: RunConfig, names: Mapping[str, str]) -> RunConfig:
+    """Generators, LPIPS, encoders and FaceNets by other names."""
+    return dataclasses.replace(
+        config,
+        canvas=names["canvas"],
+        insets={name: names[name] for name in config.insets},
+        perceptual=names.get("perceptual", config.perceptual),
+        encoders={name: names[f"encoder.{name}"] for name in config.encoder_models},
+        identity={name: names[f"identity.{name}"] for name in config.identity},
+    )
 
 
 def load(config: RunConfig, device: torch.device) -> Engine:

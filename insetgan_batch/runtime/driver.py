@@ -123,7 +123,7 @@ def run(
         with (
             telemetry.observing(
                 method.phases(config),
-                REASONS | method.REASONS.keys(),
+                reasons,
                 metrics_address,
                 store.storage,
             ) as observer,

@@ -135,6 +135,11 @@ class Engine(Protocol):
     capacity: int
     """Items at most that are inside at once."""
 
+    ahead: int
+    """Items that are prepared beyond them; 0 where one takes so long that it had better wait for a
+    worker that is free.
+    """
+
     @property
     def keys(self) -> list[str]:
         """The items inside, by the keys that they entered with."""

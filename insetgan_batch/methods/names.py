@@ -13,8 +13,11 @@ _MODULES = {INSETGAN: "insetgan_batch.methods.insetgan.method"}
 
 
 def find(name: str) -> Method:
-    """A method, imported when it is asked for; raises `KeyError` where there is none."""
-    return cast(Method, importlib.import_module(_MODULES[name]))
+    """A method of the package by its name, any other by the full name of its module.
+
+    It is imported when it is asked for; raises `ImportError` where there is none.
+    """
+    return cast(Method, importlib.import_module(_MODULES.get(name, name)))
 
 
 def of_run(run: Mapping[str, Any]) -> Method:

@@ -50,10 +50,11 @@ from insetgan_batch.runtime.fitting import fitting_slots
 from insetgan_batch.runtime.stats import ENTER, LEAVE, LOAD, StatsRecorder
 from insetgan_batch.runtime.worker_loop import Ending
 
-_UPLOAD_THREADS = 4
+_UPLOAD_THREADS = _READERS = 4
 # Patience for a picture or latents of a row, which may come from another store: others wait.
 _INPUT_PATIENCE_S = 20.0
 _SHOWN = 500
+_COMMITTED = object()
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Future = concurrent.futures.Future[None]
@@ -106,6 +107,8 @@ class Worker:
         self._uploading: set[str] = set()
         self._in_flight: set[_Future] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(_UPLOAD_THREADS)
+        self._readers = concurrent.futures.ThreadPoolExecutor(_READERS)
+        self._prepared: dict[str, concurrent.futures.Future[Any]] = {}  # by attempt
         self._steps = 0
         self._recorder.spent(LOAD, 0)
 
@@ -131,6 +134,11 @@ class Worker:
         return max(0, self._engine.capacity - self.in_batch - waiting)
 
     @property
+    def ahead(self) -> int:
+        """Items beyond these that it had better have at hand."""
+        return self._engine.ahead
+
+    @property
     def stats(self) -> WorkerStats:
         """What it has done with its time, its slots and the store so far."""
         return self._recorder.stats(
@@ -138,6 +146,14 @@ class Worker:
             gpu_memory_peak_bytes=_gpu_memory_peak_bytes(self._device),
             gpu_utilisation=_gpu_utilisation(self._device),
         )
+
+    def expect(self, lease: Lease) -> None:
+        """Read what the item needs beside the work, before it is served. From any thread."""
+        self._prepared[lease.attempt] = self._readers.submit(self._prepare, lease)
+
+    def is_ready(self, lease: Lease) -> bool:
+        """Whether an item that was expected would enter without a wait."""
+        return self._prepared[lease.attempt].done()
 
     def serve(self, leases: list[Lease]) -> None:
         """Admit, run one round, release."""
@@ -172,6 +188,7 @@ class Worker:
 
     def close(self) -> None:
         """Finish the uploads under way and let go of the threads; safe to call twice."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
         self._pool.shutdown(wait=True)
 
     def _count_step(self) -> None:
@@ -181,15 +198,14 @@ class Worker:
 
     def _admit(self, lease: Lease) -> None:
         """Take an item in, or end it right there."""
+        if lease.attempt not in self._prepared:
+            self.expect(lease)
         try:
-            # While the store is away nothing can be committed, so the batch may as well wait.
-            if self._patiently(lambda: self._store.is_committed(lease.item.item_id)):
+            prepared = self._prepared.pop(lease.attempt).result()
+            if prepared is _COMMITTED:
                 self._on_end(_outcome(lease, Status.DUPLICATE))
                 return
             with _as_item_error(lease):
-                prepared = self._patiently(
-                    lambda: self._engine.prepare(lease.item, self._read), _INPUT_PATIENCE_S
-                )
                 held = self._enter(lease, prepared)
         except ItemError as err:
             self._on_end(_outcome(lease, Status.QUARANTINED, err))
@@ -200,6 +216,15 @@ class Worker:
             self._on_end(_outcome(lease, Status.FAILED, err))
             return
         self._held[lease.attempt] = held
+
+    def _prepare(self, lease: Lease) -> Any:
+        """What the engine makes of the row; `_COMMITTED` where the item is done already."""
+        # While the store is away nothing can be committed, so the batch may as well wait.
+        if self._patiently(lambda: self._store.is_committed(lease.item.item_id)):
+            return _COMMITTED
+        with _as_item_error(lease):
+            prepare = functools.partial(self._engine.prepare, lease.item, self._read)
+            return self._patiently(prepare, _INPUT_PATIENCE_S)
 
     def _read(self, uri: str) -> bytes:
         """A file that a row names; `BadInputError` where it lies outside of the run's roots."""

@@ -25,6 +25,8 @@ from insetgan_batch.records import Item, Lease
 class Engine:
     """See `method.Engine`."""
 
+    ahead = 0
+
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         """Load what the configuration names; raises `CheckpointError`, `StorageError`."""
         self._config, self._device = config, device

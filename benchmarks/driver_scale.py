@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,6 +37,9 @@ from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.leases import Ledger
 from insetgan_batch.runtime.progress import Progress, ProgressTracker
 from tests.runtime.simulated import SimulatedPool, commit
+
+if TYPE_CHECKING:
+    from insetgan_batch.runtime.actor_pool import ActorPool
 
 _ROW_GROUP = 5_000
 
@@ -85,7 +88,9 @@ def _run(uri: str, workers: int, slots: int) -> dict[str, Any]:
     tracker = ProgressTracker(described.rows, 0, 0, 400)
     ledger = Ledger(epoch, dispatcher.CAPS)
     rows = manifest.read(uri, schema(["face"]))
-    Dispatcher(store, epoch, ledger, pool, rows, tracker, on_progress=on_progress).work()
+    Dispatcher(
+        store, epoch, ledger, cast("ActorPool", pool), rows, tracker, on_progress=on_progress
+    ).work()
     seconds, cpu_s = time.monotonic() - began_s, time.process_time() - cpu_s
     assert tracker.committed == described.rows == len(store.committed())
     return {

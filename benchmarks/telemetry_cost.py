@@ -26,7 +26,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import surroundings
 
@@ -47,6 +47,9 @@ from insetgan_batch.runtime.progress import Progress, ProgressTracker
 from insetgan_batch.runtime.stats import StatsRecorder
 from insetgan_batch.runtime.worker import Worker
 from insetgan_batch.runtime.worker_loop import WorkerLoop
+
+if TYPE_CHECKING:
+    from insetgan_batch.runtime.actor_pool import ActorPool
 
 _CLOSE_S = 20.0
 _ADDRESS = "127.0.0.1:9465"
@@ -233,7 +236,7 @@ def _work(
                 store,
                 store.take_epoch(),
                 Ledger(1, dispatcher.CAPS),
-                pool,
+                cast("ActorPool", pool),
                 iter(rows),
                 tracker,
                 on_progress=on_progress,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -16,10 +16,14 @@ from insetgan_batch.errors import InsetGanError, ManifestError, RefusedError, St
 from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.records import HeartbeatReply, Item, Lease, Outcome, Status
 from insetgan_batch.runtime import dispatcher
-from insetgan_batch.runtime.dispatcher import NOBODY, Dispatcher, Observer
+from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.leases import Ledger
 from insetgan_batch.runtime.progress import Progress, ProgressTracker
+from insetgan_batch.telemetry import Telemetry
 from tests.runtime.simulated import SimulatedPool, commit
+
+if TYPE_CHECKING:
+    from insetgan_batch.runtime.actor_pool import ActorPool
 
 
 class Turn:
@@ -32,7 +36,7 @@ class Turn:
         workers: int = 2,
         slots: int = 2,
         on_progress: Callable[[Progress], None] = lambda progress: None,
-        observer: Observer = NOBODY,
+        observer: Telemetry | None = None,
         make_store: Callable[[Storage], RunStore] = RunStore,
     ) -> None:
         rows = list(rows)
@@ -44,7 +48,7 @@ class Turn:
             self.store,
             self.epoch,
             Ledger(self.epoch, dispatcher.CAPS),
-            self.pool,
+            cast("ActorPool", self.pool),
             iter(rows),
             self.tracker,
             on_progress=on_progress,
@@ -280,10 +284,11 @@ def test_a_commit_that_comes_after_the_quarantine_counts() -> None:
     assert (turn.tracker.committed, turn.tracker.quarantined) == (3, 0)
 
 
-class Diary:
+class Diary(Telemetry):
     """An observer that writes down what it is told."""
 
     def __init__(self) -> None:
+        super().__init__((), ())
         self.ends: Counter[tuple[Status, str]] = Counter()
         self.retries: Counter[str] = Counter()
         self.losses: list[str] = []

@@ -425,18 +425,18 @@ def pack(
     ] = "unknown",
 ) -> None:
     """Make a dataset of what is committed: images, results, losses, and a card."""
-    from insetgan_batch.data import dataset
+    from insetgan_batch.data import shards
     from insetgan_batch.data.where import Where as Condition
 
-    formats = dataset.parse_formats(file_format or ["parquet"])
+    formats = shards.parse_formats(file_format or ["parquet"])
     condition = None if where is None else Condition(where)
-    order = dataset.PackSettings(formats, condition, dataset.parse_splits(split), losses_every)
+    settings = shards.PackSettings(formats, condition, shards.parse_splits(split), losses_every)
     with open_screen() as screen:
         screen.say("loading")
         from insetgan_batch.runtime import pack as packing
 
         say = _now_and_then(screen.say)
-        packed = packing.pack(uri, order, licence=licence, on_step=say)
+        packed = packing.pack(uri, settings, licence=licence, on_step=say)
     splits = ", ".join(f"{name} {count}" for name, count in packed.splits.items())
     print(
         f"{sum(packed.splits.values())} items packed ({splits}), {packed.left_out} left out,"

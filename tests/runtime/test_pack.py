@@ -23,9 +23,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from insetgan_batch import cli
-from insetgan_batch.data import dataset, provenance
+from insetgan_batch.data import dataset, provenance, shards
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.dataset import Done, Job, PackSettings
+from insetgan_batch.data.dataset import Done, Job
+from insetgan_batch.data.shards import PackSettings
 from insetgan_batch.data.storage import LocalStorage
 from insetgan_batch.data.where import Where
 from insetgan_batch.errors import ConfigError, NotFoundError, RefusedError, StorageError
@@ -68,7 +69,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 def packed(run: RunStore) -> Packed:
     """All formats, in several shards each."""
     settings = PackSettings(
-        formats=dataset.FORMATS,
+        formats=shards.FORMATS,
         splits=SPLITS,
         losses_every=2,
         shard_bytes={"parquet": 35_000, "webdataset": 35_000, "jsonl": 12_000},
@@ -133,7 +134,7 @@ def test_a_run_that_is_only_a_folder_of_parquet_loads_too(packed: Packed, tmp_pa
 
 @pytest.mark.parametrize("kind", ["webdataset", "jsonl"])
 def test_hugging_face_loads_the_other_formats(
-    run: RunStore, kind: dataset.Format, tmp_path: Path
+    run: RunStore, kind: shards.Format, tmp_path: Path
 ) -> None:
     packed = packing.pack(run.storage.uri, PackSettings((kind,), splits=SPLITS), spread=here)
     loaded = datasets.load_dataset(str(directory_of(packed)), cache_dir=str(tmp_path))
@@ -144,7 +145,7 @@ def test_hugging_face_loads_the_other_formats(
 
 @pytest.mark.parametrize("kind", ["webdataset", "jsonl"])
 def test_columns_that_are_empty_in_the_first_shards_load(
-    kind: dataset.Format, tmp_path: Path
+    kind: shards.Format, tmp_path: Path
 ) -> None:
     """The first rows have no score, no picture, no truncation for each layer; the last ones do."""
     store = RunStore(LocalStorage(tmp_path / "run"))
@@ -162,7 +163,7 @@ def test_columns_that_are_empty_in_the_first_shards_load(
     for key in made.storage.list(""):
         store.storage.put(key, made.storage.get(key))
     settings = PackSettings(
-        (kind,), splits=SPLITS, shard_bytes=dict.fromkeys(dataset.FORMATS, 12_000)
+        (kind,), splits=SPLITS, shard_bytes=dict.fromkeys(shards.FORMATS, 12_000)
     )
     packed = packing.pack(store.storage.uri, settings, spread=here)
     loaded = datasets.load_dataset(str(directory_of(packed)), cache_dir=str(tmp_path / "cache"))
@@ -317,7 +318,7 @@ def test_a_damaged_item_is_in_no_file_of_the_dataset(tmp_path: Path, name: str) 
     store = new_run_at(tmp_path)
     key = store.read_commit("body7-face1")["files"][name]["key"]
     store.storage.put(key, b"")
-    settings = PackSettings(dataset.FORMATS, table_items=5)
+    settings = PackSettings(shards.FORMATS, table_items=5)
     packed = packing.pack(store.storage.uri, settings, spread=here)
     assert list(packed.damaged) == ["body7-face1"]
     assert key in packed.damaged["body7-face1"]
@@ -368,9 +369,9 @@ def test_one_task_writes_one_shard(run: RunStore) -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("_on_ray")
 def test_what_a_task_raises_arrives_as_itself(run: RunStore) -> None:
-    (shard, *_) = dataset.ShardPlan(run, PackSettings()).shards()
+    (shard, *_) = shards.ShardPlan(run, PackSettings()).shards()
     nowhere = Job(
-        "ftp://nowhere", "dataset/x", dataset.ShardPlan(run, PackSettings()).columns, 1, shard
+        "ftp://nowhere", "dataset/x", shards.ShardPlan(run, PackSettings()).columns, 1, shard
     )
     with pytest.raises(RefusedError, match="'ftp' is not a scheme known here"):
         list(packing.in_tasks([nowhere]))

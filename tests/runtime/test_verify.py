@@ -17,7 +17,8 @@ from insetgan_batch import cli
 from insetgan_batch.config import to_fields
 from insetgan_batch.data import manifest, models
 from insetgan_batch.data.commits import RunStore, hh
-from insetgan_batch.data.dataset import LATEST, Done, Job, PackSettings, write
+from insetgan_batch.data.dataset import LATEST, Done, Job, write
+from insetgan_batch.data.shards import PackSettings
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import CheckpointError, InsetGanError, NotFoundError, RefusedError
 from insetgan_batch.methods.insetgan.sources import Source, new_item, schema

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from insetgan_batch.cli import app
 from insetgan_batch.data import dataset
 from insetgan_batch.data.commits import RunStore, hh
-from insetgan_batch.data.dataset import Done, Job, PackSettings
+from insetgan_batch.data.dataset import Done, Job
+from insetgan_batch.data.shards import PackSettings
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import DamagedError
 from insetgan_batch.runtime import pack, verify

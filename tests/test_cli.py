@@ -14,7 +14,7 @@ import yaml
 from PIL import Image, ImageSequence
 from typer.testing import CliRunner, Result
 
-from insetgan_batch import cli
+from insetgan_batch.cli.main import app
 from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
@@ -26,7 +26,7 @@ from tests.nets.literal import assert_close
 
 
 def call(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, list(arguments))
+    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.fixture

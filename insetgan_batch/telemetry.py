@@ -27,13 +27,12 @@ import prometheus_client
 from insetgan_batch import __version__
 from insetgan_batch.data.storage import Storage
 from insetgan_batch.errors import ConfigError, StorageError
+from insetgan_batch.metrics_server import DEFAULT_ADDRESS, OFF, parse
 from insetgan_batch.records import HeartbeatReply, Outcome, Status, WorkerStats
 
 if TYPE_CHECKING:
     from insetgan_batch.runtime.progress import Progress
 
-DEFAULT_ADDRESS = "127.0.0.1:9464"
-OFF = "off"
 KEY = "metrics.prom"
 """Where a run keeps the last state of its metrics."""
 
@@ -412,12 +411,6 @@ class _Handler(WSGIRequestHandler):
         """A scrape is no news."""
 
 
-def check_address(address: str) -> None:
-    """Raises `ConfigError` for what is neither HOST:PORT nor OFF."""
-    if address != OFF:
-        _parse(address)
-
-
 @contextlib.contextmanager
 def observing(
     phases: Iterable[str], reasons: Iterable[str], address: str, storage: Storage
@@ -461,7 +454,7 @@ def _served(
 
 
 def _server(endpoint: _Endpoint, address: str) -> _Server | None:
-    host, port = _parse(address)
+    host, port = parse(address)
     try:
         return make_server(
             host, port, endpoint, _Server6 if ":" in host else _Server, handler_class=_Handler
@@ -474,13 +467,6 @@ def _server(endpoint: _Endpoint, address: str) -> _Server | None:
             ) from err
         _log.warning("metrics are not served, for %s is in use; choose another address", address)
         return None
-
-
-def _parse(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"metrics address {address!r}: expected HOST:PORT, or {OFF}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _place(worker_id: str) -> str:

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image, ImageSequence
 from typer.testing import CliRunner, Result
 
-from insetgan_batch import cli
+from insetgan_batch.cli.main import app
 from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
@@ -28,7 +28,7 @@ from tests.records import montage_items
 
 
 def call(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, list(arguments))
+    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.fixture

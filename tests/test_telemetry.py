@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from insetgan_batch import cli, telemetry
+from insetgan_batch import metrics_server, telemetry
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.errors import ConfigError, NotFoundError, RefusedError, StorageError
@@ -84,7 +84,6 @@ def test_names_say_what_they_are() -> None:
 def test_words_that_another_room_has_too_are_the_same() -> None:
     assert set(telemetry._PHASES) == set(stats.PHASES)
     assert set(telemetry._RESTARTS) <= REASONS
-    assert telemetry.DEFAULT_ADDRESS == cli._METRICS_ADDRESS
 
 
 def test_nothing_is_served_that_is_not_in_the_table() -> None:
@@ -329,8 +328,8 @@ def test_an_address_that_is_none_is_refused_before_anything_is_read(address: str
 
 def test_metrics_that_are_switched_off_are_kept_all_the_same() -> None:
     storage = MemoryStorage("telemetry-off")
-    telemetry.check_address(telemetry.OFF)
-    with telemetry.observing(["canvas"], REASONS, telemetry.OFF, storage) as observer:
+    metrics_server.check_address(metrics_server.OFF)
+    with telemetry.observing(["canvas"], REASONS, metrics_server.OFF, storage) as observer:
         observer.ended(Status.COMMITTED, "")
     assert samples(storage.get(telemetry.KEY).decode())["insetgan_items_total", _committed()] == 1
 
@@ -345,9 +344,11 @@ def test_an_address_that_is_taken_ends_the_command_unless_it_is_the_default(
             telemetry.observing([], REASONS, taken, MemoryStorage("taken")),
         ):
             pass
-    host, port = telemetry.DEFAULT_ADDRESS.split(":")
+    host, port = metrics_server.DEFAULT_ADDRESS.split(":")
     with _taken(host, int(port)), caplog.at_level("WARNING"):
-        with telemetry.observing([], REASONS, telemetry.DEFAULT_ADDRESS, MemoryStorage("d")) as on:
+        with telemetry.observing(
+            [], REASONS, metrics_server.DEFAULT_ADDRESS, MemoryStorage("d")
+        ) as on:
             on.retried("storage")
         assert "not served" in caplog.text
 

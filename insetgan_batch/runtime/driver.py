@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from insetgan_batch import __version__, logs, telemetry
+from insetgan_batch import __version__, logs, metrics_server, telemetry
 from insetgan_batch import config as configuration
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data import ids, inputs, manifest, models, seeds
@@ -91,7 +91,7 @@ def run(
     subset: Subset | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_step: Callable[[str], None] = lambda what: None,
-    metrics_address: str = telemetry.OFF,
+    metrics_address: str = metrics_server.OFF,
 ) -> Summary:
     """Do everything in the manifest that is not done yet; subset: or only some of it.
 
@@ -102,7 +102,7 @@ def run(
     anything is started, `StorageError` when the store fails for good; then the same call resumes.
     """
     started_at = time.monotonic()
-    telemetry.check_address(metrics_address)
+    metrics_server.check_address(metrics_address)
     cluster.check()
     configure(**dataclasses.asdict(config.storage))
     method = names.find(config.method)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from insetgan_batch import cli
+from insetgan_batch.cli.main import app
 from insetgan_batch.data import damage
 from insetgan_batch.data.commits import RunStore, hh
 from insetgan_batch.data.storage import LocalStorage
@@ -158,7 +158,7 @@ def _nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def call(*arguments: str) -> Result:
-    result = CliRunner().invoke(cli.app, list(arguments))
+    result = CliRunner().invoke(app, list(arguments))
     assert "Traceback" not in result.output
     assert all(line.isprintable() for line in result.output.splitlines()), result.output
     return result

@@ -22,7 +22,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from insetgan_batch import cli
+from insetgan_batch.cli.main import app
 from insetgan_batch.data import dataset, provenance, shards
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.dataset import Done, Job
@@ -381,7 +381,7 @@ def test_what_a_task_raises_arrives_as_itself(run: RunStore) -> None:
 
 
 def call(*arguments: str) -> Any:
-    return CliRunner().invoke(cli.app, list(arguments))
+    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.mark.ray

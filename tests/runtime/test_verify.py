@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from insetgan_batch import cli
+from insetgan_batch.cli.main import app
 from insetgan_batch.config import to_fields
 from insetgan_batch.data import manifest, models
 from insetgan_batch.data.commits import RunStore, hh
@@ -167,7 +167,7 @@ def test_a_store_that_refuses_is_an_error_and_no_thousand_lines(store: RunStore)
 
 
 def call(*arguments: str) -> Any:
-    return CliRunner().invoke(cli.app, list(arguments))
+    return CliRunner().invoke(app, list(arguments))
 
 
 def test_verify_leaves_with_1_and_a_line_for_each_difference(store: RunStore) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from insetgan_batch.cli import app
+from insetgan_batch.cli.main import app
 from insetgan_batch.data import dataset
 from insetgan_batch.data.commits import RunStore, hh
 from insetgan_batch.data.dataset import Done, Job

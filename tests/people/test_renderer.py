@@ -1,26 +1,23 @@
-"""Persons as numbers, and their pictures. Tests that draw need the optional package anny."""
+"""Pictures of persons. Tests that draw need the optional package anny."""
 
 import sys
 from collections.abc import Iterator
-from dataclasses import astuple, fields, replace
 
 import numpy as np
 import pytest
 
-from insetgan_batch.demo.people import Part, PeopleRenderer, Picture, View
-from insetgan_batch.demo.person import PARAMETERS, Z_DIM, Person
 from insetgan_batch.errors import MissingPackageError
+from insetgan_batch.people.labels import BodyPart
+from insetgan_batch.people.person import PARAMETERS, Z_DIM, Person, seeds_to_z
+from insetgan_batch.people.renderer import PeopleRenderer, Picture, View
 
 BODY = (256, 128)
 FACE = (128, 128)
 
 
 def z_of(seed: int) -> np.ndarray:
-    return np.random.RandomState(seed).randn(Z_DIM)
-
-
-def values_of(person: Person) -> list[float]:
-    return [*astuple(person.shape), *astuple(person.pose), *astuple(person.appearance)]
+    z: np.ndarray = seeds_to_z([seed])[0]
+    return z
 
 
 @pytest.fixture(scope="module")
@@ -39,70 +36,10 @@ def crowd(renderer: PeopleRenderer) -> list[Picture]:
     return [renderer.render(Person.from_z(z_of(seed)), BODY) for seed in range(300, 312)]
 
 
-# ---- persons -----------------------------------------------------------------------------
-
-
-def test_every_parameter_has_its_own_entry_of_z() -> None:
-    assert len(set(PARAMETERS)) == len(PARAMETERS) <= Z_DIM
-    for i, name in enumerate(PARAMETERS):
-        z = np.ones(Z_DIM)
-        z[i] = -1  # the same length, so that no other entry is scaled
-        before, after = values_of(Person.from_z(np.ones(Z_DIM))), values_of(Person.from_z(z))
-        changed = [
-            PARAMETERS[j] for j, (a, b) in enumerate(zip(before, after, strict=True)) if a != b
-        ]
-        assert changed == [name]
-
-
-def test_the_length_of_z_does_not_matter() -> None:
-    z = z_of(1)
-    assert values_of(Person.from_z(7.5 * z)) == pytest.approx(values_of(Person.from_z(z)), abs=1e-6)
-
-
-def test_every_parameter_stays_in_its_range_however_extreme_z_is() -> None:
-    for i in range(Z_DIM):
-        for sign in (-1, 1):
-            person = Person.from_z(sign * np.eye(Z_DIM)[i])
-            for group in (person.shape, person.pose, person.appearance):
-                for field in fields(group):
-                    allowed = field.metadata["range"]
-                    assert allowed.low <= getattr(group, field.name) <= allowed.high
-
-
-def test_a_new_pose_seed_keeps_shape_and_appearance() -> None:
-    first, second = Person.from_seeds(1, 2, 3), Person.from_seeds(1, 4, 3)
-    assert first.shape == second.shape
-    assert first.appearance == second.appearance
-    assert first.pose != second.pose
-
-
-def test_seeds_of_one_group_do_not_touch_the_others() -> None:
-    base = Person.from_seeds(1, 2, 3)
-    assert Person.from_seeds(9, 2, 3) == replace(base, shape=Person.from_seeds(9, 0, 0).shape)
-    new_look = Person.from_seeds(0, 0, 9).appearance
-    assert Person.from_seeds(1, 2, 9) == replace(base, appearance=new_look)
-
-
-@pytest.mark.parametrize("shape", [(), (63,), (1, 64), (64, 1)])
-def test_a_z_of_the_wrong_shape_is_refused_in_one_line(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"^z has shape .*, expected \(64,\)$"):
-        Person.from_z(np.zeros(shape))
-
-
-def test_ancestry_weights_sum_to_one() -> None:
-    for seed in range(20):
-        weights = Person.from_seeds(seed, 0, 0).shape.ancestry
-        assert min(weights) > 0
-        assert sum(weights) == pytest.approx(1)
-
-
 def test_without_anny_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "anny", None)
     with pytest.raises(MissingPackageError, match=r"pip install insetgan-batch\[people\]"):
         PeopleRenderer()
-
-
-# ---- pictures ----------------------------------------------------------------------------
 
 
 def test_the_same_z_gives_the_same_pixels(renderer: PeopleRenderer) -> None:
@@ -172,10 +109,10 @@ def test_the_face_box_holds_the_nose_both_eyes_and_mostly_skin(crowd: list[Pictu
             x, y = picture.joints[picture.joint_names.index(name)]
             assert x0 < x < x1
             assert y0 < y < y1
-        rows, columns = np.nonzero(picture.parts == Part.EYES)
+        rows, columns = np.nonzero(picture.parts == BodyPart.EYES)
         assert ((columns + 1 >= x0) & (columns <= x1) & (rows + 1 >= y0) & (rows <= y1)).all()
         inside = picture.parts[round(y0) : round(y1), round(x0) : round(x1)]
-        assert np.isin(inside, (Part.SKIN, Part.EYES)).mean() > 0.5
+        assert np.isin(inside, (BodyPart.SKIN, BodyPart.EYES)).mean() > 0.5
 
 
 def test_the_face_view_is_the_same_face_enlarged(renderer: PeopleRenderer) -> None:
@@ -184,12 +121,14 @@ def test_the_face_view_is_the_same_face_enlarged(renderer: PeopleRenderer) -> No
         x0, y0, x1, y1 = picture.face_box
         assert (y1 - y0) / FACE[0] == pytest.approx(1 / 1.75, abs=0.01)
         assert (x0 + x1) / 2 == pytest.approx(FACE[1] / 2, abs=0.5)
-        assert {Part.SKIN, Part.HAIR, Part.EYES, Part.TOP} <= set(picture.parts.ravel().tolist())
+        assert {BodyPart.SKIN, BodyPart.HAIR, BodyPart.EYES, BodyPart.TOP} <= set(
+            picture.parts.ravel().tolist()
+        )
 
 
 def test_shoe_boxes_hold_the_shoes(crowd: list[Picture]) -> None:
     for picture in crowd:
-        rows, columns = np.nonzero(picture.parts == Part.SHOES)
+        rows, columns = np.nonzero(picture.parts == BodyPart.SHOES)
         held = [
             (columns + 1 >= x0) & (columns <= x1) & (rows + 3 >= y0) & (rows <= y1)
             for x0, y0, x1, y1 in picture.shoe_boxes
@@ -199,7 +138,7 @@ def test_shoe_boxes_hold_the_shoes(crowd: list[Picture]) -> None:
 
 def test_the_mask_agrees_with_the_parts(crowd: list[Picture]) -> None:
     for picture in crowd:
-        person = picture.parts != Part.BACKGROUND
+        person = picture.parts != BodyPart.BACKGROUND
         assert (picture.mask[person] > 0).all()
         assert person[picture.mask == 1].all()
         assert picture.mask.sum() == pytest.approx(person.sum(), rel=0.02)
@@ -209,8 +148,8 @@ def test_skin_is_seen_at_head_neck_and_hands_only(crowd: list[Picture]) -> None:
     for picture in crowd:
         joints = dict(zip(picture.joint_names, picture.joints, strict=True))
         shoulders = max(joints["left_shoulder"][1], joints["right_shoulder"][1])
-        assert np.nonzero(picture.parts == Part.SKIN)[0].max() <= shoulders
-        rows, columns = np.nonzero(picture.parts == Part.HANDS)
+        assert np.nonzero(picture.parts == BodyPart.SKIN)[0].max() <= shoulders
+        rows, columns = np.nonzero(picture.parts == BodyPart.HANDS)
         to_wrist = [
             np.hypot(columns - joints[name][0], rows - joints[name][1])
             for name in ("left_wrist", "right_wrist")

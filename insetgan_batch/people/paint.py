@@ -6,16 +6,16 @@ the parameters, and all noise is the same for everybody.
 """
 
 from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from insetgan_batch.demo.figure import Cut, Figure, Layer, Template, mirrored
-from insetgan_batch.demo.palette import Palette
-from insetgan_batch.demo.raster import Array, mix, normalize, smooth, wave_noise
+from insetgan_batch.people.figure import Figure, Layer, Styling, Template, mirrored
+from insetgan_batch.people.labels import BodyPart
+from insetgan_batch.people.palette import Palette
+from insetgan_batch.people.raster import Array, mix, normalize, smooth, wave_noise
 
 SHOE_TOP_M = -0.862
 _SOLE_TOP_M = -0.918
@@ -23,26 +23,12 @@ _EDGE_M = 0.003  # softness of seams
 _MASKS = ("lips", "ears", "inside-mouth", "fingernails")
 
 
-class Part(IntEnum):
-    """What a pixel shows."""
-
-    BACKGROUND = 0
-    SKIN = 1  # face, ears and neck
-    HAIR = 2
-    TOP = 3
-    TROUSERS = 4
-    SHOES = 5
-    HANDS = 6
-    EYES = 7
-    SKIRT = 8
-
-
 class Paint(NamedTuple):
     """What surface points look like before any light falls on them."""
 
     colour: Array  # [n 3]
     shine: Array  # [n]
-    part: Array  # [n], a Part
+    part: Array  # [n], a BodyPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +55,21 @@ class Painter:
     def _layer(
         self, layer: Layer, figure: Figure, palette: Palette, points: Array, uv: Array
     ) -> Paint:
-        cut, n = figure.cut, len(points)
+        styling, n = figure.styling, len(points)
         if layer == Layer.BODY:
             return self._body(figure, palette, points, uv)
         if layer == Layer.TIGHTS:
-            return self._tights(cut, palette, points)
+            return self._tights(styling, palette, points)
         if layer == Layer.EYE:
             return self._eyes(palette, points)
         if layer == Layer.SKIRT:
-            hem = smooth(cut.skirt_edge + 0.016, cut.skirt_edge + 0.012, points[:, 2])
+            hem = smooth(styling.skirt_edge + 0.016, styling.skirt_edge + 0.012, points[:, 2])
             colour = palette.skirt * (1 - 0.12 * hem)[:, None]
-            return Paint(colour, np.full(n, 0.03), np.full(n, Part.SKIRT))
+            return Paint(colour, np.full(n, 0.03), np.full(n, BodyPart.SKIRT))
         if layer == Layer.LASH:
             colour = mix(palette.skin * 0.62, 0.04 + 0.2 * palette.skin, palette.lashes)
-            return Paint(np.tile(colour, (n, 1)), np.zeros(n), np.full(n, Part.EYES))
-        return Paint(_strands(palette, points), np.full(n, 0.12), np.full(n, Part.HAIR))
+            return Paint(np.tile(colour, (n, 1)), np.zeros(n), np.full(n, BodyPart.EYES))
+        return Paint(_strands(palette, points), np.full(n, 0.12), np.full(n, BodyPart.HAIR))
 
     # ---- head and hands ------------------------------------------------------------------
 
@@ -100,12 +86,12 @@ class Painter:
         colour = mix(colour, brow_colour, _brow(points, figure.person.appearance.brow_thickness))
         colour = colour * (1 - (0.25 + 0.15 * palette.lashes) * _lid_line(points))[:, None]
         ragged = 0.0035 * wave_noise(points * [500, 120, 120], 11)
-        above = self.template.above_hairline(points, figure.cut) + ragged
+        above = self.template.above_hairline(points, figure.styling) + ragged
         hair = smooth(-0.004, 0.006, above) * (1 - masks["ears"])
         colour = mix(colour, _strands(palette, points), hair)
-        skin_part = np.where(np.abs(points[:, 0]) > 0.3, Part.HANDS, Part.SKIN)
+        skin_part = np.where(np.abs(points[:, 0]) > 0.3, BodyPart.HANDS, BodyPart.SKIN)
         shine = 0.09 * (1 - hair) + (0.12 + 0.10 * palette.lashes) * masks["lips"]
-        return Paint(colour, shine, np.where(hair > 0.5, Part.HAIR, skin_part))
+        return Paint(colour, shine, np.where(hair > 0.5, BodyPart.HAIR, skin_part))
 
     def _masks_at(self, uv: Array) -> dict[str, Array]:
         side = self.masks.shape[0]
@@ -126,11 +112,11 @@ class Painter:
         above = points[:, 2] - centre[2] - 0.0035
         glint = smooth(0.0026, 0.0016, np.hypot(across, above)) * (ray[:, 1] < 0)
         n = len(points)
-        return Paint(mix(colour, 1.0, glint), np.full(n, 0.1), np.full(n, Part.EYES))
+        return Paint(mix(colour, 1.0, glint), np.full(n, 0.1), np.full(n, BodyPart.EYES))
 
     # ---- clothes -------------------------------------------------------------------------
 
-    def _tights(self, cut: Cut, palette: Palette, points: Array) -> Paint:
+    def _tights(self, styling: Styling, palette: Palette, points: Array) -> Paint:
         """Top, trousers, belt and shoes."""
         side, height = np.abs(points[:, 0]), points[:, 2]
         along_arm = self.template.beyond_wrist(points)
@@ -138,16 +124,16 @@ class Painter:
         top = self._top(palette, points, arm, along_arm)
         seam = 1 - 0.10 * _bump((side - 0.16) / 0.02)
         trousers = palette.trousers * seam[:, None]
-        below = smooth(cut.hem + _EDGE_M, cut.hem - _EDGE_M, height) * ~arm
+        below = smooth(styling.hem + _EDGE_M, styling.hem - _EDGE_M, height) * ~arm
         colour = mix(top, trousers, below)
-        belt = smooth(0.017, 0.013, np.abs(height - cut.hem + 0.004)) * ~arm * palette.belt
+        belt = smooth(0.017, 0.013, np.abs(height - styling.hem + 0.004)) * ~arm * palette.belt
         colour = mix(colour, np.array([0.17, 0.11, 0.08]), belt)
         sole = mix(palette.shoe * 0.45, np.full(3, 0.93), 0.75)
         shoe = mix(np.tile(palette.shoe, (len(points), 1)), sole, height < _SOLE_TOP_M)
         is_shoe = smooth(SHOE_TOP_M + _EDGE_M, SHOE_TOP_M - _EDGE_M, height)
         colour = mix(colour, shoe, is_shoe)
-        part = np.where(below > 0.5, Part.TROUSERS, Part.TOP)
-        part = np.where(is_shoe > 0.5, Part.SHOES, part)
+        part = np.where(below > 0.5, BodyPart.TROUSERS, BodyPart.TOP)
+        part = np.where(is_shoe > 0.5, BodyPart.SHOES, part)
         return Paint(colour, 0.03 + 0.20 * is_shoe, part)
 
     def _top(self, palette: Palette, points: Array, arm: Array, along_arm: Array) -> Array:

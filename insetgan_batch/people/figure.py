@@ -4,7 +4,7 @@ Only head, neck and hands are drawn from the body mesh. Everything else comes fr
 helper layers `tights` and `skirt`, smoothed and lifted along their normals, so that nobody is ever
 bare.
 
-Colours and cuts are decided in canonical space: the coordinates that a surface point has on one
+Colours and edges are decided in canonical space: the coordinates that a surface point has on one
 mean adult.
 """
 
@@ -14,16 +14,16 @@ from enum import IntEnum
 
 import numpy as np
 
-from insetgan_batch.demo.body import (
+from insetgan_batch.people.body import (
     BODY_END,
     EYE_VERTICES,
     SKIRT_VERTICES,
     TIGHTS_VERTICES,
     Body,
 )
-from insetgan_batch.demo.occlusion import bake_occlusion
-from insetgan_batch.demo.person import Person
-from insetgan_batch.demo.raster import Array, normalize, smooth, vertex_normals, wave_noise
+from insetgan_batch.people.occlusion import bake_occlusion
+from insetgan_batch.people.person import Person
+from insetgan_batch.people.raster import Array, normalize, smooth, vertex_normals, wave_noise
 
 _CROWN_M = 0.815  # where the curtain of hair starts
 _LONGEST_HAIR_M = 0.46
@@ -45,8 +45,8 @@ class Layer(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """Where hair and clothes begin and end on one person, in canonical metres."""
+class Styling:
+    """The dimensions of one person's hair and clothes, in canonical metres."""
 
     hem: float  # lower edge of the top
     skirt_edge: float  # lower edge of the skirt; at the hem there is none
@@ -57,21 +57,21 @@ class Cut:
     curl: float  # 0 straight, 1 curly
 
     @classmethod
-    def of(cls, person: Person) -> "Cut":
+    def of(cls, person: Person) -> "Styling":
         """Of the appearance, the femininity and the age."""
-        look, femininity = person.appearance, person.shape.femininity
-        skirt = femininity * _ramp(0.42, 1.0, look.skirt_length)
-        length = _ramp(0.0, 1.0, look.hair_length * 1.35 - 0.95 + 0.75 * femininity)
+        appearance, femininity = person.appearance, person.shape.femininity
+        skirt = femininity * _ramp(0.42, 1.0, appearance.skirt_length)
+        length = _ramp(0.0, 1.0, appearance.hair_length * 1.35 - 0.95 + 0.75 * femininity)
         age = float(smooth(0.80, 0.93, person.shape.age))
-        volume = look.hair_volume * (1 - 0.4 * age * (1 - femininity))
+        volume = appearance.hair_volume * (1 - 0.4 * age * (1 - femininity))
         return cls(
-            hem=look.top_hem,
-            skirt_edge=look.top_hem - skirt * (look.top_hem + _LONGEST_SKIRT_M),
-            hair_thickness=0.004 + 0.018 * volume + 0.014 * look.hair_curl**2,
+            hem=appearance.top_hem,
+            skirt_edge=appearance.top_hem - skirt * (appearance.top_hem + _LONGEST_SKIRT_M),
+            hair_thickness=0.004 + 0.018 * volume + 0.014 * appearance.hair_curl**2,
             hair_fall=_LONGEST_HAIR_M * length,
             hairline_shift=-0.006 + (1 - femininity) * (0.004 + 0.010 * age),
-            bangs=_ramp(0.5, 1.0, look.bangs) * (0.25 + 0.75 * femininity),
-            curl=float(smooth(0.45, 1.0, look.hair_curl)),
+            bangs=_ramp(0.5, 1.0, appearance.bangs) * (0.25 + 0.75 * femininity),
+            curl=float(smooth(0.45, 1.0, appearance.hair_curl)),
         )
 
 
@@ -80,7 +80,7 @@ class Figure:
     """A posed and dressed person in world space: z up, metres, the camera looks along +y."""
 
     person: Person
-    cut: Cut
+    styling: Styling
     points: Array  # [n 3]
     normals: Array  # [n 3]
     canonical: Array  # [n 3]
@@ -101,9 +101,9 @@ class Template:
         """Metres along the forearm, positive on the hand; the same for both arms."""
         return np.asarray((mirrored(points) - self._wrist) @ self._arm_axis)
 
-    def above_hairline(self, points: Array, cut: Cut) -> Array:
+    def above_hairline(self, points: Array, styling: Styling) -> Array:
         """Metres above a person's hairline, positive on the scalp."""
-        return _above_hairline(points, cut.bangs) - cut.hairline_shift
+        return _above_hairline(points, styling.bangs) - styling.hairline_shift
 
     def is_scalp(self) -> Array:
         """Vertices that any hair can grow on, full bangs and a margin included."""
@@ -130,37 +130,37 @@ class FigureMaker:
 
     def make(self, person: Person) -> Figure:
         """The person's mesh in world space."""
-        cut = Cut.of(person)
+        styling = Styling.of(person)
         bare = self.body.posed(person)
-        dressed, base_normals = self._dress(bare, cut)
-        cap = bare[self._scalp] + base_normals[self._scalp] * self._cap_thickness(cut)[:, None]
-        curtain = self._curtain(cut)
+        dressed, base_normals = self._dress(bare, styling)
+        cap = bare[self._scalp] + base_normals[self._scalp] * self._cap_thickness(styling)[:, None]
+        curtain = self._curtain(styling)
         hair = np.concatenate([cap, _homogeneous(curtain) @ self._head_fit(bare)])
         # Garments are coloured by their smoothed canonical shape, else hems and stripes zigzag.
         canonical = np.concatenate([self._garment, self.template.points[self._scalp], curtain])
         return Figure(
             person=person,
-            cut=cut,
+            styling=styling,
             points=np.concatenate([dressed, hair]),
             normals=np.concatenate([base_normals, vertex_normals(hair, self._hair_triangles)]),
             canonical=canonical,
-            keep=self._keep(cut, len(canonical)),
+            keep=self._keep(styling, len(canonical)),
             joints=self.body.joints(bare),
         )
 
     # ---- clothes -------------------------------------------------------------------------
 
-    def _dress(self, bare: Array, cut: Cut) -> tuple[Array, Array]:
+    def _dress(self, bare: Array, styling: Styling) -> tuple[Array, Array]:
         """All base vertices with the cloth layers lifted off the body, and their normals."""
         dressed = bare.copy()
         dressed[self._cloth] = self._soften(bare[self._cloth])
         normals = vertex_normals(dressed, self._base_triangles)
         height = self.template.points[self._cloth, 2]
         is_skirt = self._cloth >= SKIRT_VERTICES.start
-        top = smooth(cut.hem - 0.02, cut.hem + 0.01, height) * ~is_skirt
+        top = smooth(styling.hem - 0.02, styling.hem + 0.01, height) * ~is_skirt
         leg = smooth(-0.1, -0.6, height) * smooth(-0.872, -0.852, height) * ~is_skirt
         shoe = smooth(-0.84, -0.87, height) * ~is_skirt
-        swing = 0.06 * (cut.hem - height).clip(0) * is_skirt
+        swing = 0.06 * (styling.hem - height).clip(0) * is_skirt
         lift = 0.010 + 0.016 * top + 0.009 * leg + 0.010 * is_skirt + swing + 0.004 * shoe
         dressed[self._cloth] += normals[self._cloth] * lift[:, None]
         return dressed, normals
@@ -171,46 +171,47 @@ class FigureMaker:
             points = points + self._softness * (points[self._neighbours].mean(1) - points)
         return points
 
-    def _keep(self, cut: Cut, n: int) -> Array:
+    def _keep(self, styling: Styling, n: int) -> Array:
         """Cuts collar, cuffs and the skirt's hem, and the trousers where a skirt hides them."""
         keep = np.ones(n)
         points = self._garment[TIGHTS_VERTICES]
         side, depth, height = np.abs(points[:, 0]), points[:, 1], points[:, 2]
         collar = 0.572 + 0.22 * (depth + 0.10) - 0.010 * smooth(0.035, 0.075, side)
         cuff = np.where(side > 0.3, 0.004 - self.template.beyond_wrist(points), 1.0)
-        hidden = np.minimum(cut.hem - 0.05 - height, height - cut.skirt_edge - 0.04)
+        hidden = np.minimum(styling.hem - 0.05 - height, height - styling.skirt_edge - 0.04)
         hidden = np.where(side < 0.3, -hidden, 1.0)
         keep[TIGHTS_VERTICES] = np.minimum(np.minimum(collar - height, cuff), hidden)
         height = self._garment[SKIRT_VERTICES, 2]
-        keep[SKIRT_VERTICES] = np.minimum(height - cut.skirt_edge, cut.hem - height)
+        keep[SKIRT_VERTICES] = np.minimum(height - styling.skirt_edge, styling.hem - height)
         return keep
 
     # ---- hair ----------------------------------------------------------------------------
 
-    def _cap_thickness(self, cut: Cut) -> Array:
+    def _cap_thickness(self, styling: Styling) -> Array:
         """How far the cap of hair stands off each vertex of the scalp, in metres."""
         scalp = self.template.points[self._scalp]
-        above = self.template.above_hairline(scalp, cut)
-        lumps = 1 + (0.04 + 0.26 * cut.curl) * wave_noise(scalp * 170, 1)
+        above = self.template.above_hairline(scalp, styling)
+        lumps = 1 + (0.04 + 0.26 * styling.curl) * wave_noise(scalp * 170, 1)
         sunk = 0.004 * smooth(0.0, -0.005, above)  # below the hairline the cap dives under the skin
-        return np.asarray(cut.hair_thickness * smooth(-0.002, 0.05, above) * lumps - sunk)
+        return np.asarray(styling.hair_thickness * smooth(-0.002, 0.05, above) * lumps - sunk)
 
-    def _curtain(self, cut: Cut) -> Array:
+    def _curtain(self, styling: Styling) -> Array:
         """Canonical points of the falling hair: a half cylinder behind the face.
 
         Near the crown it lies inside the head; hair of length zero is hidden there completely.
         """
         column, row = self._curtain_angle, self._curtain_drop
-        drop = row * (0.02 + cut.hair_fall)
+        drop = row * (0.02 + styling.hair_fall)
         angle = column * np.radians(117)
         out = 0.55 + 0.45 * smooth(0, 0.10, drop)
         grown = smooth(0.0, 0.5, drop)
         strands = 0.020 * np.sin(column * 23) + 0.015 * np.sin(column * 51)
-        curls = 0.05 * cut.curl * np.sin(drop * 75 + 3 * np.sin(column * 9))
-        tuck = 0.22 * (1 - cut.hair_fall / _LONGEST_HAIR_M) * row**3  # the tips of a bob turn in
+        curls = 0.05 * styling.curl * np.sin(drop * 75 + 3 * np.sin(column * 9))
+        # The tips of a bob turn in.
+        tuck = 0.22 * (1 - styling.hair_fall / _LONGEST_HAIR_M) * row**3
         out = out * (1 + (strands + curls) * row) - tuck
-        x = np.sin(angle) * (0.083 + cut.hair_thickness) * out * (1 + 0.10 * grown)
-        y = np.cos(angle) * ((0.092 + cut.hair_thickness) * out + 0.012 * grown) - 0.118
+        x = np.sin(angle) * (0.083 + styling.hair_thickness) * out * (1 + 0.10 * grown)
+        y = np.cos(angle) * ((0.092 + styling.hair_thickness) * out + 0.012 * grown) - 0.118
         return np.stack([x, y, _CROWN_M - drop], -1).reshape(-1, 3)
 
     def _head_fit(self, bare: Array) -> Array:

@@ -6,7 +6,7 @@ mean adult.
 
 import numpy as np
 
-from insetgan_batch.demo.raster import Array, normalize, rasterize, vertex_normals
+from insetgan_batch.people.raster import Array, normalize, rasterize, vertex_normals
 
 _DIRECTIONS = 48
 _SIDE_PX = 420

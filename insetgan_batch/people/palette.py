@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from insetgan_batch.demo.person import Person
-from insetgan_batch.demo.raster import Array, mix, smooth
+from insetgan_batch.people.person import Person
+from insetgan_batch.people.raster import Array, mix, smooth
 
 _SKIN_RAMP = np.array(  # light to dark
     [[244, 208, 184], [230, 184, 152], [200, 147, 109], [152, 102, 71], [94, 62, 46]]
@@ -43,22 +43,24 @@ class Palette:
     @classmethod
     def of(cls, person: Person) -> "Palette":
         """Of the appearance; lips, lashes and beard follow the femininity too."""
-        look, femininity = person.appearance, person.shape.femininity
+        appearance, femininity = person.appearance, person.shape.femininity
         skin = _skin(person)
-        lipstick = femininity * _upper(0.35, look.lip_colour)
-        top = np.array([look.top_lightness, look.top_red, look.top_yellow])
+        lipstick = femininity * _upper(0.35, appearance.lip_colour)
+        top = np.array([appearance.top_lightness, appearance.top_red, appearance.top_yellow])
         return cls(
             skin=skin,
             hair=_hair(person),
             lips=mix(skin * [0.94, 0.66, 0.62], np.array([0.70, 0.20, 0.26]), 0.85 * lipstick),
             iris=_iris(person),
             top=oklab(*top),
-            stripe=oklab(*_stripe(top, look.stripes)),
-            trousers=_trousers(look.trousers_lightness, look.trousers_yellow),
-            skirt=_hue(look.skirt_lightness, 0.10, look.skirt_hue),
-            shoe=oklab(look.shoe_lightness, 0.4 * look.shoe_yellow, look.shoe_yellow),
-            beard=(1 - femininity) * 0.85 * _upper(0.45, look.beard),
-            belt=_upper(0.5, look.belt),
+            stripe=oklab(*_stripe(top, appearance.stripes)),
+            trousers=_trousers(appearance.trousers_lightness, appearance.trousers_yellow),
+            skirt=_hue(appearance.skirt_lightness, 0.10, appearance.skirt_hue),
+            shoe=oklab(
+                appearance.shoe_lightness, 0.4 * appearance.shoe_yellow, appearance.shoe_yellow
+            ),
+            beard=(1 - femininity) * 0.85 * _upper(0.45, appearance.beard),
+            belt=_upper(0.5, appearance.belt),
             lashes=femininity,
         )
 
@@ -87,10 +89,10 @@ def _skin(person: Person) -> Array:
 
 def _hair(person: Person) -> Array:
     """Fair and red hair come with European ancestry, grey hair with age."""
-    look = person.appearance
+    appearance = person.appearance
     european = smooth(0.15, 0.7, person.shape.ancestry[2])
-    colour = _along(_HAIR_RAMP, float(look.hair_tone * (0.35 + 0.65 * european)))
-    auburn = 0.6 * _upper(0.55, look.hair_red) * european
+    colour = _along(_HAIR_RAMP, float(appearance.hair_tone * (0.35 + 0.65 * european)))
+    auburn = 0.6 * _upper(0.55, appearance.hair_red) * european
     colour = mix(colour, np.array([0.52, 0.22, 0.10]), auburn)
     grey = 0.80 * smooth(0.84, 0.92, person.shape.age)
     return mix(colour, np.array([0.66, 0.65, 0.64]), grey)

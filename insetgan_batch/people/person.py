@@ -9,13 +9,13 @@ Entries after the last field are ignored.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 import numpy as np
 
-from insetgan_batch.demo.raster import Array, smooth
+from insetgan_batch.people.raster import Array, smooth
 
 Z_DIM = 64
 _BELL_LIMIT = 2.2  # standard deviations; further out poses and faces stop looking natural
@@ -182,6 +182,11 @@ class Person:
             _group(Pose, np.random.RandomState(pose).randn(N_POSE).tolist()),
             _group(Appearance, np.random.RandomState(appearance).randn(N_APPEARANCE).tolist()),
         )
+
+
+def seeds_to_z(seeds: Iterable[int]) -> Array:
+    """z `[n 64]` of each seed, as `numpy.random.RandomState(seed).randn(1, z_dim)` gives it."""
+    return np.concatenate([np.random.RandomState(seed).randn(1, Z_DIM) for seed in seeds])
 
 
 def _group(kind: type[Group], u: Sequence[float]) -> Group:

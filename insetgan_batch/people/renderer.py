@@ -1,4 +1,4 @@
-"""Clothed adults drawn from numbers, with exact masks, joints and boxes.
+"""The renderer draws a person into a picture, with exact masks, labels, joints and boxes.
 
     renderer = PeopleRenderer()
     person = Person.from_z(np.random.RandomState(7).randn(Z_DIM))
@@ -18,12 +18,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from insetgan_batch.demo.body import BODY_END, TIGHTS_VERTICES
-from insetgan_batch.demo.figure import Figure, FigureMaker, Layer, Template
-from insetgan_batch.demo.paint import SHOE_TOP_M, Painter, Part, load_masks
-from insetgan_batch.demo.palette import oklab
-from insetgan_batch.demo.person import Z_DIM, Appearance, Person, Pose, Shape
-from insetgan_batch.demo.raster import (
+from insetgan_batch.people.body import BODY_END, TIGHTS_VERTICES
+from insetgan_batch.people.figure import Figure, FigureMaker, Layer, Template
+from insetgan_batch.people.labels import BodyPart
+from insetgan_batch.people.paint import SHOE_TOP_M, Painter, load_masks
+from insetgan_batch.people.palette import oklab
+from insetgan_batch.people.person import Person
+from insetgan_batch.people.raster import (
     Array,
     Hits,
     dot,
@@ -33,18 +34,6 @@ from insetgan_batch.demo.raster import (
     rasterize,
     wave_noise,
 )
-
-__all__ = [
-    "Z_DIM",
-    "Appearance",
-    "Part",
-    "PeopleRenderer",
-    "Person",
-    "Picture",
-    "Pose",
-    "Shape",
-    "View",
-]
 
 View = Literal["body", "face", "shoes"]
 
@@ -64,7 +53,7 @@ class Picture:
 
     rgb: Array  # uint8 [height width 3]
     mask: Array  # float32 [height width], the person's share of each pixel
-    parts: Array  # uint8 [height width], a Part
+    parts: Array  # uint8 [height width], a BodyPart
     joints: Array  # float32 [joint 2]
     joint_names: tuple[str, ...]  # COCO's 17 joints, then toes and heels
     face_box: tuple[float, float, float, float]  # x0 y0 x1 y1
@@ -131,7 +120,7 @@ class PeopleRenderer:
         paint = self._painter.paint(figure, surface.layers, surface.canonical, surface.uv)
         image = _backdrop(figure, size, [_box(xy[shoe]) for shoe in self._shoes])
         image[hits.pixels] = self._lit(figure, surface, paint.colour, paint.shine)
-        parts = np.full(size[0] * size[1], Part.BACKGROUND, np.uint8)
+        parts = np.full(size[0] * size[1], BodyPart.BACKGROUND, np.uint8)
         parts[hits.pixels] = paint.part
         return image.reshape(*size, 3), parts.reshape(size)
 
@@ -170,7 +159,7 @@ class PeopleRenderer:
         hair = np.ones(len(figure.points) - len(maker.occlusion))
         return _Surface(
             layers=layers,
-            normals=_wrinkle(normals, layers, canonical, figure.cut.curl),
+            normals=_wrinkle(normals, layers, canonical, figure.styling.curl),
             canonical=canonical,
             uv=interpolate(maker.body.uv, maker.texture_corners[hits.triangles], weights),
             occlusion=interpolate(np.concatenate([maker.occlusion, hair]), corners, weights),
@@ -180,16 +169,16 @@ class PeopleRenderer:
 
     def _lit(self, figure: Figure, surface: "_Surface", colour: Array, shine: Array) -> Array:
         """Wrapped Lambert light, occluded light from everywhere and a small highlight."""
-        look = figure.person.appearance
-        light = normalize(np.array([look.light_side, -1.0, look.light_height]))
+        appearance = figure.person.appearance
+        light = normalize(np.array([appearance.light_side, -1.0, appearance.light_height]))
         wrap = np.where(surface.layers == Layer.BODY, 0.30, 0.15)
         direct = ((dot(surface.normals, light) + wrap) / (1 + wrap)).clip(0)
         # Eyes lie deep in their sockets; fully occluded they would look dead.
         darkest = np.where(surface.layers == Layer.EYE, 0.55, 0.30)
         open_sky = mix(darkest, 1.0, surface.occlusion)
         open_sky = open_sky * np.where(surface.inside, 0.5, 1.0) * self._under_hair(figure, surface)
-        strength = look.ambient * (0.85 + 0.15 * surface.normals[:, 2]) * open_sky
-        strength = strength + (0.98 - 0.6 * look.ambient) * direct * (0.45 + 0.55 * open_sky)
+        strength = appearance.ambient * (0.85 + 0.15 * surface.normals[:, 2]) * open_sky
+        strength = strength + (0.98 - 0.6 * appearance.ambient) * direct * (0.45 + 0.55 * open_sky)
         halfway = normalize(surface.to_camera + light)
         highlight = dot(surface.normals, halfway).clip(0) ** 22 * shine * open_sky
         return np.asarray(colour * strength[:, None] + highlight[:, None])
@@ -198,7 +187,7 @@ class PeopleRenderer:
         """Hair shades the skin just below its edge."""
         shade = np.ones(len(surface.layers))
         near = np.flatnonzero((surface.layers == Layer.BODY) & (surface.canonical[:, 2] > 0.72))
-        above = self._maker.template.above_hairline(surface.canonical[near], figure.cut)
+        above = self._maker.template.above_hairline(surface.canonical[near], figure.styling)
         shade[near] -= 0.25 * np.exp(-((above / 0.012) ** 2))
         return shade
 
@@ -268,9 +257,11 @@ def _noise_vectors(points: Array, seed: int) -> Array:
 def _backdrop(figure: Figure, size: tuple[int, int], shoe_boxes: list[Array]) -> Array:
     """A plain gradient with a soft shadow under each shoe. [height * width, 3]"""
     height, width = size
-    look = figure.person.appearance
-    top = oklab(look.backdrop_lightness, 0.0, look.backdrop_yellow)
-    bottom = oklab(look.backdrop_lightness - look.backdrop_fall, 0.0, look.backdrop_yellow)
+    appearance = figure.person.appearance
+    top = oklab(appearance.backdrop_lightness, 0.0, appearance.backdrop_yellow)
+    bottom = oklab(
+        appearance.backdrop_lightness - appearance.backdrop_fall, 0.0, appearance.backdrop_yellow
+    )
     down = np.linspace(0, 1, height)[:, None, None]
     image = np.broadcast_to(mix(top, bottom, down), (height, width, 3)).copy()
     column, row = np.arange(width) + 0.5, np.arange(height) + 0.5

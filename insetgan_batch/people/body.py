@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from insetgan_batch.demo.person import Person, Pose, Shape
-from insetgan_batch.demo.raster import Array
 from insetgan_batch.errors import MissingPackageError
+from insetgan_batch.people.person import Person, Pose, Shape
+from insetgan_batch.people.raster import Array
 
 BODY_END = 13380  # vertices of the body proper; the helper layers follow
 EYE_VERTICES = slice(14598, 14670)  # the left one

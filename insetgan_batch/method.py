@@ -76,6 +76,11 @@ class Measure:
         )
 
 
+def declared(measures: Sequence[Measure], name: str) -> Measure | None:
+    """What a method says of a number, if it says anything."""
+    return next((measure for measure in measures if measure.names(name)), None)
+
+
 class Method(Protocol):
     """A method as driver, packer and page know it: the module `methods/<name>/method.py`."""
 
@@ -135,10 +140,12 @@ class Engine(Protocol):
     capacity: int
     """Items at most that are inside at once."""
 
-    ahead: int
-    """Items that are prepared beyond them; 0 where one takes so long that it had better wait for a
-    worker that is free.
-    """
+    @property
+    def ahead(self) -> int:
+        """Items that are prepared beyond them; 0 where one takes so long that it had better wait
+        for a worker that is free.
+        """
+        ...
 
     @property
     def keys(self) -> list[str]:

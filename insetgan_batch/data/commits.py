@@ -271,7 +271,7 @@ class RunStore:
         return True
 
     def clear_suspect(self, item_id: str) -> None:
-        """Acquit the item; no error if it is no suspect."""
+        """Clear the item of it; no error if it is no suspect."""
         self.storage.delete(_key("suspects", item_id))
 
     def save_checkpoint(self, item_id: str, state: bytes) -> None:
@@ -318,9 +318,9 @@ class RunStore:
         from insetgan_batch.data import ids
 
         try:
-            if text := self.read_run().get("seeds"):
-                method = names.of_run(self.read_run())
-                return seeds.parse_kept(text, method.seed_id).among
+            run = self.read_run()
+            if text := run.get("seeds"):
+                return seeds.parse_kept(text, names.of_run(run).seed_id).among
             return ids.read(self.storage)
         except NotFoundError:
             return set

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from insetgan_batch.data import columns
 from insetgan_batch.data.results import LossTable
-from insetgan_batch.method import Kind, Measure, Schema
+from insetgan_batch.method import Measure, Schema, declared
 
 LOSSES_SCHEMA = pa.schema(
     [
@@ -47,13 +48,6 @@ _ORIGIN = {
     "code_version": pa.string(),
     "created_at": pa.string(),
 }
-_OF_INPUTS: dict[Kind, pa.DataType] = {
-    "seed": pa.int64(),
-    "picture": pa.string(),
-    "file": pa.string(),
-    "fraction": pa.float64(),
-    "box": _LIST,
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,11 +72,8 @@ class Collector:
 
     def __init__(self, schema: Schema, declared: Sequence[Measure]) -> None:
         """schema: of the method's rows; declared: the method's measures."""
-        self._inputs = {
-            name: _OF_INPUTS[column.kind]
-            for name, column in schema.columns.items()
-            if not column.refused
-        }
+        known = columns.known(schema)
+        self._inputs = {n: columns.TYPES[known[n]] for n in schema.columns if n in known}
         self._facts: dict[str, pa.DataType] = {}
         self._declared, self._measures = declared, set[str]()
         self._files: dict[str, None] = {"image": None}
@@ -99,7 +90,7 @@ class Collector:
     def columns(self) -> Columns:
         """Of all that were seen."""
         order = {measure.name: i for i, measure in enumerate(self._declared)}
-        found = [(self._declaration(name), name) for name in sorted(self._measures)]
+        found = [(declared(self._declared, name), name) for name in sorted(self._measures)]
         found.sort(key=lambda pair: order.get(pair[0].name if pair[0] else "", len(order)))
         return Columns(
             tuple((n, t) for n, t in self._inputs.items() if n not in self._facts),
@@ -107,9 +98,6 @@ class Collector:
             tuple((n, pa.int32() if m and m.is_whole else pa.float64()) for m, n in found),
             tuple(self._files),
         )
-
-    def _declaration(self, name: str) -> Measure | None:
-        return next((measure for measure in self._declared if measure.names(name)), None)
 
 
 def item_schema(columns: Columns) -> pa.Schema:
@@ -160,7 +148,7 @@ def weighted(record: Mapping[str, Any], losses: LossTable) -> dict[str, float | 
             last.setdefault(term, {})[phase] = float(weight)
     return {
         f"weighted.{term}": None if raw is None else raw * sum(last[term].values())
-        for term, raw in _losses(record)
+        for term, raw in losses_among(record["measures"]).items()
         if term in last
     }
 
@@ -181,11 +169,9 @@ def loss_rows(item_id: str, losses: LossTable, every: int) -> pa.Table:
     )
 
 
-def _losses(record: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
-    """(term, value) of the losses among the measures."""
-    for name, value in record["measures"].items():
-        if _is_loss(name):
-            yield name.removeprefix(_LOSSES), value
+def losses_among(measures: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The losses among the measures of an item, by term."""
+    return {n.removeprefix(_LOSSES): value for n, value in measures.items() if _is_loss(n)}
 
 
 def _is_loss(measure: str) -> bool:

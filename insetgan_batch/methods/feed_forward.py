@@ -48,9 +48,14 @@ class FeedForward(Generic[_P]):
     ) -> None:
         """predict: one answer for each item, in their order."""
         self.prepare, self._predict = prepare, predict
-        self.capacity = self.ahead = capacity
+        self.capacity = capacity
         self._inside: dict[str, _P] = {}
         self._given_up: dict[str, ItemError] = {}
+
+    @property
+    def ahead(self) -> int:
+        """A batch."""
+        return self.capacity
 
     @property
     def keys(self) -> list[str]:

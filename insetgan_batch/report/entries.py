@@ -6,9 +6,9 @@ Pictures and films stay where the run has them: a view names their keys.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from insetgan_batch.data import results
+from insetgan_batch.data import results, tables
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.stored import Commit
 from insetgan_batch.methods.insetgan import sources
@@ -66,7 +66,7 @@ def row(record: Commit, place: int, insets: Sequence[str]) -> TableRow:
             "steps": record["steps"],
             "seconds": record["seconds"],
         },
-        losses=_losses(measures),
+        losses=tables.losses_among(measures),
         perceptual=str(facts.get("perceptual", "")),
         has_images=any(source.kind == "image" for source in found.values()),
     )
@@ -87,12 +87,6 @@ def view(store: RunStore, record: Commit, insets: Sequence[str]) -> View:
         charts=[] if losses is None else curves.charts(losses, _whole(record, "best_round")),
         facts=_facts(record, insets),
     )
-
-
-def _losses(measures: Mapping[str, float | None]) -> dict[str, float | None]:
-    """By term."""
-    named = ((name.partition("losses."), value) for name, value in measures.items())
-    return {term: value for (before, mark, term), value in named if mark and not before}
 
 
 def _box(fact: str | float | list[float] | None) -> list[float]:

@@ -3,7 +3,7 @@
 Memory grows by the same amount with every item of a batch. So the peaks of a short trial with one
 item and with two say how many there is room for. Each actor measures for itself: machines of one
 run may have different GPUs. An actor that runs out of memory all the same is replaced by one with
-half the slots (`actor.py`).
+half the slots (`actor_pool.py`).
 """
 
 from __future__ import annotations

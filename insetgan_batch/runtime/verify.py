@@ -31,7 +31,7 @@ from insetgan_batch.errors import (
     DamagedError,
     InsetGanError,
 )
-from insetgan_batch.method import URIS, Measure
+from insetgan_batch.method import URIS, Measure, declared
 from insetgan_batch.methods import names
 from insetgan_batch.records import Item, Lease, Outcome, Status
 from insetgan_batch.runtime.worker_loop import Ending
@@ -186,7 +186,8 @@ def _difference(record: Commit, found: Commit | str, measures: Sequence[Measure]
         return f"{where}: made with the weights {weights}, expected those of run.json: {now_of}"
     version = record.get("provenance", {}).get("code_version")
     for name, before in record["measures"].items():
-        tolerance = next((m.tolerance for m in measures if m.names(name)), None)
+        measure = declared(measures, name)
+        tolerance = measure.tolerance if measure else None
         now = found["measures"].get(name)
         if tolerance is None or before == now:
             continue

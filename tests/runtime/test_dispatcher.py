@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Turn:
-    """A store, a pool and a shift over so many items."""
+    """A store, a pool and a dispatcher over so many items."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Turn:
         self.epoch = self.store.take_epoch()
         self.pool = SimulatedPool(workers, slots, make_end(self.store))
         self.tracker = ProgressTracker(len(rows), 0, 0, 400)
-        self.shift = Dispatcher(
+        self.dispatcher = Dispatcher(
             self.store,
             self.epoch,
             Ledger(self.epoch, dispatcher.CAPS),
@@ -56,7 +56,7 @@ class Turn:
         )
 
     def work(self) -> None:
-        self.shift.work()
+        self.dispatcher.work()
 
 
 def items(count: int) -> list[Item]:
@@ -279,7 +279,7 @@ def test_a_commit_that_comes_after_the_quarantine_counts() -> None:
     turn.work()
     late = Outcome("i0", "0-1", Status.COMMITTED)
     assert turn.store.quarantined() == {"i0"}
-    turn.shift.end(late)
+    turn.dispatcher.end(late)
     assert turn.store.quarantined() == set()
     assert (turn.tracker.committed, turn.tracker.quarantined) == (3, 0)
 

@@ -136,14 +136,13 @@ class Preparer:
     def _given(self, name: str, prepared: Prepared, player: Player) -> _Given:
         """What a row gives."""
         generator, source = self._generators[name], prepared.sources[name]
+        latents, psi = self._average(name), None
         if name in prepared.pictures:
             pixels, size = prepared.pictures[name]
             reference = images.from_pixels(pixels[None])[0].to(generator.device)
-            is_inverted = player.start == "given"
-            average = self._average(name)
-            latents = self._encoded(name, reference, prepared.recipe) if is_inverted else average
+            if player.start == "given":
+                latents = self._encoded(name, reference, prepared.recipe)
             return _Given(latents, reference, size)
-        latents, psi = self._average(name), None
         if source.kind == "seed":
             latents, psi = self._of_seed(name, source, player, prepared.recipe)
         if name in prepared.latents:

@@ -223,7 +223,7 @@ def _blocks_of(
     tflops: float,
     ceilings: dict[str, float],
 ) -> list[dict[str, object]]:
-    generator = scene.generators[CANVAS].draft
+    generator = scene.generators[CANVAS].low_precision
     latents = torch.cat([scene.start(seed).latents[CANVAS][1:][None] for seed in range(_BATCH)])
     ws = (latents + scene.start(0).latents[CANVAS][:1]).requires_grad_()
     rows: list[dict[str, object]] = []
@@ -360,7 +360,7 @@ _WAYS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
 def _steps_of(recipe: Recipe) -> int:
     """Of all generators together, in the whole schedule."""
     return sum(
-        rounds * sum(player.steps for player in stage.players.values())
+        rounds * sum(settings.steps for settings in stage.generators.values())
         for rounds, stage in recipes.stages(recipe)
     )
 

@@ -200,7 +200,7 @@ def measure(finished: Finished, references: Mapping[str, Tensor]) -> dict[str, f
     box = canvas.new_tensor([finished.inset_boxes[_FACE].as_tuple()])
     terms = {
         "coarse": losses.masked_l1(
-            objective.crop(canvas[None], on_canvas, _COARSE_PX),
+            objective.crop_region(canvas[None], on_canvas, _COARSE_PX),
             images.downsample(inset[None], _COARSE_PX),
             objective.on_canvas(on_canvas, size, _COARSE_PX),
         ),

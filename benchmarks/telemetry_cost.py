@@ -219,7 +219,9 @@ def _work(
     def on_progress(progress: Progress) -> None:
         steps.append(progress.steps)
 
-    with telemetry.observing(config.recipe.players, REASONS, _ADDRESS, store.storage) as observer:
+    with telemetry.observing(
+        config.recipe.generators, REASONS, _ADDRESS, store.storage
+    ) as observer:
         ended = threading.Event()
         scraper = threading.Thread(target=_scrape, args=(ended, scrape_every_s))
         scraper.start()

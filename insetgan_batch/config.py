@@ -215,7 +215,9 @@ class RunConfig:
                 "detector finds one place on the canvas, but there are the insets"
                 f" {sorted(self.insets)}; give each its own: `{{face: mtcnn, shoes: demo:shoes}}`"
             )
-        masked = {name for name, player in self.recipe.insets.items() if player.region == "mask"}
+        masked = {
+            name for name, settings in self.recipe.insets.items() if settings.region == "mask"
+        }
         if missing := sorted(masked - self.segmenter.keys()):
             raise ValueError(f"segmenter lacks {missing}, whose recipe says `region: mask`")
         for name, model in self.models.items():

@@ -43,7 +43,7 @@ _OF_A_STAGE = {
     "border_ramp_rounds",
     "full_share",
 }
-# What of a player is settled when an item enters, so that a stage cannot change it.
+# What of a generator's settings is fixed when an item enters, so that a stage cannot change it.
 _OF_AN_ITEM = ("start", "latents", "psi", "region", "align")
 
 
@@ -57,7 +57,7 @@ class ImageWeights:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Player:
+class GeneratorSettings:
     """One generator: where it starts, how it moves in its phases, and what it is held to.
 
     A term that a generator has not (`body` of an inset, `face` of the canvas) must be 0.
@@ -125,7 +125,7 @@ class Inversion:
     rounds: CountOrZero = 10
     steps: Count = 20
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
-    # What is free, as in a player.
+    # What is free, as in the generators' settings.
     latents: Literal["w", "w+delta", "w+"] = "w+delta"
     picture: ImageWeights = ImageWeights(l1=1.0, lpips=1.0)
     latent: Weight = 0.0
@@ -170,7 +170,7 @@ class Guards:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Stage:
-    """Some rounds under changed fields: players, ramps and `region_step`.
+    """Some rounds under changed fields: generators, ramps and `region_step`.
 
     kept: whether the result may be one of its rounds.
     """
@@ -196,7 +196,7 @@ class Recipe:
     adaptive_psi: AdaptivePsi | None = None
     # How pictures of the manifest become latents.
     inversion: Inversion = Inversion()
-    canvas: Player = Player(
+    canvas: GeneratorSettings = GeneratorSettings(
         learning_rate=0.03,
         coarse=ImageWeights(l1=0.3, lpips=0.03),
         border=ImageWeights(l1=2.0, lpips=0.012),
@@ -204,9 +204,9 @@ class Recipe:
         latent=0.01,
         delta=0.1,
     )
-    insets: dict[str, Player] = dataclasses.field(
+    insets: dict[str, GeneratorSettings] = dataclasses.field(
         default_factory=lambda: {
-            "face": Player(
+            "face": GeneratorSettings(
                 learning_rate=0.02,
                 coarse=ImageWeights(l1=2.0, lpips=0.1),
                 border=ImageWeights(l1=4.0, lpips=0.012),
@@ -274,12 +274,12 @@ class Recipe:
         for name in _TAKEN:
             if name in self.insets:
                 raise ValueError(f"recipe.insets has `{name}`, which is taken; choose another name")
-        if self.order and sorted(self.order) != sorted(self.players):
+        if self.order and sorted(self.order) != sorted(self.generators):
             raise ValueError(
-                f"recipe.order is {list(self.order)}, expected each of {list(self.players)} once"
+                f"recipe.order is {list(self.order)}, expected each of {list(self.generators)} once"
             )
         absent = {"canvas.face": self.canvas.face}
-        absent |= {f"insets.{name}.body": player.body for name, player in self.insets.items()}
+        absent |= {f"insets.{name}.body": settings.body for name, settings in self.insets.items()}
         if self.canvas.identity:
             raise ValueError("recipe.canvas.identity has a weight, but only insets have one")
         for name, weights in absent.items():
@@ -298,23 +298,23 @@ class Recipe:
             raise ValueError(
                 f"{where}.insets has {unknown}, expected some of {sorted(self.insets)}"
             )
-        players = {CANVAS: changes.get(CANVAS)} | {f"insets.{k}": v for k, v in insets.items()}
-        for name, player in players.items():
-            if isinstance(player, dict) and (fixed := [f for f in _OF_AN_ITEM if f in player]):
+        generators = {CANVAS: changes.get(CANVAS)} | {f"insets.{k}": v for k, v in insets.items()}
+        for name, settings in generators.items():
+            if isinstance(settings, dict) and (fixed := [f for f in _OF_AN_ITEM if f in settings]):
                 raise ValueError(
                     f"{where}.{name} has {fixed}, which no stage can change; set it in"
                     f" recipe.{name}"
                 )
 
     @property
-    def players(self) -> dict[str, Player]:
-        """All generators by name, the canvas first."""
+    def generators(self) -> dict[str, GeneratorSettings]:
+        """The settings of all generators by name, the canvas first."""
         return {CANVAS: self.canvas} | self.insets
 
     @property
     def phases(self) -> tuple[str, ...]:
         """The generators in the order in which a round moves them."""
-        return self.order or tuple(self.players)
+        return self.order or tuple(self.generators)
 
     @property
     def rounds(self) -> int:
@@ -326,7 +326,7 @@ _ADAPTER = pydantic.TypeAdapter(Recipe)
 # For hints: what an unknown key may have been meant to be.
 FIELD_NAMES = [
     field.name
-    for kind in (Recipe, Player, ImageWeights, Inversion, AdaptivePsi, Guards, Stage)
+    for kind in (Recipe, GeneratorSettings, ImageWeights, Inversion, AdaptivePsi, Guards, Stage)
     for field in dataclasses.fields(kind)
 ]
 
@@ -387,8 +387,8 @@ def stages(recipe: Recipe) -> list[tuple[int, Recipe]]:
 def inverting(recipe: Recipe, names: Collection[str]) -> Recipe:
     """The recipe as it is while these generators become what their pictures show."""
     how = recipe.inversion
-    still = Player(steps=0)
-    moving = Player(
+    still = GeneratorSettings(steps=0)
+    moving = GeneratorSettings(
         steps=how.steps,
         learning_rate=how.learning_rate,
         latents=how.latents,
@@ -450,11 +450,11 @@ def merged(defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shared(recipe: Recipe) -> tuple[object, ...]:
-    players = {name: (player.steps, player.region) for name, player in recipe.players.items()}
+    generators = {name: (own.steps, own.region) for name, own in recipe.generators.items()}
     how = recipe.inversion
     inversion = how.rounds, how.steps, how.resolution
     sizes = recipe.resolution, recipe.coarse_size, recipe.picture_size, recipe.full_share
-    return players, recipe.order, recipe.stages, sizes, inversion
+    return generators, recipe.order, recipe.stages, sizes, inversion
 
 
 def _folder() -> Any:

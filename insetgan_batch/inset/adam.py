@@ -61,8 +61,7 @@ class MovingBatch:
 
         numbers: of each item, as `MovingLatents.numbers` has them, `[3 n]`. free: 1 for the latents
         that move, 0 for those that stand, momentum or not: `[n 1+l 1]`. An item whose gradient is
-        not finite gets none, since its latents must stay finite until somebody has looked at its
-        losses.
+        not finite stays where it is: its latents must stay finite until its losses are checked.
         """
         beta1, beta2 = _BETAS
         rate, bias1, bias2 = numbers[:, :, None, None]

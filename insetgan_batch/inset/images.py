@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class Cut:
-    """`resample` of the same boxes, image after image: where it looks is computed once for each
-    size of images, and a step waits for no number from the device.
+class Resampler:
+    """`resample` for boxes that stay the same, for image after image.
+
+    The grids of sample positions are computed once for each size of images, and a step waits for no
+    number from the device.
     """
 
     def __init__(self, boxes: Tensor, size: tuple[int, int]) -> None:
@@ -47,17 +49,17 @@ class Cut:
 
 
 def resample(image: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cut `boxes` out of `image` `[n c H W]` and bring them to `size` (h, w): `[n c h w]`.
+    """Resampler `boxes` out of `image` `[n c H W]` and bring them to `size` (h, w): `[n c h w]`.
 
     Bilinear samples, averaged over as many per output pixel as it covers of the input, so that
     shrinking does not alias. Outside of the image its border is repeated. Differentiable in the
     image.
     """
-    return Cut(boxes, size)(image)
+    return Resampler(boxes, size)(image)
 
 
 def _grid(boxes: Tensor, size: tuple[int, int], factor: int, image_size: tuple[int, int]) -> Tensor:
-    """Where to look for `factor` samples on each axis of every pixel, as `grid_sample` has it."""
+    """The positions of `factor` samples on each axis of every pixel, in `grid_sample`'s -1..1."""
     height, width = size
     xs = _sample_positions(boxes[:, 0], boxes[:, 2], width * factor)[:, None, :]
     ys = _sample_positions(boxes[:, 1], boxes[:, 3], height * factor)[:, :, None]
@@ -97,8 +99,8 @@ def box_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def bounds(boxes: Tensor) -> Tensor:
-    """The pixels of the image that say how boxes look and how visible their edges are, as upright
-    boxes `[n 4]`: all corners, and three pixels more (`resample` reads one, `seam.excess` three).
+    """Upright boxes `[n 4]` of all pixels that `resample` and `seam.excess` read for boxes
+    `[n 4|5]`: their corners and 3 pixels more on every side (`resample` reads 1, `excess` 3).
     """
     x0, y0, x1, y1 = boxes[:, :4].unbind(dim=1)
     xs, ys = torch.stack([x0, x1, x0, x1], 1)[:, None], torch.stack([y0, y0, y1, y1], 1)[:, None]
@@ -171,7 +173,7 @@ class Paste:
     def __init__(self, regions: Tensor, size: tuple[int, int], mask: Tensor | None = None) -> None:
         """size: (h, w) of canvases."""
         self._regions, self._size = regions, size
-        self._cuts: dict[tuple[int, int], Cut] = {}
+        self._resamplers: dict[tuple[int, int], Resampler] = {}
         if mask is None:
             self._inside, self._share = box_mask(regions, size) > 0, None
         else:
@@ -180,10 +182,10 @@ class Paste:
     def __call__(self, canvas: Tensor, inset: Tensor) -> Tensor:
         """Of canvases and insets `[n 3 h w]`: `[n 3 H W]`."""
         inset_size = (inset.shape[2], inset.shape[3])
-        if inset_size not in self._cuts:
+        if inset_size not in self._resamplers:
             frames = frame_in_crop(self._size, self._regions, inset_size)
-            self._cuts[inset_size] = Cut(frames, self._size)
-        pasted = self._cuts[inset_size](inset)
+            self._resamplers[inset_size] = Resampler(frames, self._size)
+        pasted = self._resamplers[inset_size](inset)
         if self._share is None:
             return torch.where(self._inside, pasted, canvas)
         return torch.lerp(canvas, pasted, self._share)

@@ -73,19 +73,19 @@ class Noise:
 
         The numbers follow from the item's seed and the step, so that they are the same anywhere.
         """
-        if not any(slot.now.players[name].w_noise for slot in slots):
+        if not any(slot.now.generators[name].w_noise for slot in slots):
             return None
         rows = [[self._drawn(name, slot, i) for slot in slots] for i in range(steps)]
         return torch.stack([torch.stack(row) for row in rows]).to(self._generators[name].w_avg)
 
     def _drawn(self, name: str, slot: Slot, ahead: int) -> Tensor:
         """An item's noise so many steps from now, `[c]`, on the CPU."""
-        player, step = slot.now.players[name], slot.stage_steps[name] + ahead
-        left = max(0.0, 1 - step / (slot.now.max_rounds * player.steps) / _NOISE_ENDS)
+        settings, step = slot.now.generators[name], slot.stage_steps[name] + ahead
+        left = max(0.0, 1 - step / (slot.now.max_rounds * settings.steps) / _NOISE_ENDS)
         source = torch.Generator().manual_seed((slot.seed << 20) + step)
         w_avg = self._generators[name].w_avg
         drawn = torch.randn(len(w_avg), generator=source, dtype=w_avg.dtype)
-        return player.w_noise * left**2 * self._spread(name) * drawn
+        return settings.w_noise * left**2 * self._spread(name) * drawn
 
     def _spread(self, name: str) -> float:
         """The root of the mean squared distance of a generator's w from its average."""

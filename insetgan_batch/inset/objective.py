@@ -20,14 +20,14 @@ from insetgan_batch.inset.seam import SeamTerm
 from insetgan_batch.nets import identity
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.nets.perceptual import Features, Perceptual
-from insetgan_batch.nets.windows import Cutting, Window
-from insetgan_batch.recipe import CANVAS, ImageWeights, Player
+from insetgan_batch.nets.windows import Crop, Window
+from insetgan_batch.recipe import CANVAS, GeneratorSettings, ImageWeights
 
 Terms = dict[str, Tensor]
-Cuttings = Mapping[str, Cutting]
+Crops = Mapping[str, Crop]
 DISTANCES = ("l1", "l2", "lpips")
 _NONE: Mapping[str, Tensor] = {}
-_WHOLE: Cuttings = {}
+_WHOLE: Crops = {}
 _LPIPS_SIDE_PX = 32  # its features need so many
 _MARGIN_PX = 2  # beyond a mask's edge, in pixels of the region: there the canvas gives way too
 
@@ -35,11 +35,11 @@ _MARGIN_PX = 2  # beyond a mask's edge, in pixels of the region: there the canva
 class Objective(Protocol):
     """A moving generator's losses."""
 
-    def terms(self, image: Tensor, latents: Tensor, cuttings: Cuttings = _WHOLE) -> Terms:
+    def terms(self, image: Tensor, latents: Tensor, crops: Crops = _WHOLE) -> Terms:
         """Raw losses `[n]` of images `[n 3 h w]` painted from latents `[n 1+l c]`.
 
-        h: the objective's height. cuttings: where that is not the whole canvas', what the whole
-        one shows around the regions, by inset.
+        h: the objective's height. crops: by inset, the full-resolution pixels around its region,
+        where h is below the canvas' full height.
         """
         ...
 
@@ -167,7 +167,7 @@ class CanvasObjective:
         """
         size = (reference.shape[2], reference.shape[3])
         self._regions, self._w_avg, self._resolution = regions, w_avg, resolution
-        self._crops: dict[tuple[str, Window], images.Cut] = {}
+        self._resamplers: dict[tuple[str, Window], images.Resampler] = {}
         outside = torch.ones_like(reference[:, :1])
         self._insets, self._region_terms, self._seams = insets, {}, {}
         for name, image in insets.items():
@@ -193,24 +193,26 @@ class CanvasObjective:
         self._body = ImageTerms({f"{CANVAS}.body": outside}, wanted, perceptual, reference)
         self._picture = PictureTerm(CANVAS, wanted, perceptual, reference, inversion_size)
 
-    def terms(self, image: Tensor, latents: Tensor, cuttings: Cuttings = _WHOLE) -> Terms:
+    def terms(self, image: Tensor, latents: Tensor, crops: Crops = _WHOLE) -> Terms:
         """Raw losses `[n]` of canvases `[n 3 h w]` painted from latents `[n 1+l c]`."""
         terms = self._body(image) | latent_terms(CANVAS, latents, self._w_avg)
         terms |= self._picture(image)
-        whole = Cutting.whole(image)
+        whole = Crop.whole(image)
         for name, term in self._region_terms.items():
-            seen = cuttings.get(name, whole)
-            terms |= term(self._crop(name, seen.window)(seen.pixels))
+            seen = crops.get(name, whole)
+            terms |= term(self._resampler(name, seen.window)(seen.pixels))
             if name in self._seams:
                 terms[f"{name}.seam"] = self._seams[name](seen, self._insets[name])
         return terms
 
-    def _crop(self, name: str, window: Window) -> images.Cut:
-        """What cuts an inset's region out of what a window shows."""
-        if (name, window) not in self._crops:
+    def _resampler(self, name: str, window: Window) -> images.Resampler:
+        """Crops an inset's region out of a window's pixels."""
+        if (name, window) not in self._resamplers:
             size = (self._resolution, self._resolution)
-            self._crops[name, window] = images.Cut(window.boxes(self._regions[name]), size)
-        return self._crops[name, window]
+            self._resamplers[name, window] = images.Resampler(
+                window.boxes(self._regions[name]), size
+            )
+        return self._resamplers[name, window]
 
 
 class InsetObjective:
@@ -245,12 +247,12 @@ class InsetObjective:
             name,
             wanted,
             perceptual,
-            crop(canvas, region, resolution),
+            crop_region(canvas, region, resolution),
             on_canvas(region, size, resolution),
             coarse_size,
             None if mask is None else images.downsample(mask, resolution),
         )
-        self._canvas = Cutting.whole(canvas)
+        self._canvas = Crop.whole(canvas)
         self._seam = SeamTerm(region, size, mask) if f"{name}.seam" in wanted else None
         inside = images.box_mask(box, (reference.shape[2], reference.shape[3]))
         if mask is not None:
@@ -258,14 +260,14 @@ class InsetObjective:
         self._identity = faces if f"{name}.identity" in wanted else None
         if self._identity is not None:
             self._box, self._height = box, reference.shape[2]
-            self._faces: dict[int, images.Cut] = {}  # by the height of pictures
+            self._faces: dict[int, images.Resampler] = {}  # by the height of pictures
             self._known = self._identity.embed(self._face_of(reference))
         height = height or reference.shape[2]
         inside, reference = (images.downsample(x, height) for x in (inside, reference))
         self._face = ImageTerms({f"{name}.face": inside}, wanted, perceptual, reference)
         self._picture = PictureTerm(name, wanted, perceptual, reference, inversion_size)
 
-    def terms(self, image: Tensor, latents: Tensor, cuttings: Cuttings = _WHOLE) -> Terms:
+    def terms(self, image: Tensor, latents: Tensor, crops: Crops = _WHOLE) -> Terms:
         """Raw losses `[n]` of insets `[n 3 h w]` painted from latents `[n 1+l c]`."""
         terms = (
             self._region(images.downsample(image, self._resolution))
@@ -285,28 +287,28 @@ class InsetObjective:
         if height not in self._faces:
             scale = height / self._height
             box = torch.cat([self._box[:, :4] * scale, self._box[:, 4:]], dim=1)
-            self._faces[height] = face_cut(box)
+            self._faces[height] = face_resampler(box)
         return self._faces[height](image)
 
 
 def term_weights(
-    name: str, player: Player, regions: Iterable[str], border_ramp: float
+    name: str, settings: GeneratorSettings, regions: Iterable[str], border_ramp: float
 ) -> dict[str, float]:
     """The weight of every term that moves a generator, by the term's name.
 
     regions: the insets that it meets: all for the canvas, itself for an inset.
     """
-    own = ("body", player.body) if name == CANVAS else ("face", player.face)
-    weights = {f"{name}.latent": player.latent, f"{name}.delta": player.delta}
+    own = ("body", settings.body) if name == CANVAS else ("face", settings.face)
+    weights = {f"{name}.latent": settings.latent, f"{name}.delta": settings.delta}
     weights |= _image_weights(f"{name}.{own[0]}", own[1], 1.0)
-    weights |= _image_weights(f"{name}.picture", player.picture, 1.0)
+    weights |= _image_weights(f"{name}.picture", settings.picture, 1.0)
     if name != CANVAS:
-        weights[f"{name}.identity"] = player.identity
+        weights[f"{name}.identity"] = settings.identity
     for region in regions:
-        weights |= _image_weights(f"{region}.coarse", player.coarse, 1.0)
-        weights |= _image_weights(f"{region}.whole", player.whole, 1.0)
-        weights |= _image_weights(f"{region}.border", player.border, border_ramp)
-        weights[f"{region}.seam"] = border_ramp * player.seam
+        weights |= _image_weights(f"{region}.coarse", settings.coarse, 1.0)
+        weights |= _image_weights(f"{region}.whole", settings.whole, 1.0)
+        weights |= _image_weights(f"{region}.border", settings.border, border_ramp)
+        weights[f"{region}.seam"] = border_ramp * settings.seam
     return weights
 
 
@@ -327,7 +329,7 @@ def likeness(faces: Identity, image: Tensor, reference: Tensor, box: Box) -> flo
     place = boxes_as_tensor([box], image)
     with torch.no_grad():
         first, second = faces.embed(
-            torch.cat([face_cut(place)(x[None]) for x in (image, reference)])
+            torch.cat([face_resampler(place)(x[None]) for x in (image, reference)])
         )
     return float(first @ second)
 
@@ -344,16 +346,16 @@ def shrunk(image: Tensor, size: int) -> Tensor:
     return images.downsample(image, max(size, -(-_LPIPS_SIDE_PX * height // min(height, width))))
 
 
-def face_cut(box: Tensor) -> images.Cut:
-    """What cuts faces out of images `[n 3 h w]` as FaceNet wants them; box `[n 5]` in their
-    pixels.
+def face_resampler(box: Tensor) -> images.Resampler:
+    """Crops faces out of images `[n 3 h w]` in FaceNet's size and with its margin; box `[n 5]` in
+    their pixels.
     """
     margins = identity.MARGIN * torch.stack([box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]], dim=1)
     larger = torch.cat([box[:, :2] - margins, box[:, 2:4] + margins, box[:, 4:]], dim=1)
-    return images.Cut(larger, (identity.SIZE, identity.SIZE))
+    return images.Resampler(larger, (identity.SIZE, identity.SIZE))
 
 
-def crop(canvas: Tensor, region: Tensor, resolution: int) -> Tensor:
+def crop_region(canvas: Tensor, region: Tensor, resolution: int) -> Tensor:
     """The regions of canvases at the working resolution, `[n 3 r r]`."""
     return images.resample(canvas, region, (resolution, resolution))
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from insetgan_batch.inset import images
-from insetgan_batch.nets.windows import Cutting, Window
+from insetgan_batch.nets.windows import Crop, Window
 
 
 def excess(image: Tensor, inside: Tensor) -> Tensor:
@@ -35,10 +35,10 @@ def _steps(image: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class SeamTerm:
-    """`excess` of one inset pasted onto the canvas as it will be kept, whichever of them moves.
+    """`excess` of the composite of canvas and one inset, whichever of them moves.
 
-    Only a window around the region is looked at. Other insets are not: where regions overlap, the
-    edge is judged without them.
+    It is computed in a window around the region. Other insets are not pasted: where regions
+    overlap, the edge is measured without them.
     """
 
     def __init__(self, region: Tensor, size: tuple[int, int], mask: Tensor | None = None) -> None:
@@ -54,6 +54,6 @@ class SeamTerm:
         else:
             self._inside = images.spread(mask, region, seen) > 0.5
 
-    def __call__(self, canvas: Cutting, inset: Tensor) -> Tensor:
+    def __call__(self, canvas: Crop, inset: Tensor) -> Tensor:
         """Of canvases and insets `[n 3 h w]`: `[n]`, in the range -1..1 of images."""
         return excess(self._paste(canvas.cut(self._window), inset), self._inside)

@@ -38,13 +38,13 @@ from insetgan_batch.inset.objective import (
     term_weights,
 )
 from insetgan_batch.inset.phase import Phase
-from insetgan_batch.inset.sight import Sight
+from insetgan_batch.inset.phase_renderer import PhaseRenderer
 from insetgan_batch.inset.states import Finished, Slot, Start, State, TraceRow
 from insetgan_batch.nets.detector import Detector, Segmenter
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, Guards, Player, Recipe
+from insetgan_batch.recipe import CANVAS, GeneratorSettings, Guards, Recipe
 
 _MOST_CANVASES = 4  # of a region's height: a larger one fills the memory with nothing to see
 _NO_SEGMENTERS: Mapping[str, Segmenter] = {}
@@ -199,8 +199,8 @@ class SlotOptimizer:
             seed=start.seed,
         )
         self._paint_all(slot)
-        for name, player in slot.recipe.insets.items():
-            if player.region == "mask":
+        for name, settings in slot.recipe.insets.items():
+            if settings.region == "mask":
                 pixels = images.to_pixels(start.references[name][None])
                 slot.masks[name] = self._segmenters[name].mask(pixels)[0]
         slot.start = self._assess([slot])[0]
@@ -259,7 +259,7 @@ class SlotOptimizer:
         """
         groups: dict[tuple[int, float, bool], list[Slot]] = {}
         for slot in self._slots:
-            if slot.moves and (steps := _player(slot.now, name).steps):
+            if slot.moves and (steps := slot.now.generators[name].steps):
                 kind = (steps, slot.now.full_share, slot.is_inverting)
                 groups.setdefault(kind, []).append(slot)
         for (steps, *_), slots in groups.items():
@@ -268,12 +268,16 @@ class SlotOptimizer:
 
     def _move(self, name: str, slots: list[Slot], count: int, on_step: Callable[[], None]) -> None:
         recipes = [slot.now for slot in slots]
-        sight = self._sight(name, slots)
+        renderer = self._renderer(name, slots)
         share = recipes[0].full_share
-        is_full = [sight.is_whole or schedule.is_full(share, number) for number in range(count)]
+        is_full = [renderer.is_whole or schedule.is_full(share, number) for number in range(count)]
         objectives = {
             full: self._objective(
-                name, slots, recipes, self._perceptual.draft, None if full else sight.height
+                name,
+                slots,
+                recipes,
+                self._perceptual.low_precision,
+                None if full else renderer.height,
             )
             for full in set(is_full)
         }
@@ -281,14 +285,14 @@ class SlotOptimizer:
         moving = [slot.moments[name] for slot in slots]
         phase = Phase(
             moving,
-            [_player(recipe, name) for recipe in recipes],
+            [recipe.generators[name] for recipe in recipes],
             rates=[_rates_of_steps(name, slot, count) for slot in slots],
             weights=weights,
             noise=self._noise.of(name, slots, count),
         )
         for number, full in enumerate(is_full):
             self._film(name, slots, phase.latents, number)
-            phase.step(sight.full() if full else sight.low(), objectives[full])
+            phase.step(renderer.full() if full else renderer.low(), objectives[full])
             on_step()
         values = phase.end()
         _record(name, slots, phase.terms, values, weights)
@@ -318,16 +322,16 @@ class SlotOptimizer:
         with torch.no_grad():
             return self._synthesise(name, torch.stack([s.moments[name].latents for s in slots]))
 
-    def _sight(self, name: str, slots: list[Slot]) -> Sight:
-        """How the generator is looked at in a phase that begins, for these items."""
+    def _renderer(self, name: str, slots: list[Slot]) -> PhaseRenderer:
+        """What renders these items' images in the phase that begins."""
         recipe = self._recipe
-        pictures = torch.stack([slot.images[name] for slot in slots])
-        return Sight(
+        rendered = torch.stack([slot.images[name] for slot in slots])
+        return PhaseRenderer(
             self._generators[name],
             side=max(recipe.picture_size, recipe.resolution),
             latents=torch.stack([slot.moments[name].latents for slot in slots]),
-            pictures=pictures,
-            regions=self._regions(slots, pictures) if name == CANVAS else {},
+            rendered=rendered,
+            regions=self._regions(slots, rendered) if name == CANVAS else {},
         )
 
     def _objective(
@@ -342,7 +346,7 @@ class SlotOptimizer:
         wanted = {
             term
             for recipe in recipes
-            for term, weight in self._weights(name, _player(recipe, name)).items()
+            for term, weight in self._weights(name, recipe.generators[name]).items()
             if weight > 0
         }
         reference = torch.stack([slot.references[name] for slot in slots])
@@ -384,15 +388,17 @@ class SlotOptimizer:
         """Where the insets lie on the canvases, `[n 5]` each."""
         return {n: boxes_as_tensor([slot.regions[n] for slot in slots], like) for n in self._insets}
 
-    def _weights(self, name: str, player: Player, border_ramp: float = 1.0) -> dict[str, float]:
-        return term_weights(name, player, self._insets if name == CANVAS else [name], border_ramp)
+    def _weights(
+        self, name: str, settings: GeneratorSettings, border_ramp: float = 1.0
+    ) -> dict[str, float]:
+        return term_weights(name, settings, self._insets if name == CANVAS else [name], border_ramp)
 
     def _weights_of_steps(self, name: str, slot: Slot, count: int) -> list[dict[str, float]]:
         """Of an item's next steps of a generator."""
         recipe, first = slot.now, slot.stage_steps[name]
-        player = _player(recipe, name)
-        ramps = [schedule.border_ramp(recipe, player, first + i) for i in range(count)]
-        return [self._weights(name, player, ramp) for ramp in ramps]
+        settings = recipe.generators[name]
+        ramps = [schedule.border_ramp(recipe, settings, first + i) for i in range(count)]
+        return [self._weights(name, settings, ramp) for ramp in ramps]
 
     # ---- between phases ------------------------------------------------------------------------
 
@@ -402,7 +408,7 @@ class SlotOptimizer:
         if not slots:
             return
         pixels = images.to_pixels(torch.stack([slot.images[CANVAS] for slot in slots]))
-        answers: dict[int, list[Box | None]] = {}  # one look serves all insets of a detector
+        answers: dict[int, list[Box | None]] = {}  # one search serves all insets of a detector
         for name, detector in self._canvas_detectors.items():
             if id(detector) not in answers:
                 answers[id(detector)] = detector.find(pixels)
@@ -445,7 +451,7 @@ class SlotOptimizer:
                 latents = torch.stack([slot.moments[name].latents for slot in slots])
                 objective = self._objective(name, slots, recipes, self._perceptual)
                 terms = objective.terms(image, latents)
-                weights = [self._weights(name, _player(recipe, name)) for recipe in recipes]
+                weights = [self._weights(name, recipe.generators[name]) for recipe in recipes]
                 score = score + _weighted(terms, weights)
                 raw |= terms
                 for names, w in zip(own, weights, strict=True):
@@ -465,15 +471,15 @@ class SlotOptimizer:
         ]
 
 
-def _player(recipe: Recipe, name: str) -> Player:
+def _player(recipe: Recipe, name: str) -> GeneratorSettings:
     return recipe.canvas if name == CANVAS else recipe.insets[name]
 
 
 def _rates_of_steps(name: str, slot: Slot, count: int) -> list[float]:
     """Step sizes of an item's next steps of a generator."""
     recipe, first = slot.now, slot.stage_steps[name]
-    player = _player(recipe, name)
-    return [schedule.learning_rate(recipe, player, first + i) for i in range(count)]
+    settings = recipe.generators[name]
+    return [schedule.learning_rate(recipe, settings, first + i) for i in range(count)]
 
 
 def _judge(slot: Slot, state: State) -> None:

@@ -171,11 +171,11 @@ class Slot:
             return
         self.stage_steps = dict.fromkeys(self.moments, 0)
         self.references = self.given | self.references
-        for name, player in recipe.players.items():
-            if player.anchor == "given":
+        for name, settings in recipe.generators.items():
+            if settings.anchor == "given":
                 self.references[name] = self.given[name]
                 self.anchors.pop(name, None)
-            elif player.anchor == "stage" and name in self.images:
+            elif settings.anchor == "stage" and name in self.images:
                 self.references[name] = self.images[name]
                 self.anchors[name] = self.moments[name].latents
 

@@ -1,8 +1,8 @@
 """Windows into images and feature maps: rectangles of one size, each image's at its own place.
 
-Layers at high resolution are most of a generator's cost, and most of what they paint is not looked
-at. In a window around what is looked at they paint exactly what they would have painted there, if
-the window is cut out of the lower resolution with `MARGIN_PX` more on every side.
+Layers at high resolution are most of a generator's cost, and losses read little of what they
+compute. In a window they compute the very pixels of the full image, if the features of the lower
+resolution are cropped to that window and `MARGIN_PX` more on every side.
 """
 
 from __future__ import annotations
@@ -110,14 +110,14 @@ class Window:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Cutting:
-    """What images `[n c h w]` show in a window."""
+class Crop:
+    """The pixels `[n c h w]` of images in a window."""
 
     window: Window
     pixels: Tensor
 
     @classmethod
-    def whole(cls, images: Tensor) -> Cutting:
+    def whole(cls, images: Tensor) -> Crop:
         """All of images `[n c H W]`."""
         return cls(Window.whole(len(images), (images.shape[2], images.shape[3])), images)
 

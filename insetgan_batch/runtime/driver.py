@@ -119,7 +119,7 @@ def run(
         items = (row for row in rows.read() if row.item_id not in ended)
         with (
             telemetry.observing(
-                config.recipe.players, REASONS, metrics_address, store.storage
+                config.recipe.generators, REASONS, metrics_address, store.storage
             ) as observer,
             _pool(config, started, tracker) as (pool, poll_cluster),
         ):

@@ -17,7 +17,7 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Start
 from insetgan_batch.nets.generator import Generator
-from insetgan_batch.recipe import CANVAS, Player, Recipe, stages
+from insetgan_batch.recipe import CANVAS, GeneratorSettings, Recipe, stages
 
 # A CPU works as long on each item of a batch as on one alone, so its memory is not the limit; a few
 # slots hide the waiting for the store.
@@ -98,15 +98,15 @@ def _one_step(recipe: Recipe) -> Recipe:
     """
     ever = [stage for _, stage in stages(recipe)]
 
-    def short(player: Player, steps: list[int]) -> Player:
-        return dataclasses.replace(player, steps=int(any(steps)))
+    def short(settings: GeneratorSettings, steps: list[int]) -> GeneratorSettings:
+        return dataclasses.replace(settings, steps=int(any(steps)))
 
     return dataclasses.replace(
         recipe,
         canvas=short(recipe.canvas, [stage.canvas.steps for stage in ever]),
         insets={
-            name: short(player, [stage.insets[name].steps for stage in ever])
-            for name, player in recipe.insets.items()
+            name: short(settings, [stage.insets[name].steps for stage in ever])
+            for name, settings in recipe.insets.items()
         },
         stages=(),
         full_share=1.0,

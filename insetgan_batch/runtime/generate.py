@@ -51,7 +51,7 @@ def generate(
     path, device = file.path, best_device()
     generator = models.loaded(
         file, lambda path: Generator.load(path, device, precision=settings.precision)
-    ).draft
+    ).low_precision
     if settings.file_format != "npy" and generator.image_channels not in _PILLOW_CHANNELS:
         raise ConfigError(f"{path}: {generator.image_channels} channels are no picture; use npy")
     try:

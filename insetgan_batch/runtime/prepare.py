@@ -24,7 +24,7 @@ from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, AdaptivePsi, Player, Recipe, for_item
+from insetgan_batch.recipe import CANVAS, AdaptivePsi, GeneratorSettings, Recipe, for_item
 from insetgan_batch.records import Item, Lease, Source
 
 _NO_ENCODERS: Mapping[str, Encoder] = {}
@@ -78,17 +78,17 @@ class Preparer:
         sources = {CANVAS: item.canvas, **item.insets}
         latents, references, psi, boxes = {}, {}, {}, {}
         for name, source in sources.items():
-            player = recipe.players[name]
+            settings = recipe.generators[name]
             try:
-                given = self._given(name, self._confined(source), player, recipe)
+                given = self._given(name, self._confined(source), settings, recipe)
             except BadInputError as err:
                 raise BadInputError(f"column {name}_{source.kind}: {err}") from err
             latents[name], references[name], psi[name] = given.latents, given.reference, given.psi
-            if player.start == "average":
+            if settings.start == "average":
                 latents[name] = self._average(name)
-            if player.start == "seed" and source.kind != "seed":
+            if settings.start == "seed" and source.kind != "seed":
                 own = Source("seed", item.seed, source.psi)
-                latents[name], psi[name] = self._of_seed(name, own, player, recipe)
+                latents[name], psi[name] = self._of_seed(name, own, settings, recipe)
                 if source.kind == "average":  # nothing is given: it is held to what it starts from
                     references[name] = self._painted(name, latents[name])
             if source.box:
@@ -99,7 +99,7 @@ class Preparer:
         pictures = tuple(
             name
             for name, source in sources.items()
-            if source.kind == "image" and recipe.players[name].start == "given"
+            if source.kind == "image" and recipe.generators[name].start == "given"
         )
         return Start(lease.attempt, recipe, latents, references, boxes, psi, pictures, item.seed)
 
@@ -118,17 +118,19 @@ class Preparer:
         except BadInputError as err:  # it repeats the row's keys, which may hold anything
             raise BadInputError(inputs.cut(err)) from err
 
-    def _given(self, name: str, source: Source, player: Player, recipe: Recipe) -> _Given:
+    def _given(
+        self, name: str, source: Source, settings: GeneratorSettings, recipe: Recipe
+    ) -> _Given:
         """What a row gives."""
         generator = self._generators[name]
         if source.kind == "image":
             reference, size = _read_reference(str(source.value), generator)
-            is_inverted = player.start == "given"
+            is_inverted = settings.start == "given"
             latents = self._encoded(name, reference, recipe) if is_inverted else self._average(name)
             return _Given(latents, reference, size)
         latents, psi = self._average(name), None
         if source.kind == "seed":
-            latents, psi = self._of_seed(name, source, player, recipe)
+            latents, psi = self._of_seed(name, source, settings, recipe)
         if source.kind == "latent":
             latents = _read_latents(str(source.value), latents)
         size = (generator.width, generator.height)
@@ -159,7 +161,7 @@ class Preparer:
         return torch.cat([generator.w_avg[None], offsets])
 
     def _of_seed(
-        self, name: str, source: Source, player: Player, recipe: Recipe
+        self, name: str, source: Source, settings: GeneratorSettings, recipe: Recipe
     ) -> tuple[Tensor, float | tuple[float, ...]]:
         """Latents `[1+l c]` of a seed, truncated, and the truncation."""
         generator = self._generators[name]
@@ -168,8 +170,8 @@ class Preparer:
         psi: float | tuple[float, ...] = recipe.psi
         if source.psi is not None:
             psi = source.psi
-        elif player.psi is not None:
-            psi = player.psi
+        elif settings.psi is not None:
+            psi = settings.psi
         elif recipe.adaptive_psi is not None:
             psi = self._largest_psi(name, w, recipe.adaptive_psi)
         return _truncated(w, generator.w_avg, psi, generator.num_ws), psi

@@ -64,7 +64,7 @@ class ProgressTracker:
         """items: of the turn; committed, quarantined: of these, before it began."""
         self.items, self.committed, self.quarantined = items, committed, quarantined
         self._steps_at_most = sum(
-            rounds * sum(player.steps for player in stage.players.values())
+            rounds * sum(settings.steps for settings in stage.generators.values())
             for rounds, stage in stages(recipe)
         )
         self._steps_of = dict[str, int]()  # by worker, since it loaded

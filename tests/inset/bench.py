@@ -18,13 +18,13 @@ from insetgan_batch.inset.states import Finished, Start
 from insetgan_batch.nets.detector import Detector, FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import ImageWeights, Player, Recipe, for_item
+from insetgan_batch.recipe import GeneratorSettings, ImageWeights, Recipe, for_item
 
 CANVAS_BOX, FACE_BOX = Box(8, 8, 20, 24), Box(8, 6, 22, 27)
 STEPS = {"canvas": 3, "face": 4}
 PAIR = ImageWeights(l1=1.0, lpips=0.1)
 RECIPE = Recipe(
-    canvas=Player(
+    canvas=GeneratorSettings(
         steps=3,
         learning_rate=0.03,
         coarse=PAIR,
@@ -35,7 +35,7 @@ RECIPE = Recipe(
         delta=0.1,
     ),
     insets={
-        "face": Player(
+        "face": GeneratorSettings(
             steps=4,
             learning_rate=0.02,
             coarse=PAIR,
@@ -144,7 +144,7 @@ class Bench:
     def start(self, key: str, seed: int, recipe: Recipe = RECIPE, **fields: Any) -> Start:
         """Canvas of a seed, insets of the next ones; each is held to its own picture."""
         latents, references = {}, {}
-        for s, name in enumerate(recipe.players, seed):
+        for s, name in enumerate(recipe.generators, seed):
             generator = self.generators[name]
             w = self.w(name, s, recipe.psi)
             latents[name] = torch.cat([w, w.new_zeros(generator.num_ws, w.shape[1])])

@@ -15,13 +15,13 @@ from insetgan_batch.inset.objective import (
     ImageTerms,
     InsetObjective,
     Terms,
-    crop,
+    crop_region,
     latent_terms,
     on_canvas,
     term_weights,
 )
 from insetgan_batch.nets.perceptual import Features, Perceptual
-from insetgan_batch.recipe import ImageWeights, Player
+from insetgan_batch.recipe import GeneratorSettings, ImageWeights
 
 HEIGHT, WIDTH, SIDE = 64, 48, 32
 W_AVG = torch.zeros(4)
@@ -119,7 +119,7 @@ def changed_by(terms: Callable[[Tensor], Terms], image: Tensor, pixels: Tensor) 
 
 
 def test_a_generator_meets_only_its_own_terms() -> None:
-    canvas = term_weights("canvas", Player(), ["face", "shoes"], 1.0)
+    canvas = term_weights("canvas", GeneratorSettings(), ["face", "shoes"], 1.0)
     free, distances = {"canvas.latent", "canvas.delta"}, ("l1", "l2", "lpips")
 
     def named(*terms: str) -> set[str]:
@@ -130,16 +130,18 @@ def test_a_generator_meets_only_its_own_terms() -> None:
     ]
     seams = {"face.seam", "shoes.seam"}
     assert set(canvas) == free | seams | named("canvas.body", "canvas.picture", *regions)
-    face = term_weights("face", Player(), ["face"], 1.0)
+    face = term_weights("face", GeneratorSettings(), ["face"], 1.0)
     own = named("face.face", "face.picture", "face.coarse", "face.whole", "face.border")
     assert set(face) == {"face.latent", "face.delta", "face.identity", "face.seam"} | own
 
 
 def test_the_ramp_scales_border_weights_and_no_others() -> None:
     pair = ImageWeights(l1=2.0, lpips=0.5)
-    player = Player(coarse=pair, border=pair, seam=5.0, body=pair, face=pair, latent=3.0, delta=4.0)
-    full = term_weights("canvas", player, ["face"], 1.0)
-    half = term_weights("canvas", player, ["face"], 0.5)
+    settings = GeneratorSettings(
+        coarse=pair, border=pair, seam=5.0, body=pair, face=pair, latent=3.0, delta=4.0
+    )
+    full = term_weights("canvas", settings, ["face"], 1.0)
+    half = term_weights("canvas", settings, ["face"], 0.5)
     for name, weight in full.items():
         assert half[name] == (weight / 2 if ".border." in name or ".seam" in name else weight)
     assert full["face.border.lpips"] == 0.5
@@ -245,7 +247,7 @@ def test_latent_terms_are_of_w_and_of_the_offsets() -> None:
 def test_an_inset_that_equals_its_region_has_no_coarse_and_no_border(
     perceptual: Perceptual,
 ) -> None:
-    face = crop(CANVAS, box(*REGION), SIDE)
+    face = crop_region(CANVAS, box(*REGION), SIDE)
     terms = canvas_terms(perceptual, insets={"face": face})
     for name in REGION_TERMS:
         assert float(terms[name]) == pytest.approx(0, abs=1e-7)

@@ -12,9 +12,9 @@ from torch import Tensor
 from insetgan_batch.inset.adam import MovingLatents
 from insetgan_batch.inset.objective import Terms
 from insetgan_batch.inset.phase import Phase
-from insetgan_batch.inset.sight import Look
-from insetgan_batch.nets.windows import Cutting
-from insetgan_batch.recipe import Player
+from insetgan_batch.inset.phase_renderer import RenderPass
+from insetgan_batch.nets.windows import Crop
+from insetgan_batch.recipe import GeneratorSettings
 
 LAYERS, WIDTH, STEPS = 3, 4, 5
 NAMES = ("near", "small")
@@ -27,7 +27,7 @@ class Bowl:
     target: Tensor
 
     def terms(
-        self, image: Tensor, latents: Tensor, cuttings: Mapping[str, Cutting] | None = None
+        self, image: Tensor, latents: Tensor, crops: Mapping[str, Crop] | None = None
     ) -> Terms:
         far = (image - self.target).square().sum(dim=(1, 2))
         return {"near": far, "small": latents[:, 1:].square().sum(dim=(1, 2))}
@@ -37,22 +37,22 @@ def drawn(*size: int, seed: int = 0) -> Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(seed))
 
 
-def look(layers: int = LAYERS, seen: list[Tensor] | None = None) -> Look:
+def render_pass(layers: int = LAYERS, seen: list[Tensor] | None = None) -> RenderPass:
     """A picture `[n l c]` is the layers that are seen; each is kept in `seen`."""
 
-    def paint(latents: Tensor) -> tuple[Tensor, dict[str, Cutting]]:
+    def render(latents: Tensor) -> tuple[Tensor, dict[str, Crop]]:
         ws = latents[:, :1] + latents[:, 1 : 1 + layers]
         if seen is not None:
             seen.append(ws.detach())
         return ws, {}
 
-    return Look(paint, layers)
+    return RenderPass(render, layers)
 
 
 def phase_of(
     moving: list[MovingLatents],
     *,
-    player: Player | None = None,
+    settings: GeneratorSettings | None = None,
     rates: list[list[float]] | None = None,
     weights: list[list[dict[str, float]]] | None = None,
     noise: Tensor | None = None,
@@ -60,7 +60,7 @@ def phase_of(
     even = [[dict.fromkeys(NAMES, 1.0)] * STEPS] * len(moving)
     return Phase(
         moving,
-        [player or Player()] * len(moving),
+        [settings or GeneratorSettings()] * len(moving),
         rates=rates or [[0.1] * STEPS] * len(moving),
         weights=weights or even,
         noise=noise,
@@ -81,14 +81,16 @@ def test_every_item_moves_by_its_own_weights_and_step_sizes_in_each_step() -> No
     starts = [m.latents.clone() for m in moving]
     phase = phase_of(moving, rates=rates, weights=weights)
     for _ in range(STEPS):
-        phase.step(look(), Bowl(target))
+        phase.step(render_pass(), Bowl(target))
     values = phase.end()
     assert phase.terms == list(NAMES)
     for i, start in enumerate(starts):
         latents = start.clone().requires_grad_(True)
         adam = torch.optim.Adam([latents])
         for step in range(STEPS):
-            terms = Bowl(target[i : i + 1]).terms(look().paint(latents[None])[0], latents[None])
+            terms = Bowl(target[i : i + 1]).terms(
+                render_pass().render(latents[None])[0], latents[None]
+            )
             torch.testing.assert_close(values[step, :, i], torch.cat(list(terms.values())))
             parts = [weights[i][step][name] * terms[name].sum() for name in NAMES]
             adam.param_groups[0]["lr"] = rates[i][step]
@@ -104,7 +106,7 @@ def test_noise_is_on_w_while_it_is_looked_at_and_gone_afterwards() -> None:
     before = moving[0].latents.clone()
     phase = phase_of(moving, rates=[[0.0] * STEPS], noise=noise)
     for _ in range(STEPS):
-        phase.step(look(seen=seen), Bowl(torch.zeros(1)))
+        phase.step(render_pass(seen=seen), Bowl(torch.zeros(1)))
     phase.end()
     for step in range(STEPS):
         expected = before[:1] + noise[step] + before[1:]
@@ -117,9 +119,9 @@ def test_layers_that_are_not_seen_stay_where_they_are(latents: str, moves: bool)
     """With offsets they make up for what w has moved; a single w takes all layers along."""
     moving = items(1)
     before = moving[0].latents.clone()
-    phase = phase_of(moving, player=Player(latents=latents))  # type: ignore[arg-type]
+    phase = phase_of(moving, settings=GeneratorSettings(latents=latents))  # type: ignore[arg-type]
     for _ in range(STEPS):
-        phase.step(look(layers=1), Bowl(torch.zeros(1)))
+        phase.step(render_pass(layers=1), Bowl(torch.zeros(1)))
     phase.end()
     after = moving[0].latents
     assert torch.equal(after[0], before[0]) != moves
@@ -132,7 +134,7 @@ def test_an_item_that_is_in_no_phase_is_left_alone_and_its_tensors_are_its_own()
     moving = items(2)
     other, kept = moving[1].latents, moving[0].latents
     phase = phase_of(moving[:1])
-    phase.step(look(), Bowl(torch.zeros(1)))
+    phase.step(render_pass(), Bowl(torch.zeros(1)))
     phase.end()
     assert moving[1].latents is other
     assert moving[1].step == 0

@@ -87,11 +87,11 @@ def test_a_state_holds_together(one: Finished, bench: Bench) -> None:
 
 
 def weighted_sum(state: State) -> float:
-    players = {"canvas": RECIPE.canvas, "face": RECIPE.insets["face"]}
+    generators = {"canvas": RECIPE.canvas, "face": RECIPE.insets["face"]}
     return sum(
         weight * state.terms[term]
-        for name, player in players.items()
-        for term, weight in term_weights(name, player, ["face"], 1.0).items()
+        for name, settings in generators.items()
+        for term, weight in term_weights(name, settings, ["face"], 1.0).items()
         if weight
     )
 

@@ -22,7 +22,7 @@ from insetgan_batch.inset.states import Finished
 from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.generator import Generator
-from insetgan_batch.recipe import Guards, ImageWeights, Player, Recipe, Stage
+from insetgan_batch.recipe import GeneratorSettings, Guards, ImageWeights, Recipe, Stage
 from tests.conftest import random_generator
 from tests.inset.bench import CANVAS_BOX, Bench, Scripted, changed, run_until_empty
 from tests.inset.conftest import FACE as FACE_ARCHITECTURE
@@ -30,8 +30,8 @@ from tests.inset.conftest import FACE as FACE_ARCHITECTURE
 L1 = ImageWeights(l1=1.0)
 RECIPE = Recipe(
     region_slack=0.0,
-    canvas=Player(steps=2, learning_rate=0.03, coarse=L1, border=L1, body=L1),
-    insets={"face": Player(steps=3, learning_rate=0.02, coarse=L1, border=L1, face=L1)},
+    canvas=GeneratorSettings(steps=2, learning_rate=0.03, coarse=L1, border=L1, body=L1),
+    insets={"face": GeneratorSettings(steps=3, learning_rate=0.02, coarse=L1, border=L1, face=L1)},
     resolution=32,
     coarse_size=32,
     min_rounds=3,
@@ -129,8 +129,8 @@ def test_the_score_is_by_the_recipes_own_weights_in_every_stage(bench: Bench) ->
     for state in (found.start, found.best):
         score = sum(
             weight * state.terms[term]
-            for name, player in RECIPE.players.items()
-            for term, weight in term_weights(name, player, ["face"], 1.0).items()
+            for name, settings in RECIPE.generators.items()
+            for term, weight in term_weights(name, settings, ["face"], 1.0).items()
             if weight
         )
         assert state.score == pytest.approx(score, rel=1e-5)

@@ -235,10 +235,10 @@ def full_size_slot(recipe: Recipe) -> Slot:
     )
     for round_ in range(recipe.rounds):
         slot.begin_stage()
-        for name, player in recipe.players.items():
-            wanted = term_weights(name, player, ["face"], 0.5).items()
+        for name, settings in recipe.generators.items():
+            wanted = term_weights(name, settings, ["face"], 0.5).items()
             weights = {term: weight for term, weight in wanted if weight}
-            for step in range(player.steps):
+            for step in range(settings.steps):
                 raw = dict(zip(weights, torch.rand(len(weights)).tolist(), strict=True))
                 slot.trace.append(TraceRow(round_ + 1, name, step, raw, weights))
         slot.scores.append(float(torch.rand(())))

@@ -178,7 +178,7 @@ def test_they_see_through_windows_too(monkeypatch: pytest.MonkeyPatch) -> None:
     window = Window(((4, 0), (0, 8)), 8, 4)
     expected = window.cut(network.synthesis(ws))
     monkeypatch.setattr(layers, "fused_kernels", lambda x, weight: fused)
-    _, (found,) = network.synthesis.look(ws, 1, [window])
+    _, (found,) = network.synthesis.synthesise_crops(ws, 1, [window])
     assert_same(found, expected, [ws])
 
 

@@ -63,7 +63,7 @@ def test_the_distance_to_features_is_the_distance(perceptual: Perceptual) -> Non
 def test_a_draft_of_the_distance_and_its_gradient_are_near() -> None:
     exact, target = Perceptual(None, "bfloat16"), pictures(seed=1)
     results = []
-    for perceptual in (exact, exact.draft):
+    for perceptual in (exact, exact.low_precision):
         image = pictures(seed=0).requires_grad_(True)
         value = perceptual.distance_to(image, perceptual.features(target))
         assert value.dtype == torch.float32
@@ -78,8 +78,8 @@ def test_the_precision_concerns_drafts_alone(perceptual: Perceptual) -> None:
     a, b = pictures(seed=0), pictures(seed=1)
     low = Perceptual(None, "bfloat16")
     assert torch.equal(distance(low, a, b), distance(perceptual, a, b))
-    assert low.draft.name == low.name
-    assert perceptual.draft is perceptual
+    assert low.low_precision.name == low.name
+    assert perceptual.low_precision is perceptual
 
 
 def test_each_pair_of_a_batch_has_its_own_distance(perceptual: Perceptual) -> None:

@@ -46,9 +46,9 @@ def generators(tiny_canvas: Generator, tiny_face: Generator) -> dict[str, Genera
 
 
 def recipe(canvas: dict[str, Any] | None = None, **changes: Any) -> Recipe:
-    """The default with changed fields of the canvas' player and of the recipe."""
-    player = dataclasses.replace(Recipe().canvas, **(canvas or {}))
-    return dataclasses.replace(Recipe(), canvas=player, **changes)
+    """The default with changed fields of the canvas' settings and of the recipe."""
+    settings = dataclasses.replace(Recipe().canvas, **(canvas or {}))
+    return dataclasses.replace(Recipe(), canvas=settings, **changes)
 
 
 def start(
@@ -142,7 +142,7 @@ def test_given_latents_are_taken_with_their_offsets(
 
 
 @pytest.mark.parametrize(
-    ("row", "player", "adaptive", "expected"),
+    ("row", "settings", "adaptive", "expected"),
     [
         (0.2, 0.4, True, 0.2),
         (None, 0.4, True, 0.4),
@@ -154,12 +154,12 @@ def test_given_latents_are_taken_with_their_offsets(
 def test_the_rows_psi_goes_before_the_players_the_adaptive_and_the_recipes(
     generators: dict[str, Generator],
     row: float | None,
-    player: float | None,
+    settings: float | None,
     adaptive: bool,
     expected: float,
 ) -> None:
     always = AdaptivePsi(highest=0.9)
-    chosen = recipe({"psi": player}, adaptive_psi=always if adaptive else None)
+    chosen = recipe({"psi": settings}, adaptive_psi=always if adaptive else None)
     found = start(generators, chosen, Source("seed", 3, row), (Sees(0),))
     assert found.psi["canvas"] == pytest.approx(expected)
     wanted = latents_of(generators["canvas"], 3, expected)

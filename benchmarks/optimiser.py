@@ -330,8 +330,7 @@ class Scene:
         """A pair of seeds, each generator held to its own picture."""
         latents, references = {}, {}
         for name, generator in self.generators.items():
-            w = generator.seeds_to_w([seed], _PSI)
-            latents[name] = torch.cat([w, w.new_zeros(generator.num_ws, w.shape[1])])
+            latents[name] = generator.latents_of(generator.seeds_to_w([seed], _PSI)[0])
             references[name] = generator.images_of_seeds([seed], _PSI)[0]
         return Start(str(seed), recipe or self.recipe, latents, references)
 
@@ -418,7 +417,7 @@ class LiteralLoop:
         self._steps[moving] += 1
 
     def _paint(self, name: str, latents: Tensor) -> Tensor:
-        ws = latents[:, :1] + latents[:, 1:]
+        ws = self._scene.generators[name].ws_of(latents)
         if self._generators is not None:
             return self._generators[name].synthesise(ws)
         return paint_literally(self._weights[name], self._scene.heights, ws)

@@ -636,8 +636,7 @@ def finish(recipe: Recipe, canvas: Generator, inset: Generator, trunk: Perceptua
     )
     latents, references = {}, {}
     for seed, (name, generator) in enumerate(generators.items()):
-        w = generator.seeds_to_w([seed], 0.7)
-        latents[name] = torch.cat([w, w.new_zeros(generator.num_ws, w.shape[1])])
+        latents[name] = generator.latents_of(generator.seeds_to_w([seed], 0.7)[0])
         references[name] = generator.images_of_seeds([seed], 0.7)[0]
     optimizer.admit(Start("one", recipe, latents, references))
     for _ in range(max(1, recipe.rounds)):

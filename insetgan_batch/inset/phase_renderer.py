@@ -67,14 +67,16 @@ class PhaseRenderer:
         self._precision_error: Tensor | None = None
         if self._generator is not generator:
             with torch.no_grad():
-                self._precision_error = rendered - self._generator.synthesise(_ws(latents))
+                self._precision_error = rendered - self._generator.synthesise(
+                    generator.ws_of(latents)
+                )
         if self.is_whole:
             return
         size, step = (generator.height, generator.width), generator.height // self.height
         for name, boxes in regions.items():
             self._windows[name] = Window.around(images.bounds(boxes).tolist(), size, step)
         with torch.no_grad():
-            low = self._generator.synthesise(_ws(latents), upto=self.height)
+            low = self._generator.synthesise(generator.ws_of(latents), upto=self.height)
         # Downsampled full image - low-resolution image, `[n 3 h w]`.
         self._resolution_error = images.downsample(rendered, self.height) - low
 
@@ -92,7 +94,7 @@ class PhaseRenderer:
         return RenderPass(self._render_low, self._generator.layers(self.height))
 
     def _render_full(self, latents: Tensor) -> tuple[Tensor, dict[str, Crop]]:
-        generator, ws = self._generator, _ws(latents)
+        generator, ws = self._generator, self._generator.ws_of(latents)
         everything = Window.whole(len(ws), (generator.height, generator.width))
         if self.is_whole:
             return self._corrected(generator.synthesise(ws), everything), {}
@@ -104,7 +106,8 @@ class PhaseRenderer:
 
     def _render_low(self, latents: Tensor) -> tuple[Tensor, dict[str, Crop]]:
         windows = list(self._windows.values())
-        low, pixels = self._generator.synthesise_crops(_ws(latents), windows, upto=self.height)
+        ws = self._generator.ws_of(latents)
+        low, pixels = self._generator.synthesise_crops(ws, windows, upto=self.height)
         crops = map(Crop, windows, map(self._corrected, pixels, windows))
         return low + self._resolution_error, dict(zip(self._windows, crops, strict=True))
 
@@ -112,8 +115,3 @@ class PhaseRenderer:
         """Low-precision pixels of a window plus their error when the phase began."""
         error = self._precision_error
         return pixels if error is None else pixels + window.cut(error)
-
-
-def _ws(latents: Tensor) -> Tensor:
-    """ws = w + delta."""
-    return latents[:, :1] + latents[:, 1:]

@@ -315,8 +315,9 @@ class SlotOptimizer:
         slot.film.append(images.to_pixels(whole[None])[0].cpu().numpy())
 
     def _synthesise(self, name: str, latents: Tensor) -> Tensor:
-        """Images `[n 3 H W]` of latents `[n 1+l c]`: ws = w + delta."""
-        return self._generators[name].synthesise(latents[:, :1] + latents[:, 1:])
+        """Images `[n 3 H W]` of latents `[n 1+l c]`."""
+        generator = self._generators[name]
+        return generator.synthesise(generator.ws_of(latents))
 
     def _paint(self, name: str, slots: list[Slot]) -> Tensor:
         with torch.no_grad():

@@ -140,6 +140,15 @@ class Generator:
         factors = torch.tensor(per_layer, dtype=offset.dtype, device=self.device)
         return self.w_avg + factors[:, None] * offset[:, None]
 
+    def latents_of(self, w: Tensor) -> Tensor:
+        """Latents `[1+l c]` of w `[c]`: w, then for each of the `num_ws` layers an offset of 0."""
+        return torch.cat([w[None], w.new_zeros(self.num_ws, len(w))])
+
+    @staticmethod
+    def ws_of(latents: Tensor) -> Tensor:
+        """ws `[(n) l c]` of latents `[(n) 1+l c]`: w plus each layer's offset."""
+        return latents[..., :1, :] + latents[..., 1:, :]
+
     def synthesise(self, ws: Tensor, *, upto: int | None = None, noise: Noise = "const") -> Tensor:
         """Images `[n 3 H W]`, nominally in -1..1, from ws `[n l c]`; differentiable in ws.
 

@@ -80,10 +80,9 @@ def trial(
     optimizer = batch(short, items)
     latents, references, boxes = {}, {}, {}
     for name, generator in generators.items():
-        w = generator.w_avg[None]
-        latents[name] = torch.cat([w, w.new_zeros(generator.num_ws, w.shape[1])])
+        latents[name] = generator.latents_of(generator.w_avg)
         with torch.no_grad():
-            references[name] = generator.synthesise(w.expand(generator.num_ws, -1)[None])[0]
+            references[name] = generator.synthesise(generator.ws_of(latents[name])[None])[0]
         share = _CANVAS_SHARE if name == CANVAS else _INSET_SHARE
         x, y, half = generator.width / 2, generator.height / 2, generator.height / share / 2
         boxes[name] = Box(x - half, y - half, x + half, y + half)

@@ -147,18 +147,17 @@ class Preparer:
             self._nearest[name] = Nearest(
                 self._generators[name], self._perceptual, how.tries, self._classes.get(name)
             )
-        w = self._nearest[name].w_of(reference)
-        return torch.cat([w[None], w.new_zeros(self._generators[name].num_ws, len(w))])
+        return self._generators[name].latents_of(self._nearest[name].w_of(reference))
 
     def _painted(self, name: str, latents: Tensor) -> Tensor:
         """The image `[3 H W]` of latents `[1+l c]`."""
         with torch.no_grad():
-            return self._generators[name].synthesise((latents[:1] + latents[1:])[None])[0]
+            generator = self._generators[name]
+            return generator.synthesise(generator.ws_of(latents)[None])[0]
 
     def _average(self, name: str) -> Tensor:
         generator = self._generators[name]
-        offsets = generator.w_avg.new_zeros(generator.num_ws, len(generator.w_avg))
-        return torch.cat([generator.w_avg[None], offsets])
+        return generator.latents_of(generator.w_avg)
 
     def _of_seed(
         self, name: str, source: Source, settings: GeneratorSettings, recipe: Recipe
@@ -174,7 +173,7 @@ class Preparer:
             psi = settings.psi
         elif recipe.adaptive_psi is not None:
             psi = self._largest_psi(name, w, recipe.adaptive_psi)
-        return _truncated(w, generator.w_avg, psi, generator.num_ws), psi
+        return _truncated(generator, w, psi), psi
 
     def _largest_psi(self, name: str, w: Tensor, adaptive: AdaptivePsi) -> float:
         """The largest of the truncations that passes the test; the lowest where none does."""
@@ -194,16 +193,16 @@ class Preparer:
         return next((psi for psi, is_good in zip(tried, passed, strict=True) if is_good), tried[-1])
 
 
-def _truncated(w: Tensor, w_avg: Tensor, psi: float | tuple[float, ...], num_ws: int) -> Tensor:
+def _truncated(generator: Generator, w: Tensor, psi: float | tuple[float, ...]) -> Tensor:
     """Latents `[1+l c]`: w at the mean truncation, and what each layer has more or less of it.
 
     Raises `BadInputError` where there is not one psi per layer.
     """
+    w_avg = generator.w_avg
     if isinstance(psi, float | int):
-        moved = w_avg + psi * (w - w_avg)
-        return torch.cat([moved[None], w.new_zeros(num_ws, len(w))])
-    if len(psi) != num_ws:
-        raise BadInputError(f"found {len(psi)} values of psi, expected 1 or {num_ws}")
+        return generator.latents_of(w_avg + psi * (w - w_avg))
+    if len(psi) != generator.num_ws:
+        raise BadInputError(f"found {len(psi)} values of psi, expected 1 or {generator.num_ws}")
     layers = w.new_tensor(psi)
     mean = layers.mean()
     return torch.cat([(w_avg + mean * (w - w_avg))[None], (layers - mean)[:, None] * (w - w_avg)])

@@ -146,20 +146,20 @@ class Bench:
         latents, references = {}, {}
         for s, name in enumerate(recipe.generators, seed):
             generator = self.generators[name]
-            w = self.w(name, s, recipe.psi)
-            latents[name] = torch.cat([w, w.new_zeros(generator.num_ws, w.shape[1])])
+            latents[name] = generator.latents_of(self.w(name, s, recipe.psi))
             references[name] = self.paint(name, latents[name])
         return dataclasses.replace(Start(key, recipe, latents, references), **fields)
 
     def w(self, name: str, seed: int, psi: float) -> Tensor:
-        """The same numbers in every type: w `[1 c]`, about the generator's average."""
+        """The same numbers in every type: w `[c]`, about the generator's average."""
         w_avg = self.generators[name].w_avg
-        noise = torch.randn(1, len(w_avg), generator=torch.Generator().manual_seed(seed))
+        noise = torch.randn(len(w_avg), generator=torch.Generator().manual_seed(seed))
         return w_avg + psi * noise.to(w_avg.dtype)
 
     def paint(self, name: str, latents: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.generators[name].synthesise((latents[:1] + latents[1:])[None])[0]
+            generator = self.generators[name]
+            return generator.synthesise(generator.ws_of(latents)[None])[0]
 
     def finish(self, *starts: Start, recipe: Recipe = RECIPE, **more: Any) -> dict[str, Finished]:
         """Run these items together until all have left."""

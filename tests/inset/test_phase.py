@@ -101,7 +101,7 @@ def test_every_item_moves_by_its_own_weights_and_step_sizes_in_each_step() -> No
         assert moving[i].step == STEPS
 
 
-def test_noise_is_on_w_while_it_is_looked_at_and_gone_afterwards() -> None:
+def test_noise_is_on_w_while_it_is_rendered_and_gone_afterwards() -> None:
     moving, noise, seen = items(1), drawn(STEPS, 1, WIDTH, seed=3), list[Tensor]()
     before = moving[0].latents.clone()
     phase = phase_of(moving, rates=[[0.0] * STEPS], noise=noise)

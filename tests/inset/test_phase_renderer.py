@@ -66,7 +66,7 @@ def random_latents(generator: Generator, count: int, seed: int) -> Tensor:
 
 
 def paint(generator: Generator, latents: Tensor) -> Tensor:
-    return generator.synthesise(latents[:, :1] + latents[:, 1:])
+    return generator.synthesise(generator.ws_of(latents))
 
 
 def renderer_of(generator: Generator, latents: Tensor, side: int = 32) -> PhaseRenderer:
@@ -126,7 +126,7 @@ def test_a_phase_begins_with_the_whole_picture_reduced(canvas: Generator) -> Non
     assert renderer.height == LOW
     expected = images.downsample(paint(canvas, begin), LOW)
     torch.testing.assert_close(renderer.low().render(begin)[0], expected, rtol=0, atol=1e-9)
-    low = [canvas.synthesise(x[:, :1] + x[:, 1:], upto=LOW) for x in (begin, later)]
+    low = [canvas.synthesise(canvas.ws_of(x), upto=LOW) for x in (begin, later)]
     torch.testing.assert_close(
         renderer.low().render(later)[0], expected + low[1] - low[0], rtol=0, atol=1e-9
     )
@@ -244,7 +244,7 @@ def test_layers_that_are_not_seen_stay_as_they_were(large_bench: Bench) -> None:
     )["a"]
     for name, seen in (("canvas", 10), ("face", 8)):
         before, after = (
-            (x[:1] + x[1:]) for x in (found.start.latents[name], found.best.latents[name])
+            Generator.ws_of(x) for x in (found.start.latents[name], found.best.latents[name])
         )
         torch.testing.assert_close(after[seen:], before[seen:], rtol=0, atol=1e-12)
         assert (after[:seen] - before[:seen]).abs().amin() > 0

@@ -426,7 +426,7 @@ def fragile_bench(double_bench: Bench) -> Bench:
     fragile.broken = torch.full((8, 8), 1e9, dtype=torch.float64)
     bench = Bench(double_bench.generators | {"face": fragile}, double_bench.perceptual)
     latents = bench.start("one", 0).latents["face"]
-    fragile.broken = latents[:1] + latents[1:]
+    fragile.broken = fragile.ws_of(latents)
     return bench
 
 

@@ -313,3 +313,19 @@ def test_it_knows_the_lowest_resolution_that_is_large_enough(generator: Generato
     ]  # fmt: skip
     whole_only = random_generator(dataclasses.replace(SMALL, synthesis="orig"))
     assert Generator(checkpoint.Checkpoint(whole_only, {}, ""), CPU).lowest_height(1) == 16
+
+
+def test_latents_of_w_are_w_and_an_offset_of_zero_for_each_layer() -> None:
+    generator = generator_of(FIVE)
+    w = generator.seeds_to_w([1], 0.7)[0]
+    latents = generator.latents_of(w)
+    assert latents.shape == (1 + generator.num_ws, len(w))
+    assert torch.equal(latents[0], w)
+    assert not latents[1:].any()
+
+
+def test_ws_of_latents_are_w_plus_each_layers_offset() -> None:
+    latents = torch.tensor([[1.0, 2.0], [0.0, 0.5], [-1.0, 3.0]])
+    expected = torch.tensor([[1.0, 2.5], [0.0, 5.0]])
+    assert torch.equal(Generator.ws_of(latents), expected)
+    assert torch.equal(Generator.ws_of(torch.stack([latents, 2 * latents]))[1], 2 * expected)

@@ -66,13 +66,12 @@ def start(
 
 def latents_of(generator: Generator, seed: int, psi: float) -> Tensor:
     """`[1+l c]`: the truncated w, and no offsets."""
-    w = generator.seeds_to_w([seed], psi)
-    return torch.cat([w, torch.zeros(generator.num_ws, w.shape[1])])
+    return generator.latents_of(generator.seeds_to_w([seed], psi)[0])
 
 
 def painted(generator: Generator, latents: Tensor) -> Tensor:
     with torch.no_grad():
-        return generator.synthesise((latents[:1] + latents[1:])[None])[0]
+        return generator.synthesise(generator.ws_of(latents)[None])[0]
 
 
 # Where the latents begin
@@ -173,7 +172,7 @@ def test_one_psi_per_layer_truncates_each_layer_by_its_own(
     psi = tuple(np.linspace(0.2, 0.9, canvas.num_ws).tolist())
     found = start(generators, recipe({"psi": psi}))
     latents = found.latents["canvas"]
-    torch.testing.assert_close((latents[:1] + latents[1:])[None], canvas.seeds_to_ws([3], psi))
+    torch.testing.assert_close(canvas.ws_of(latents)[None], canvas.seeds_to_ws([3], psi))
     assert found.psi["canvas"] == psi
     assert latents[1:].mean(dim=0).abs().max() < 1e-6  # w is in their middle
 

@@ -8,10 +8,13 @@ centre; they may leave the image. Everything treats the images of a batch one by
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from insetgan_batch.boxes import Box
 
 
 class Resampler:
@@ -199,6 +202,12 @@ def paste(canvas: Tensor, inset: Tensor, regions: Tensor, mask: Tensor | None = 
     as the mask.
     """
     return Paste(regions, (canvas.shape[2], canvas.shape[3]), mask)(canvas, inset)
+
+
+def boxes_as_tensor(items: Sequence[Box], like: Tensor) -> Tensor:
+    """Boxes as `[n 5]`, with their angles; on the device and in the type of the images."""
+    rows = [(box.x0, box.y0, box.x1, box.y1, box.angle) for box in items]
+    return torch.tensor(rows, dtype=like.dtype, device=like.device)
 
 
 def to_pixels(image: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from insetgan_batch.errors import FarInversionError
-from insetgan_batch.inset.objective import likeness, shrunk
+from insetgan_batch.inset.image_terms import shrunk
+from insetgan_batch.inset.likeness import likeness
 from insetgan_batch.inset.states import Slot, State
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.identity import Identity
@@ -19,16 +20,17 @@ _SPREAD_SEEDS = range(1000)  # of whose w the generator's spread is measured
 _NOISE_ENDS = 0.75  # of a stage (StyleGAN2, appendix D)
 
 
-class Inverted:
-    """Measures how far what was inverted is from its pictures."""
+class InversionErrors:
+    """The distances of inverted items' images from the pictures that they were inverted from."""
 
     def __init__(self, perceptual: Perceptual, identities: Mapping[str, Identity]) -> None:
         """identities: by inset."""
         self._perceptual, self._identities = perceptual, identities
 
-    def end(self, slot: Slot, state: State) -> None:
-        """Keep the errors of an item, and let what follows begin here; `slot.error` is set where
-        they are too large.
+    def record(self, slot: Slot, state: State) -> None:
+        """At the end of an item's inversion: keep its errors, and make this state its start.
+
+        Sets `slot.error` where an error exceeds the recipe's `max_error`.
         """
         slot.inversion = {name: self._error(slot, name) for name in slot.pictures}
         slot.start = dataclasses.replace(state, round=0)
@@ -60,7 +62,7 @@ class Inverted:
         return errors
 
 
-class Noise:
+class LatentNoise:
     """The recipe's noise on w (StyleGAN2, appendix D)."""
 
     def __init__(self, generators: Mapping[str, Generator]) -> None:

@@ -8,18 +8,19 @@ CUDA graph) and replayed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from insetgan_batch.inset.adam import MovingBatch, MovingLatents
-from insetgan_batch.inset.objective import Objective, Terms
+from insetgan_batch.inset.image_terms import Losses
+from insetgan_batch.inset.objective import Objective
 from insetgan_batch.inset.phase_renderer import RenderPass
+from insetgan_batch.inset.terms import Term, Weights
 from insetgan_batch.recipe import GeneratorSettings
 
-Weights = Mapping[str, float]
 _SCARCE = 0.5  # of the memory: a step that is being recorded cannot make room for itself
 
 
@@ -41,7 +42,7 @@ class Phase:
         """
         self._moving, self._settings = moving, settings
         self._batch = MovingBatch(moving)
-        self._names = list(weights[0][0])
+        self._weighted = list(weights[0][0])
         rows = [
             [(*numbers, *own.values()) for numbers, own in zip(m.numbers(r), w, strict=True)]
             for m, r, w in zip(moving, rates, weights, strict=True)
@@ -57,9 +58,9 @@ class Phase:
         )
         # Both by the pass's number of layers, which tells a low-resolution pass from a full one.
         self._free: dict[int, Tensor] = {}
-        self._recordings: dict[int, tuple[torch.cuda.CUDAGraph, Terms]] = {}
+        self._recordings: dict[int, tuple[torch.cuda.CUDAGraph, Losses]] = {}
         self._history: list[Tensor] = []
-        self.terms: list[str] = []
+        self.terms: list[Term] = []
 
     @property
     def latents(self) -> Tensor:
@@ -76,28 +77,28 @@ class Phase:
         if not (is_first or render_pass.layers in self._recordings) and self._waits_for_python():
             self._record(render_pass, objective)
         if render_pass.layers in self._recordings:
-            graph, terms = self._recordings[render_pass.layers]
+            graph, losses = self._recordings[render_pass.layers]
             graph.replay()
         else:
-            terms = self._compute(render_pass, objective)
-        self.terms = list(terms)
-        self._history.append(torch.stack(list(terms.values())))
+            losses = self._compute(render_pass, objective)
+        self.terms = list(losses)
+        self._history.append(torch.stack(list(losses.values())))
 
     def end(self) -> Tensor:
         """Hand the latents back; the raw losses before each step, `[steps terms n]`."""
         self._batch.hand_back(self._moving, len(self._history))
         return torch.stack(self._history)
 
-    def _compute(self, render_pass: RenderPass, objective: Objective) -> Terms:
+    def _compute(self, render_pass: RenderPass, objective: Objective) -> Losses:
         """One step; returns the raw losses before it."""
         latents = self._batch.latents.detach().requires_grad_(True)
         noisy = latents
         if self._w_noise is not None:
             noisy = latents + F.pad(self._w_noise[:, None], (0, 0, 0, latents.shape[1] - 1))
         image, crops = render_pass.render(noisy)
-        terms = objective.terms(image, latents, crops)
-        by_name = dict(zip(self._names, self._numbers[3:], strict=True))
-        weighted = torch.stack([value * by_name[term] for term, value in terms.items()])
+        losses = objective.losses(image, latents, crops)
+        weight_of = dict(zip(self._weighted, self._numbers[3:], strict=True))
+        weighted = torch.stack([value * weight_of[term] for term, value in losses.items()])
         # The sum keeps items apart: the gradient of each is that of its own loss.
         (gradient,) = torch.autograd.grad(weighted.sum(), latents)
         if render_pass.layers not in self._free:
@@ -108,7 +109,7 @@ class Phase:
         # The ws of layers above the pass must not move: their offsets make up for the move of w.
         moved = before - self._batch.latents[:, :1]
         self._batch.latents[:, 1 + render_pass.layers :] += self._makes_up * moved
-        return {term: value.detach() for term, value in terms.items()}
+        return {term: value.detach() for term, value in losses.items()}
 
     def _waits_for_python(self) -> bool:
         """Whether the device has nothing left to do, though it was given a step a moment ago."""
@@ -125,10 +126,10 @@ class Phase:
         with torch.cuda.stream(stream):
             # Other threads may use the device meanwhile: results are fetched in them.
             graph.capture_begin(capture_error_mode="thread_local")
-            terms = self._compute(render_pass, objective)
+            losses = self._compute(render_pass, objective)
             graph.capture_end()
         torch.cuda.current_stream().wait_stream(stream)
-        self._recordings[render_pass.layers] = graph, terms
+        self._recordings[render_pass.layers] = graph, losses
 
 
 def _free(settings: GeneratorSettings, layers: int, latents: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from insetgan_batch import __version__
 from insetgan_batch.config import Precision
 from insetgan_batch.data import results
 from insetgan_batch.inset import compose, images
-from insetgan_batch.inset.objective import likeness
+from insetgan_batch.inset.likeness import likeness
 from insetgan_batch.inset.states import Finished, State
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.recipe import CANVAS

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,11 +15,13 @@ from torch import Tensor
 from insetgan_batch.boxes import Box
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, Start
+from insetgan_batch.inset.terms import Term
 from insetgan_batch.nets.detector import Detector, FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import GeneratorSettings, ImageWeights, Recipe, for_item
 
+T = TypeVar("T")
 CANVAS_BOX, FACE_BOX = Box(8, 8, 20, 24), Box(8, 6, 22, 27)
 STEPS = {"canvas": 3, "face": 4}
 PAIR = ImageWeights(l1=1.0, lpips=0.1)
@@ -58,6 +60,16 @@ RECIPE = Recipe(
 def changed(recipe: Recipe = RECIPE, **overrides: Any) -> Recipe:
     """The recipe of a row with these overrides."""
     return for_item(recipe, overrides)
+
+
+def terms_of(texts: Iterable[str]) -> set[Term]:
+    """The terms that are called so."""
+    return {Term.parse(text) for text in texts}
+
+
+def by_text(found: Mapping[Term, T]) -> dict[str, T]:
+    """The same by what the terms are called."""
+    return {str(term): value for term, value in found.items()}
 
 
 class Scripted:

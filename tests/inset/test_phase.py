@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from insetgan_batch.inset.adam import MovingLatents
-from insetgan_batch.inset.objective import Terms
+from insetgan_batch.inset.image_terms import Losses
 from insetgan_batch.inset.phase import Phase
 from insetgan_batch.inset.phase_renderer import RenderPass
+from insetgan_batch.inset.terms import Term, Weights
 from insetgan_batch.nets.windows import Crop
 from insetgan_batch.recipe import GeneratorSettings
 
 LAYERS, WIDTH, STEPS = 3, 4, 5
-NAMES = ("near", "small")
+NEAR, SMALL = Term("face", "near"), Term("face", "small")
+NAMES = (NEAR, SMALL)
 
 
 @dataclasses.dataclass
@@ -26,11 +28,11 @@ class Bowl:
 
     target: Tensor
 
-    def terms(
+    def losses(
         self, image: Tensor, latents: Tensor, crops: Mapping[str, Crop] | None = None
-    ) -> Terms:
+    ) -> Losses:
         far = (image - self.target).square().sum(dim=(1, 2))
-        return {"near": far, "small": latents[:, 1:].square().sum(dim=(1, 2))}
+        return {NEAR: far, SMALL: latents[:, 1:].square().sum(dim=(1, 2))}
 
 
 def drawn(*size: int, seed: int = 0) -> Tensor:
@@ -54,7 +56,7 @@ def phase_of(
     *,
     settings: GeneratorSettings | None = None,
     rates: list[list[float]] | None = None,
-    weights: list[list[dict[str, float]]] | None = None,
+    weights: list[list[Weights]] | None = None,
     noise: Tensor | None = None,
 ) -> Phase:
     even = [[dict.fromkeys(NAMES, 1.0)] * STEPS] * len(moving)
@@ -74,8 +76,7 @@ def items(count: int = 2) -> list[MovingLatents]:
 def test_every_item_moves_by_its_own_weights_and_step_sizes_in_each_step() -> None:
     rates = [[0.1, 0.2, 0.05, 0.0, 0.3], [0.3, 0.1, 0.2, 0.1, 0.1]]
     weights = [
-        [{"near": 1.0 + step + item, "small": 0.5 * step} for step in range(STEPS)]
-        for item in range(2)
+        [{NEAR: 1.0 + step + item, SMALL: 0.5 * step} for step in range(STEPS)] for item in range(2)
     ]
     moving, target = items(), drawn(2, LAYERS, WIDTH, seed=9)
     starts = [m.latents.clone() for m in moving]
@@ -88,11 +89,11 @@ def test_every_item_moves_by_its_own_weights_and_step_sizes_in_each_step() -> No
         latents = start.clone().requires_grad_(True)
         adam = torch.optim.Adam([latents])
         for step in range(STEPS):
-            terms = Bowl(target[i : i + 1]).terms(
+            losses = Bowl(target[i : i + 1]).losses(
                 render_pass().render(latents[None])[0], latents[None]
             )
-            torch.testing.assert_close(values[step, :, i], torch.cat(list(terms.values())))
-            parts = [weights[i][step][name] * terms[name].sum() for name in NAMES]
+            torch.testing.assert_close(values[step, :, i], torch.cat(list(losses.values())))
+            parts = [weights[i][step][term] * losses[term].sum() for term in NAMES]
             adam.param_groups[0]["lr"] = rates[i][step]
             adam.zero_grad()
             torch.autograd.backward(torch.stack(parts).sum())

@@ -21,9 +21,9 @@ from insetgan_batch.errors import (
     NoFaceFoundError,
     TooLongError,
 )
-from insetgan_batch.inset.objective import term_weights
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, State
+from insetgan_batch.inset.terms import term_weights
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.stylegan2 import Architecture
 from insetgan_batch.recipe import Recipe
@@ -89,7 +89,7 @@ def test_a_state_holds_together(one: Finished, bench: Bench) -> None:
 def weighted_sum(state: State) -> float:
     generators = {"canvas": RECIPE.canvas, "face": RECIPE.insets["face"]}
     return sum(
-        weight * state.terms[term]
+        weight * state.terms[str(term)]
         for name, settings in generators.items()
         for term, weight in term_weights(name, settings, ["face"], 1.0).items()
         if weight

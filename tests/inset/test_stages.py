@@ -16,9 +16,9 @@ from torch import Tensor
 from insetgan_batch.boxes import Box
 from insetgan_batch.errors import DivergedError, LostFaceError
 from insetgan_batch.inset import schedule
-from insetgan_batch.inset.objective import term_weights
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished
+from insetgan_batch.inset.terms import term_weights
 from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.generator import Generator
@@ -128,7 +128,7 @@ def test_the_score_is_by_the_recipes_own_weights_in_every_stage(bench: Bench) ->
     found = bench.finish(bench.start("one", 0, recipe), recipe=recipe)["one"]
     for state in (found.start, found.best):
         score = sum(
-            weight * state.terms[term]
+            weight * state.terms[str(term)]
             for name, settings in RECIPE.generators.items()
             for term, weight in term_weights(name, settings, ["face"], 1.0).items()
             if weight

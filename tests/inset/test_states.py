@@ -13,9 +13,9 @@ from torch import Tensor
 from insetgan_batch.boxes import Box
 from insetgan_batch.errors import LostFaceError
 from insetgan_batch.inset.adam import MovingLatents
-from insetgan_batch.inset.objective import term_weights
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Finished, Slot, State, TraceRow
+from insetgan_batch.inset.terms import term_weights
 from insetgan_batch.nets.detector import Detector, FixedBox
 from insetgan_batch.recipe import Recipe, Stage
 from tests.inset.bench import (
@@ -237,7 +237,7 @@ def full_size_slot(recipe: Recipe) -> Slot:
         slot.begin_stage()
         for name, settings in recipe.generators.items():
             wanted = term_weights(name, settings, ["face"], 0.5).items()
-            weights = {term: weight for term, weight in wanted if weight}
+            weights = {str(term): weight for term, weight in wanted if weight}
             for step in range(settings.steps):
                 raw = dict(zip(weights, torch.rand(len(weights)).tolist(), strict=True))
                 slot.trace.append(TraceRow(round_ + 1, name, step, raw, weights))

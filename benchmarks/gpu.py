@@ -49,7 +49,7 @@ import torch.nn.functional as F
 from optimiser import LiteralLoop, Scene, finish, with_steps
 from torch.utils.flop_counter import FlopCounterMode
 
-from insetgan_batch import recipe as recipes
+from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.config import Precision
 from insetgan_batch.data.models import demo_path
 from insetgan_batch.inset import images

@@ -61,7 +61,7 @@ from generators import Weights, paint_literally
 from torch import Tensor
 
 from insetgan_batch import boxes
-from insetgan_batch import recipe as recipes
+from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.boxes import Box
 from insetgan_batch.config import Precision
 from insetgan_batch.inset import images, schedule
@@ -75,7 +75,8 @@ from insetgan_batch.nets.layers import Noise
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 from insetgan_batch.nets.windows import Crop
-from insetgan_batch.recipe import CANVAS, GeneratorSettings, ImageWeights, Recipe, for_item
+from insetgan_batch.recipe import CANVAS, GeneratorSettings, ImageWeights, Recipe
+from insetgan_batch.recipe_variants import for_item
 from insetgan_batch.runtime.allocator import keep_freed_memory
 
 _CPU = torch.device("cpu")

@@ -38,7 +38,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from insetgan_batch import recipe as recipes
+from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.data import models
 from insetgan_batch.inset import compose, images, losses, objective
 from insetgan_batch.inset.slots import SlotOptimizer

@@ -18,7 +18,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from yaml.constructor import ConstructorError
 
-from insetgan_batch import recipe as recipes
+from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.errors import ConfigError
 from insetgan_batch.explain import explain
 from insetgan_batch.recipe import STRICT, Recipe

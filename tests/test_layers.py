@@ -24,6 +24,7 @@ LAYERS = (
     {"__init__", "errors", "text"},
     {"records", "boxes", "explain", "logs", "stopping"},
     {"recipe"},
+    {"recipe_variants"},
     {"config"},
     {"nets", "data"},
     {"inset"},

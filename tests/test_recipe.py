@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from insetgan_batch import recipe as recipes
+from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.boxes import Box
 from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.errors import BadInputError, ConfigError
@@ -28,18 +28,8 @@ from insetgan_batch.inset.states import Finished, Start
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import (
-    CANVAS,
-    GeneratorSettings,
-    ImageWeights,
-    Recipe,
-    Stage,
-    for_item,
-    merged,
-    preset,
-    preset_names,
-    stages,
-)
+from insetgan_batch.recipe import CANVAS, GeneratorSettings, ImageWeights, Recipe, Stage
+from insetgan_batch.recipe_variants import for_item, merged, preset, preset_names, stages
 
 FOLDER = Path(recipes.__file__).parent / "recipes"
 DOCS = Path(recipes.__file__).parents[1] / "docs" / "recipes.md"

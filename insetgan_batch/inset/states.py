@@ -12,7 +12,8 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.errors import CheckpointError, ItemError
 from insetgan_batch.inset import schedule
 from insetgan_batch.inset.adam import MovingLatents
-from insetgan_batch.recipe import Recipe, inverting, stages
+from insetgan_batch.recipe import Recipe
+from insetgan_batch.recipe_variants import inverting, stages
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

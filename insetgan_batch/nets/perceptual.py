@@ -66,7 +66,7 @@ class Perceptual(nn.Module):
             self.name = f"alexnet-random-{_RANDOM_SEED}"
         else:
             self.name = f"alexnet-{trunk.stem}"
-            _load_trunk(self._lpips.net, trunk)
+            load_trunk(self._lpips.net, trunk)
         self.requires_grad_(False).eval()
         self._lpips.net.to(memory_format=torch.channels_last)
         kernel = _of_squares(self._lpips.net.slice1[0].weight)
@@ -149,7 +149,7 @@ def _of_squares(kernel: Tensor) -> Tensor:
     return squares.contiguous(memory_format=torch.channels_last)
 
 
-def _load_trunk(net: nn.Module, path: Path) -> None:
+def load_trunk(net: nn.Module, path: Path) -> None:
     """Fill the trunk from torchvision's names: `features.3.weight` is `slice2.3.weight`."""
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")

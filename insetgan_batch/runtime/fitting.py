@@ -17,7 +17,8 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.inset.slots import SlotOptimizer
 from insetgan_batch.inset.states import Start
 from insetgan_batch.nets.generator import Generator
-from insetgan_batch.recipe import CANVAS, GeneratorSettings, Recipe, stages
+from insetgan_batch.recipe import CANVAS, GeneratorSettings, Recipe
+from insetgan_batch.recipe_variants import stages
 
 # A CPU works as long on each item of a batch as on one alone, so its memory is not the limit; a few
 # slots hide the waiting for the store.

@@ -24,7 +24,8 @@ from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, AdaptivePsi, GeneratorSettings, Recipe, for_item
+from insetgan_batch.recipe import CANVAS, AdaptivePsi, GeneratorSettings, Recipe
+from insetgan_batch.recipe_variants import for_item
 from insetgan_batch.records import Item, Lease, Source
 
 _NO_ENCODERS: Mapping[str, Encoder] = {}

@@ -7,7 +7,8 @@ import math
 import time
 from collections.abc import Callable
 
-from insetgan_batch.recipe import Recipe, stages
+from insetgan_batch.recipe import Recipe
+from insetgan_batch.recipe_variants import stages
 from insetgan_batch.records import Outcome, Status
 
 

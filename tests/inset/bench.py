@@ -19,7 +19,8 @@ from insetgan_batch.inset.terms import Term
 from insetgan_batch.nets.detector import Detector, FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import GeneratorSettings, ImageWeights, Recipe, for_item
+from insetgan_batch.recipe import GeneratorSettings, ImageWeights, Recipe
+from insetgan_batch.recipe_variants import for_item
 
 T = TypeVar("T")
 CANVAS_BOX, FACE_BOX = Box(8, 8, 20, 24), Box(8, 6, 22, 27)

@@ -17,7 +17,8 @@ from insetgan_batch.nets.detector import (
 )
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, GeneratorSettings, preset
+from insetgan_batch.recipe import CANVAS, GeneratorSettings
+from insetgan_batch.recipe_variants import preset
 from insetgan_batch.records import Item, Lease, Source
 from insetgan_batch.runtime.prepare import Preparer
 

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from torch import Tensor, nn
 
 from insetgan_batch.errors import CheckpointError
-from insetgan_batch.nets.perceptual import Perceptual, _load_trunk
+from insetgan_batch.nets.perceptual import Perceptual, load_trunk
 
 
 def pictures(count: int = 2, side: int = 40, seed: int = 0) -> Tensor:
@@ -162,7 +162,7 @@ def net() -> nn.Module:
 
 def refusal_of(net: nn.Module, path: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
-        _load_trunk(net, path)
+        load_trunk(net, path)
     message = str(caught.value)
     assert message.startswith(f"{path}: not torchvision's alexnet state dict")
     assert "\n" not in message

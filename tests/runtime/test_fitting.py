@@ -14,7 +14,8 @@ from insetgan_batch.inset.states import Slot
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import Recipe, preset
+from insetgan_batch.recipe import Recipe
+from insetgan_batch.recipe_variants import preset
 from insetgan_batch.runtime import fitting
 from tests.bench import Bench
 from tests.runtime.recording import RecordingWorker

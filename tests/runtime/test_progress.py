@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from insetgan_batch.recipe import Recipe, preset
+from insetgan_batch.recipe import Recipe
+from insetgan_batch.recipe_variants import preset
 from insetgan_batch.records import Outcome, Status
 from insetgan_batch.runtime.progress import ProgressTracker
 

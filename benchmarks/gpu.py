@@ -331,11 +331,11 @@ def _not_recorded() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_kernels() -> Iterator[None]:
-    own, layers.fused_kernels = layers.fused_kernels, lambda x, weight: None
+    own, layers.has_fused_kernels = layers.has_fused_kernels, lambda x, weight: False
     try:
         yield
     finally:
-        layers.fused_kernels = own
+        layers.has_fused_kernels = own
 
 
 @contextlib.contextmanager

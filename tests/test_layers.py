@@ -52,7 +52,12 @@ DOORS = {
     "botocore": {"data/s3.py"},
     "s3transfer": {"data/s3.py"},
     "pyarrow": {"data/"},
-    "triton": {"nets/fused.py"},
+    "triton": {
+        "nets/fused/colours.py",
+        "nets/fused/features.py",
+        "nets/fused/lpips.py",
+        "nets/fused/tiles.py",
+    },
     "torch": {
         "nets/",
         "inset/",

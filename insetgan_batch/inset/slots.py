@@ -82,6 +82,11 @@ class SlotOptimizer:
         return self.capacity - len(self._slots)
 
     @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The items in the batch, in the order in which they came in."""
+        return tuple(self._slots)
+
+    @property
     def keys(self) -> list[str]:
         """The keys of the items in the batch."""
         return [slot.key for slot in self._slots]
@@ -103,7 +108,7 @@ class SlotOptimizer:
         for slot in self._slots:
             slot.begin_stage()
         for name in self._recipe.phases:
-            moved = self._run_phase(name, on_step)
+            moved = self.run_phase(name, on_step)
             if name == CANVAS:
                 self._tracker.follow(moved)
             on_phase(name)
@@ -115,6 +120,21 @@ class SlotOptimizer:
                 judge(slot, state)
             elif not slot.is_inverting:
                 self._inversion_errors.record(slot, state)
+
+    def run_phase(self, name: str, on_step: Callable[[], None]) -> list[Slot]:
+        """Move one generator of every item whose stage moves it; returns these items.
+
+        Items with the same number of steps move as one batch. Items in their inversion are a batch
+        of their own, since they have other losses.
+        """
+        groups: dict[tuple[int, float, bool], list[Slot]] = {}
+        for slot in self._slots:
+            if slot.moves and (steps := slot.now.generators[name].steps):
+                kind = (steps, slot.now.full_share, slot.is_inverting)
+                groups.setdefault(kind, []).append(slot)
+        for (steps, *_), slots in groups.items():
+            self._move(name, slots, steps, on_step)
+        return [slot for slots in groups.values() for slot in slots]
 
     def release(self) -> list[Finished]:
         """Let those go that have converged, used up their rounds or diverged."""
@@ -198,21 +218,6 @@ class SlotOptimizer:
             return generator.synthesise(generator.ws_of(latents))
 
     # ---- phases --------------------------------------------------------------------------------
-
-    def _run_phase(self, name: str, on_step: Callable[[], None]) -> list[Slot]:
-        """Move one generator of every item whose stage moves it; returns these items.
-
-        Items with the same number of steps move as one batch. Items in their inversion are a batch
-        of their own, since they have other losses.
-        """
-        groups: dict[tuple[int, float, bool], list[Slot]] = {}
-        for slot in self._slots:
-            if slot.moves and (steps := slot.now.generators[name].steps):
-                kind = (steps, slot.now.full_share, slot.is_inverting)
-                groups.setdefault(kind, []).append(slot)
-        for (steps, *_), slots in groups.items():
-            self._move(name, slots, steps, on_step)
-        return [slot for slots in groups.values() for slot in slots]
 
     def _move(self, name: str, slots: list[Slot], count: int, on_step: Callable[[], None]) -> None:
         renderer = self._renderer(name, slots)

@@ -79,6 +79,12 @@ class Perceptual(nn.Module):
             self._low_precision._kernel = self._low_precision._kernel.bfloat16()
 
     @property
+    def trunk(self) -> nn.Module:
+        """AlexNet's convolutions, under the names of the `lpips` package (`slice2.3.weight`)."""
+        trunk: nn.Module = self._lpips.net
+        return trunk
+
+    @property
     def low_precision(self) -> Perceptual:
         """The same features in lower precision, for an optimiser's steps; itself in float32."""
         return self._low_precision or self
@@ -101,11 +107,12 @@ class Perceptual(nn.Module):
 
         Differentiable in the images. On a GPU it takes less time and memory than `distance`.
         """
-        ours = layers.fused_kernels(image, self._kernel)
-        if ours is None:
+        if not layers.has_fused_kernels(image, self._kernel):
             return self.distance(self.features(image), target)
+        from insetgan_batch.nets.fused import lpips as kernels
+
         distances = [
-            ours.apart(found, expected, self._channel_weights(i), _EPS)
+            kernels.apart(found, expected, self._channel_weights(i), _EPS)
             for i, (found, expected) in enumerate(zip(self._maps(image), target, strict=True))
         ]
         return torch.stack(distances).sum(dim=0)

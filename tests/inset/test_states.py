@@ -123,7 +123,7 @@ def test_the_best_state_of_before_the_move_stays_the_best(bench: Bench) -> None:
     state = through_a_file(home.save("one"))
     there = bench.optimizer(recipe, detectors={"canvas": Scripted([CANVAS_BOX], [away])})
     there.load(start, state)
-    (slot,) = there._slots
+    (slot,) = there.slots
     before = slot.best
     assert before is not None
     moved = run_until_empty(there)["one"]

@@ -107,7 +107,7 @@ def test_random_weights_give_what_lpips_itself_gives(
 ) -> None:
     """At any size: AlexNet's first convolution is computed in another way."""
     reference = lpips.LPIPS(net="alex", pnet_rand=True, lpips=False, verbose=False)
-    reference.net.load_state_dict(perceptual._lpips.net.state_dict())
+    reference.net.load_state_dict(perceptual.trunk.state_dict())
     a, b = (pictures(side=64, seed=seed)[:, :, : size[0], : size[1]] for seed in (0, 1))
     expected = reference.eval()(a, b).flatten()
     torch.testing.assert_close(distance(perceptual, a, b), expected, rtol=1e-4, atol=1e-7)
@@ -116,7 +116,7 @@ def test_random_weights_give_what_lpips_itself_gives(
 def test_staged_weights_give_what_lpips_itself_gives(trunk: Path) -> None:
     staged = Perceptual(trunk)
     reference = lpips.LPIPS(net="alex", pnet_rand=True, lpips=True, verbose=False)
-    reference.net.load_state_dict(staged._lpips.net.state_dict())
+    reference.net.load_state_dict(staged.trunk.state_dict())
     a, b = pictures(seed=0), pictures(seed=1)
     expected = reference.eval()(a, b).flatten()
     torch.testing.assert_close(distance(staged, a, b), expected, rtol=1e-4, atol=1e-7)
@@ -127,7 +127,7 @@ def test_a_staged_trunk_is_loaded_and_named(trunk: Path, perceptual: Perceptual)
     assert staged.name == "alexnet-staged"
     assert perceptual.name == "alexnet-random-0"
     state = torch.load(trunk, weights_only=True)
-    for key, tensor in staged._lpips.net.state_dict().items():
+    for key, tensor in staged.trunk.state_dict().items():
         assert torch.equal(tensor, state["features." + key.split(".", 1)[1]])
 
 

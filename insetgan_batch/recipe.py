@@ -1,4 +1,4 @@
-"""A recipe: what moves, from where it starts, what it is held to, for how long, and when to stop.
+"""A recipe: which generators move, their starts, losses and weights, the schedule, and the stop.
 
 A recipe is data: this module holds its fields and their defaults, a plain montage of one stage, and
 `recipe_variants.py` what is made of a recipe. A weight is a number that multiplies a loss; 0 leaves
@@ -52,7 +52,7 @@ class ImageWeights:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GeneratorSettings:
-    """One generator: where it starts, how it moves in its phases, and what it is held to.
+    """One generator of a recipe: its start, its optimisation in its phases, and its losses.
 
     A term that a generator has not (`body` of an inset, `face` of the canvas) must be 0.
     """
@@ -63,7 +63,7 @@ class GeneratorSettings:
     learning_rate: Annotated[float, Field(gt=0)] = 0.02
     # Where the latents begin: "given": the manifest's seed or latent; "average": w_avg; "seed": the
     # manifest's seed, else the row's own random numbers. Where it is not "given", what the manifest
-    # gives is still what the generator is held to.
+    # gives is still the generator's reference.
     start: Literal["given", "average", "seed"] = "given"
     # What `body` and `face` compare with: "given": what the manifest gives; "stage": what the
     # generator painted when the stage began; "previous": what they compared with in the stage
@@ -106,7 +106,7 @@ class GeneratorSettings:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Inversion:
     """What comes before an item's first round where a row gives pictures: their generators' latents
-    move until they paint these pictures, all else stands still.
+    move until they paint these pictures; the other generators stand still.
 
     It concerns generators that start from what is `given`. Steps are `rounds` x `steps`, in rounds
     so that it shares the batch's clock. The weights found on the demo's faces: docs/faces.md.
@@ -178,9 +178,9 @@ class Stage:
 class Recipe:
     """An application with its weights and schedule.
 
-    These are the fields that presets change: a plain montage of one stage. Who gives way is a
-    matter of weights: the canvas hardly follows the inset's surroundings (`coarse`) and keeps its
-    body, so backdrop, collar and hair of the inset have to come to it; the face itself is held.
+    These are the fields that presets change: a plain montage of one stage. The weights decide
+    which generator adapts: the canvas has a low weight on the region (`coarse`) and a high one on
+    its `body`, so the inset's backdrop, collar and hair adapt to it; `face` keeps the face.
     """
 
     name: str = "montage"
@@ -241,10 +241,10 @@ class Recipe:
     final_rate: Share = 0.1
     # Border weights rise linearly over so many rounds; 0 for full from the start.
     border_ramp_rounds: Annotated[float, Field(ge=0, le=MOST_STEPS)] = 1.0
-    # How far a region moves towards where the detector sees it now; below 1 damps the detector's
+    # How far a region moves towards where the detector finds it now; below 1 damps the detector's
     # noise, 0 leaves regions where they are.
     region_step: Share = 0.5
-    # Up to this share of its height a region may be off from where the detector sees it now, and
+    # Up to this share of its height a region may be off from where the detector finds it now, and
     # does not move: a detector's noise is of that size, and half a pixel is another result.
     region_slack: Share = 0.06
     guards: Guards = Guards()

@@ -114,7 +114,7 @@ def inverting(recipe: Recipe, names: Collection[str]) -> Recipe:
         final_rate=how.final_rate,
         border_ramp_rounds=0.0,
         region_step=0.0,
-        full_share=1.0,  # all layers move, so all are looked at
+        full_share=1.0,  # all layers move, so no step may be of low resolution
     )
 
 

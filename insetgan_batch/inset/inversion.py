@@ -1,4 +1,4 @@
-"""What an inversion has that other rounds have not: an end with its error, and noise on w."""
+"""The two things that only inversions have: errors at their end, and noise on w."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class InversionErrors:
                 )
 
     def _error(self, slot: Slot, name: str) -> dict[str, float]:
-        """L1 in -1..1 and LPIPS of the whole picture; of faces also 1 - the cosine of FaceNet's
-        vectors.
+        """`l1` (of images in -1..1) and `lpips` of the whole image to its picture; for insets with
+        an `Identity` also `identity`, 1 - the cosine of FaceNet's vectors.
         """
         painted, given = slot.images[name][None], slot.given[name][None]
         size = slot.recipe.inversion.resolution
@@ -70,8 +70,7 @@ class LatentNoise:
         self._spreads: dict[str, float] = {}
 
     def of(self, name: str, slots: Sequence[Slot], steps: int) -> Tensor | None:
-        """What is added to w in each of the next steps, `[steps n c]`; None where no recipe has
-        any.
+        """The noise on w in each of the next steps, `[steps n c]`; None where no recipe has any.
 
         The numbers follow from the item's seed and the step, so that they are the same anywhere.
         """

@@ -49,7 +49,9 @@ class Objective(Protocol):
 
 
 class CanvasObjective:
-    """The canvas moves: coarse and border towards every inset, body outside of the regions."""
+    """The losses of the canvas: of every inset's region against that inset, of the body outside of
+    the regions against the reference, of the latents.
+    """
 
     def __init__(
         self,
@@ -66,9 +68,10 @@ class CanvasObjective:
         masks: Mapping[str, Tensor] = _NONE,
         height: int | None = None,
     ) -> None:
-        """reference `[n 3 H W]`; insets: their images as they stand; regions `[n 4]` in canvas
-        pixels; inversion_size: of `PictureTerm`; masks: `[n 1 h w]` of the insets whose part alone
-        will be pasted; height: at which the body is compared, None for the reference's own.
+        """By inset: insets, their images `[n 3 h w]`; regions `[n 4|5]` in canvas pixels; masks
+        `[n 1 h w]` of those whose part alone will be pasted. reference `[n 3 H W]`; resolution,
+        coarse_size: in pixels, as in `Recipe`; inversion_size: of `PictureTerm`; height: in pixels,
+        at which the body is compared, None for the reference's own.
         """
         size = (reference.shape[2], reference.shape[3])
         self._regions, self._w_avg, self._resolution = regions, w_avg, resolution
@@ -121,7 +124,9 @@ class CanvasObjective:
 
 
 class InsetObjective:
-    """One inset moves: coarse and border towards the canvas, face inside its own box."""
+    """The losses of an inset: of its image against its region of the canvas, of the face inside its
+    box against the reference, of the latents.
+    """
 
     def __init__(
         self,
@@ -141,10 +146,11 @@ class InsetObjective:
         faces: Identity | None = None,
         height: int | None = None,
     ) -> None:
-        """reference `[n 3 h w]` and box `[n 4]` of the inset; canvas as it stands, region `[n 4]`
-        on it; inversion_size: of `PictureTerm`; mask `[n 1 h w]` where the part alone will be
-        pasted; faces: what compares them, if anything does; height: at which the face is compared,
-        None for the reference's own.
+        """reference `[n 3 h w]` and box `[n 4|5]` of the inset, in its pixels; canvas `[n 3 H W]`
+        and region `[n 4|5]` on it; resolution, coarse_size: in pixels, as in `Recipe`;
+        inversion_size: of `PictureTerm`; mask `[n 1 h w]` where the part alone will be pasted;
+        faces: for the `identity` loss; height: in pixels, at which the face is compared, None for
+        the reference's own.
         """
         self._name, self._w_avg, self._resolution = name, w_avg, resolution
         size = (canvas.shape[2], canvas.shape[3])

@@ -64,7 +64,7 @@ class Phase:
 
     @property
     def latents(self) -> Tensor:
-        """`[n 1+l c]` as they stand."""
+        """`[n 1+l c]`, as they are before the next step."""
         return self._batch.latents
 
     def step(self, render_pass: RenderPass, objective: Objective) -> None:
@@ -85,7 +85,9 @@ class Phase:
         self._history.append(torch.stack(list(losses.values())))
 
     def end(self) -> Tensor:
-        """Hand the latents back; the raw losses before each step, `[steps terms n]`."""
+        """Write the latents back to the items; returns the raw losses before each step,
+        `[steps terms n]`.
+        """
         self._batch.hand_back(self._moving, len(self._history))
         return torch.stack(self._history)
 
@@ -117,7 +119,7 @@ class Phase:
         return device.type == "cuda" and torch.cuda.current_stream(device).query()
 
     def _record(self, render_pass: RenderPass, objective: Objective) -> None:
-        """Record a step without taking it."""
+        """Record the operations of a step as a CUDA graph, without taking the step."""
         free, total = torch.cuda.mem_get_info(self._batch.latents.device)
         if free < total * _SCARCE:
             torch.cuda.empty_cache()  # of what the recordings of earlier phases have left

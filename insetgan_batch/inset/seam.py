@@ -27,7 +27,9 @@ def excess(image: Tensor, inside: Tensor) -> Tensor:
 
 
 def _steps(image: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """What the steps along the last axis add where they cross the edge, `[n]`, and how many do."""
+    """Along the last axis: the sum of the excesses of steps that cross the edge, `[n]`, and the
+    number of such steps, `[n]`.
+    """
     steps = image.diff(dim=3).abs().mean(dim=1)
     crossings = (inside[:, 0, :, 1:] != inside[:, 0, :, :-1])[:, :, 1:-1]
     added = F.relu(steps[:, :, 1:-1] - (steps[:, :, :-2] + steps[:, :, 2:]) / 2)
@@ -46,14 +48,14 @@ class SeamTerm:
         alone will be pasted.
         """
         self._window = Window.around(images.bounds(region).tolist(), size, 1)
-        seen = (self._window.height, self._window.width)
+        size = (self._window.height, self._window.width)
         region = self._window.boxes(region)
-        self._paste = images.Paste(region, seen, mask)
+        self._paste = images.Paste(region, size, mask)
         if mask is None:
-            self._inside = images.box_mask(region, seen) > 0
+            self._inside = images.box_mask(region, size) > 0
         else:
-            self._inside = images.spread(mask, region, seen) > 0.5
+            self._inside = images.spread(mask, region, size) > 0.5
 
     def __call__(self, canvas: Crop, inset: Tensor) -> Tensor:
-        """Of canvases and insets `[n 3 h w]`: `[n]`, in the range -1..1 of images."""
+        """The excess `[n]` of crops of canvases and insets `[n 3 h w]`, in units of -1..1."""
         return excess(self._paste(canvas.cut(self._window), inset), self._inside)

@@ -92,7 +92,7 @@ class SlotOptimizer:
         return [slot.key for slot in self._slots]
 
     def admit(self, start: Start) -> None:
-        """Take an item in, between rounds; raises `NoFaceFoundError` where a part is not found."""
+        """Admit an item between rounds; raises `NoFaceFoundError` where a part is not found."""
         assert self.free > 0, "no free slot"
         self._slots.append(self._slot(start))
 
@@ -101,7 +101,7 @@ class SlotOptimizer:
         on_step: Callable[[], None] = lambda: None,
         on_phase: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """One phase of every generator for all items inside.
+        """One phase of every generator for all items in the batch.
 
         on_step: called every step; on_phase: with the generator's name, when its phase has ended.
         """
@@ -137,13 +137,15 @@ class SlotOptimizer:
         return [slot for slots in groups.values() for slot in slots]
 
     def release(self) -> list[Finished]:
-        """Let those go that have converged, used up their rounds or diverged."""
+        """Remove and return the items that have converged, used up their rounds or failed."""
         done = [slot for slot in self._slots if slot.stop]
         self._slots = [slot for slot in self._slots if not slot.stop]
         return [slot.finished() for slot in done]
 
     def save(self, key: str) -> dict[str, Any]:
-        """The state of an item between rounds, for `load` on any machine; it stays inside."""
+        """The state of an item between rounds, for `load` on any machine; the item stays in the
+        batch.
+        """
         (slot,) = (slot for slot in self._slots if slot.key == key)
         return slot.state_dict()
 
@@ -153,9 +155,9 @@ class SlotOptimizer:
         slot.error = error
 
     def load(self, start: Start, state: dict[str, Any]) -> None:
-        """Take an item in that has been somewhere else: its `Start`, and what `save` gave there.
+        """Admit an item with the state that `save` gave in another batch.
 
-        Nothing has changed when it raises, whatever it is, because of that state.
+        Where it raises because of that state, the batch is as it was.
         """
         assert self.free > 0, "no free slot"
         slot = self._slot(start)
@@ -167,7 +169,7 @@ class SlotOptimizer:
         self._slots.append(slot)
 
     def _restored(self, slot: Slot, saved: dict[str, Any] | None) -> State | None:
-        """A state that was saved, with its images."""
+        """The state that `save` gave as plain data, None for none; images are synthesised anew."""
         if not saved:
             return None
         return State(

@@ -24,7 +24,7 @@ from insetgan_batch.nets.windows import Window
 # Where a file does not say how many of its highest resolutions were trained in float16: NVIDIA's
 # usual number.
 _FLOAT16_RESOLUTIONS = 4
-# Lower ones cost little, and what they round is seen all over the picture.
+# Lower ones cost little, and their rounding errors show all over the picture.
 LOWEST_BFLOAT16_PX = 64
 
 
@@ -181,7 +181,7 @@ class Generator:
         return next((height for height, width in sizes if min(height, width) >= side), self.height)
 
     def layers(self, upto: int) -> int:
-        """How many latents an image of that height needs."""
+        """How many of the `num_ws` layers an image of that height in pixels depends on."""
         return 2 * self._blocks(upto)
 
     def images_of_seeds(

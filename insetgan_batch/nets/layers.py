@@ -289,8 +289,8 @@ def blur_kernel() -> Tensor:
 def _affine(x: Tensor, factor: Tensor, offset: Tensor | None = None) -> Tensor:
     """Features `[n c h w]` times `[n c]` plus `[c]`.
 
-    As a batch norm of which nothing is left but this, since that is one pass in each direction, and
-    rounds features of low precision once: rounding the factors too would tint whole pictures.
+    Computed as a batch norm with mean 0 and variance 1: that is one pass over memory in each
+    direction, and rounds low-precision features once. Rounding the factors too would tint pictures.
     """
     factor = factor.to(torch.promote_types(x.dtype, torch.float32))
     mean, variance = torch.zeros_like(factor[0]), torch.ones_like(factor[0])

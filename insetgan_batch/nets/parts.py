@@ -130,9 +130,10 @@ def box_of_shares(share: np.ndarray, size: tuple[int, int]) -> Box | None:
 
 
 def fill_holes(mask: Tensor) -> Tensor:
-    """A soft mask `[n 1 h w]` whose every dark spot that is shut in is as bright as the way out.
+    """A soft mask `[n 1 h w]` with its holes filled (greyscale fill by reconstruction).
 
-    As water does that comes in from the border: it falls wherever the mask lets it.
+    Each pixel gets the least value over all paths to the border of the largest mask value on the
+    path: a dark spot that is enclosed becomes as bright as the darkest gap in what encloses it.
     """
     level = torch.ones_like(mask)
     level[:, :, 0], level[:, :, -1] = mask[:, :, 0], mask[:, :, -1]

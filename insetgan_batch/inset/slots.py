@@ -182,8 +182,6 @@ class SlotOptimizer:
             masks=slot.masks,
         )
 
-    # ---- entering ------------------------------------------------------------------------------
-
     def _slot(self, start: Start) -> Slot:
         inset_boxes = self._tracker.inset_boxes(start)
         canvas_boxes = self._tracker.canvas_boxes(start)
@@ -218,8 +216,6 @@ class SlotOptimizer:
         generator = self._generators[name]
         with torch.no_grad():
             return generator.synthesise(generator.ws_of(latents))
-
-    # ---- phases --------------------------------------------------------------------------------
 
     def _move(self, name: str, slots: list[Slot], count: int, on_step: Callable[[], None]) -> None:
         renderer = self._renderer(name, slots)

@@ -52,9 +52,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.config import Precision
 from insetgan_batch.data.models import demo_path
-from insetgan_batch.inset import images
-from insetgan_batch.inset.phase import Phase
-from insetgan_batch.inset.states import Finished
+from insetgan_batch.methods.insetgan import images
+from insetgan_batch.methods.insetgan.phase import Phase
+from insetgan_batch.methods.insetgan.states import Finished
 from insetgan_batch.nets import layers
 from insetgan_batch.nets.detector import SMALLEST_FACE_OF_CANVAS, FaceDetector
 from insetgan_batch.nets.generator import LOWEST_BFLOAT16_PX, Generator, best_device

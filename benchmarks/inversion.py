@@ -33,15 +33,16 @@ from typing import Any
 import numpy as np
 import surroundings
 import torch
+from insetgan_batch.runtime.prepare import Preparer
 from photographs import FIRST_SEED, Camera
 from PIL import Image
 from rich.progress import Progress
 
 from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.data import alignment, models
-from insetgan_batch.inset import images
-from insetgan_batch.inset.slots import SlotOptimizer
-from insetgan_batch.inset.states import Finished
+from insetgan_batch.methods.insetgan import images
+from insetgan_batch.methods.insetgan.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan.states import Finished
 from insetgan_batch.nets import encoder
 from insetgan_batch.nets.detector import PhotographFaces
 from insetgan_batch.nets.generator import Generator
@@ -49,7 +50,6 @@ from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, ImageWeights, Inversion, Recipe
 from insetgan_batch.records import Item, Lease, Source
 from insetgan_batch.runtime.faces import FaceCrop, cut_for, find_faces
-from insetgan_batch.runtime.prepare import Preparer
 
 _CPU = torch.device("cpu")
 _HELD_OUT = FIRST_SEED + 100_000  # the alignment's benchmark has the others

@@ -64,10 +64,10 @@ from insetgan_batch import boxes
 from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.boxes import Box
 from insetgan_batch.config import Precision
-from insetgan_batch.inset import images, schedule
-from insetgan_batch.inset.seam import SeamTerm
-from insetgan_batch.inset.slots import SlotOptimizer
-from insetgan_batch.inset.states import Start
+from insetgan_batch.methods.insetgan import images, schedule
+from insetgan_batch.methods.insetgan.seam import SeamTerm
+from insetgan_batch.methods.insetgan.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.generator import Generator, best_precision

@@ -36,13 +36,14 @@ from typing import Any
 import surroundings
 import torch
 import yaml
+from insetgan_batch.runtime.prepare import Preparer
 from torch import Tensor
 
 from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.data import models
-from insetgan_batch.inset import compose, images, losses, objective
-from insetgan_batch.inset.slots import SlotOptimizer
-from insetgan_batch.inset.states import Finished
+from insetgan_batch.methods.insetgan import compose, images, losses, objective
+from insetgan_batch.methods.insetgan.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan.states import Finished
 from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_CANVAS,
     SMALLEST_FACE_OF_INSET,
@@ -52,7 +53,6 @@ from insetgan_batch.nets.generator import Generator, best_device
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, Recipe
 from insetgan_batch.records import Item, Lease, Source
-from insetgan_batch.runtime.prepare import Preparer
 
 _FACE = "face"
 _DEFAULT, _PASTED, _ONE_WAY = "default", "copy-and-paste", "refine_one_way"

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
+from insetgan_batch.runtime.prepare import Preparer
 from PIL import Image
 
 from insetgan_batch import config
@@ -30,11 +31,10 @@ from insetgan_batch.data import manifest, pictures
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import MemoryStorage
 from insetgan_batch.errors import BadInputError, ConfigError, InsetGanError, ManifestError
-from insetgan_batch.inset.states import Start
+from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.recipe import Recipe
 from insetgan_batch.records import Item, Lease, Source
-from insetgan_batch.runtime.prepare import Preparer
 
 INSETS = ["face"]
 

@@ -22,9 +22,9 @@ from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.boxes import Box
 from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.errors import BadInputError, ConfigError
-from insetgan_batch.inset import schedule
-from insetgan_batch.inset.slots import SlotOptimizer
-from insetgan_batch.inset.states import Finished, Start
+from insetgan_batch.methods.insetgan import schedule
+from insetgan_batch.methods.insetgan.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan.states import Finished, Start
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual

@@ -20,7 +20,7 @@ from insetgan_batch.demo.models import MODELS
 from insetgan_batch.demo.people import PeopleRenderer, Picture
 from insetgan_batch.demo.person import Person
 from insetgan_batch.demo.pictures import seed_to_z
-from insetgan_batch.inset.images import to_pixels
+from insetgan_batch.methods.insetgan.images import to_pixels
 from insetgan_batch.nets import parts
 from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_CANVAS,

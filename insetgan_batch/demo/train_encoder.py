@@ -25,7 +25,7 @@ from torch import Tensor
 
 from insetgan_batch.demo.augment import blur, uniform
 from insetgan_batch.demo.pictures import Pictures
-from insetgan_batch.inset import images as pixels
+from insetgan_batch.methods.insetgan import images as pixels
 from insetgan_batch.nets.encoder import EncoderNetwork
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from insetgan_batch.inset.terms import Term
+from insetgan_batch.methods.insetgan.terms import Term
 
 FAMILIES = {
     "coarse": "inset against canvas, whole region, reduced",

@@ -25,7 +25,7 @@ from insetgan_batch.data import alignment, inputs, manifest, models, pictures, u
 from insetgan_batch.data.alignment import FFHQ, Frame, Points
 from insetgan_batch.data.storage import Storage, local_path, locate, open_storage
 from insetgan_batch.errors import BadInputError, ConfigError
-from insetgan_batch.inset.images import to_pixels
+from insetgan_batch.methods.insetgan.images import to_pixels
 from insetgan_batch.nets.detector import Face, PhotographFaces
 from insetgan_batch.nets.generator import Generator, best_device
 from insetgan_batch.records import CONSENT_NOTE, Item, Source

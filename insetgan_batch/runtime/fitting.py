@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 import torch
 
 from insetgan_batch.boxes import Box
-from insetgan_batch.inset.slots import SlotOptimizer
-from insetgan_batch.inset.states import Start
+from insetgan_batch.methods.insetgan.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.recipe import CANVAS, GeneratorSettings, Recipe
 from insetgan_batch.recipe_variants import stages

@@ -14,7 +14,7 @@ from PIL import Image
 from insetgan_batch.config import Precision
 from insetgan_batch.data import models
 from insetgan_batch.errors import ConfigError
-from insetgan_batch.inset.images import to_pixels
+from insetgan_batch.methods.insetgan.images import to_pixels
 from insetgan_batch.nets.generator import Generator, best_device
 
 _BATCH = 16

@@ -36,9 +36,9 @@ from insetgan_batch.errors import (
     TooLongError,
     one_line,
 )
-from insetgan_batch.inset import saved
-from insetgan_batch.inset.slots import SlotOptimizer
-from insetgan_batch.inset.states import Finished, Start
+from insetgan_batch.methods.insetgan import saved
+from insetgan_batch.methods.insetgan.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan.states import Finished, Start
 from insetgan_batch.nets.generator import best_device
 from insetgan_batch.recipe import CANVAS, Recipe
 from insetgan_batch.records import Lease, Outcome, Status, WorkerStats

@@ -11,7 +11,7 @@ from PIL import Image
 
 from insetgan_batch.data.models import demo_path
 from insetgan_batch.errors import CheckpointError
-from insetgan_batch.inset import images
+from insetgan_batch.methods.insetgan import images
 from insetgan_batch.nets import encoder
 from insetgan_batch.nets.encoder import EncoderNetwork
 from insetgan_batch.nets.generator import Generator

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insetgan_batch.boxes import Box
-from insetgan_batch.inset.slots import SlotOptimizer
-from insetgan_batch.inset.states import Slot
+from insetgan_batch.methods.insetgan.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan.states import Slot
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from insetgan_batch.runtime.prepare import Preparer
 from PIL import Image
 from torch import Tensor
 
 from insetgan_batch.boxes import Box
 from insetgan_batch.errors import BadInputError
-from insetgan_batch.inset import images
-from insetgan_batch.inset.states import Start
+from insetgan_batch.methods.insetgan import images
+from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.recipe import AdaptivePsi, Inversion, Recipe
 from insetgan_batch.records import Item, Lease, Source
-from insetgan_batch.runtime.prepare import Preparer
 
 SEED = Source("seed", 3)
 TRIED = torch.linspace(1.0, 0.3, 8).tolist()

@@ -25,8 +25,8 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import CheckpointError, RefusedError, StorageError
-from insetgan_batch.inset import images, saved
-from insetgan_batch.inset.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan import images, saved
+from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.generator import Generator, best_precision
 from insetgan_batch.records import Item, Lease, Outcome, Source, Status
@@ -260,7 +260,7 @@ def test_a_state_that_the_store_will_not_give_only_costs_the_item_its_steps(
     "where",
     [
         "insetgan_batch.runtime.prepare.Preparer.start",
-        "insetgan_batch.inset.slots.SlotOptimizer.admit",
+        "insetgan_batch.methods.insetgan.slots.SlotOptimizer.admit",
         "insetgan_batch.runtime.encode.result",
         "insetgan_batch.data.results.save",
     ],

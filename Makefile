@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What `make test` installs, with hashes: a broken release of a package does not break the tests.
+# `make test LOCK=` takes the newest, or what is installed already: a torch for the CPU, say.
+LOCK := tests/requirements.txt
 # A real S3 server for the tests, in an environment of its own.
 SWIFT := .venv-swift
 
@@ -30,12 +33,14 @@ chaos: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/chaos.py --schedules 50 --out benchmarks/results/chaos.json \
 		--table docs/reliability.md
 
-# What the image installs, with hashes: after a change of the dependencies. Names no index.
+# What the tests and the image install, with hashes: after a change of the dependencies. Names no index.
 lock: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet uv
-	echo 'setuptools>=77' | $(BIN)/uv pip compile pyproject.toml - --universal --python-version 3.11 \
-		--generate-hashes --no-annotate --no-emit-index-url --quiet \
-		--custom-compile-command 'make lock' --output-file cluster/requirements.txt
+	echo 'setuptools>=77' | $(LOCKING) --extra test --output-file tests/requirements.txt
+	echo 'setuptools>=77' | $(LOCKING) --constraint tests/requirements.txt --output-file cluster/requirements.txt
+
+LOCKING := $(BIN)/uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-emit-index-url --quiet --custom-compile-command 'make lock'
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -47,9 +52,10 @@ $(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --progress-bar on --editable .
 	@touch $@
 
-$(VENV)/test.stamp: $(VENV)/bin/python pyproject.toml
+$(VENV)/test.stamp: $(VENV)/bin/python pyproject.toml $(LOCK)
 	@echo "Installing the packages into $(VENV): a minute or two."
-	$(BIN)/python -m pip install --progress-bar on --editable '.[test]'
+	$(if $(LOCK),$(BIN)/python -m pip install --progress-bar on --require-hashes --requirement $(LOCK))
+	$(BIN)/python -m pip install --progress-bar on $(if $(LOCK),--no-deps --no-build-isolation) --editable '.[test]'
 	@touch $@ $(VENV)/demo.stamp
 
 $(SWIFT)/stamp: $(VENV)/bin/python tests/servers/swift-requirements.txt

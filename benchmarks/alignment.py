@@ -24,8 +24,8 @@ from photographs import FIRST_SEED, Camera, Move
 from rich.progress import track
 
 from insetgan_batch.data import alignment
+from insetgan_batch.methods.insetgan.faces import find_faces
 from insetgan_batch.nets.detector import Face, PhotographFaces
-from insetgan_batch.runtime.faces import find_faces
 
 _ANGLES = (0, -5, 5, -10, 10, -15, 15, -20, 20, -30, 30, -45, 45)
 _PROMISED_DEGREES, _PROMISED = 20, 0.06

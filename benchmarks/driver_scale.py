@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,12 +31,15 @@ import surroundings
 from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
-from insetgan_batch.recipe import Recipe
+from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.runtime import dispatcher
 from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.leases import Ledger
 from insetgan_batch.runtime.progress import Progress, ProgressTracker
 from tests.runtime.simulated import SimulatedPool, commit
+
+if TYPE_CHECKING:
+    from insetgan_batch.runtime.actor_pool import ActorPool
 
 _ROW_GROUP = 5_000
 
@@ -78,14 +81,16 @@ def _run(uri: str, workers: int, slots: int) -> dict[str, Any]:
         if progress.inside or progress.committed:
             first_s.append(time.monotonic() - began_s) if not first_s else None
 
-    described = manifest.describe(uri, ["face"])
+    described = manifest.describe(uri, schema(["face"]))
     store = RunStore(open_storage(f"memory://{uuid.uuid4().hex}"))
     epoch = store.take_epoch()
     pool = SimulatedPool(workers, slots, commit(store))
-    tracker = ProgressTracker(described.rows, 0, 0, Recipe())
+    tracker = ProgressTracker(described.rows, 0, 0, 400)
     ledger = Ledger(epoch, dispatcher.CAPS)
-    rows = manifest.read(uri, ["face"])
-    Dispatcher(store, epoch, ledger, pool, rows, tracker, on_progress=on_progress).work()
+    rows = manifest.read(uri, schema(["face"]))
+    Dispatcher(
+        store, epoch, ledger, cast("ActorPool", pool), rows, tracker, on_progress=on_progress
+    ).work()
     seconds, cpu_s = time.monotonic() - began_s, time.process_time() - cpu_s
     assert tracker.committed == described.rows == len(store.committed())
     return {

@@ -24,8 +24,8 @@ from PIL import Image
 
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
+from insetgan_batch.methods.insetgan.faces import cut_for
 from insetgan_batch.nets.detector import PhotographFaces
-from insetgan_batch.runtime.faces import cut_for
 
 _RUNS = Path("out/face-pictures")
 _PEOPLE = (300_000, 300_003, 300_007)  # above photographs.FIRST_SEED: nobody has seen them
@@ -70,7 +70,9 @@ def write(path: Path, folder: Path, run: str) -> None:
             cut, painted = (picture_of(store, record, n) for n in ("face_reference", "face"))
             rows[taken] = [_high(Image.open(taken).convert("RGB")), above([cut, painted])]
         rows[taken].append(_high(picture_of(store, record, "image")))
-        print(record["item_id"], record["inversion"], record["seam_after"])
+        measures = record["measures"]
+        inversion = {n: v for n, v in measures.items() if n.startswith("inversion.")}
+        print(record["item_id"], inversion, measures["seam_after"])
     widths = [picture.width for picture in next(iter(rows.values()))]
     captions = ["photograph", "cut out, painted", *(f"body {i}" for i in range(_BODIES))]
     sheet = above([captions_over(captions, widths), *(beside(row) for row in rows.values())])

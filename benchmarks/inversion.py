@@ -33,23 +33,23 @@ from typing import Any
 import numpy as np
 import surroundings
 import torch
-from insetgan_batch.runtime.prepare import Preparer
 from photographs import FIRST_SEED, Camera
 from PIL import Image
 from rich.progress import Progress
 
 from insetgan_batch import recipe_variants as recipes
-from insetgan_batch.data import alignment, models
+from insetgan_batch.data import alignment, inputs, models
 from insetgan_batch.methods.insetgan import images
+from insetgan_batch.methods.insetgan.faces import FaceCrop, cut_for, find_faces
+from insetgan_batch.methods.insetgan.prepare import Preparer
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.methods.insetgan.states import Finished
 from insetgan_batch.nets import encoder
 from insetgan_batch.nets.detector import PhotographFaces
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, ImageWeights, Inversion, Recipe
-from insetgan_batch.records import Item, Lease, Source
-from insetgan_batch.runtime.faces import FaceCrop, cut_for, find_faces
 
 _CPU = torch.device("cpu")
 _HELD_OUT = FIRST_SEED + 100_000  # the alignment's benchmark has the others
@@ -169,8 +169,8 @@ class Bench:
             while waiting or optimizer.keys:
                 while waiting and optimizer.free:
                     path = waiting.pop(0)
-                    item = Item(path.name, Source("image", str(path)), {}, seed=len(waiting))
-                    optimizer.admit(starts.start(Lease(item, str(path), "bench", 0)))
+                    item = new_item(path.name, Source("image", str(path)), {}, seed=len(waiting))
+                    optimizer.admit(starts.start(str(path), starts.prepare(item, inputs.read)))
                 busy = len(optimizer.keys)
                 optimizer.run_round(lambda n=busy: progress.advance(task, n))  # type: ignore[misc]
                 finished |= {f.key: f for f in optimizer.release()}

@@ -24,6 +24,7 @@ from PIL import Image
 from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
+from insetgan_batch.methods.insetgan.sources import given
 
 _SEAM_SHARE = 0.4
 _FACE_SIZE_PX = 64
@@ -39,23 +40,25 @@ def main(uri: str) -> None:
     }
     counts = {"items": len(records), "seam": 0, "face": 0, "body": 0}
     for record in records:
-        share = (record["seam_after"] or 0.0) / (record["seam_before"] or 1.0)
+        measures = record["measures"]
+        share = (measures["seam_after"] or 0.0) / (measures["seam_before"] or 1.0)
         face = _nearest_face(store, record, faces)
         body = _nearest_body(store, record, bodies)
         counts["seam"] += share <= _SEAM_SHARE
         counts["face"] += face == _source(record, "face")
         counts["body"] += body == _source(record, "canvas")
         print(
-            f"{record['item_id']}: seam {record['seam_before']:.1f} -> {record['seam_after']:.1f}"
-            f" ({share:.0%}), face nearest to {face}, body nearest to {body},"
-            f" {record['rounds']} rounds, {record['stop']}"
+            f"{record['item_id']}: seam {measures['seam_before']:.1f} ->"
+            f" {measures['seam_after']:.1f} ({share:.0%}), face nearest to {face},"
+            f" body nearest to {body},"
+            f" {measures['rounds']} rounds, {record['facts']['stop']}"
         )
     print(json.dumps(counts))
 
 
 def _source(record: Mapping[str, Any], name: str) -> Any:
-    item = record["item"]
-    return (item["canvas"] if name == "canvas" else item["insets"][name])["value"]
+    source = given(record["item"]["inputs"])[name]
+    return source.value
 
 
 def _nearest_face(store: RunStore, record: Mapping[str, Any], faces: dict[Any, np.ndarray]) -> Any:

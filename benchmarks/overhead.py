@@ -23,7 +23,9 @@ import surroundings
 
 from insetgan_batch.config import parse
 from insetgan_batch.data import manifest
-from insetgan_batch.runtime import cluster, demos, driver
+from insetgan_batch.methods.insetgan import demos
+from insetgan_batch.methods.insetgan.sources import schema
+from insetgan_batch.runtime import cluster, driver
 from insetgan_batch.runtime.progress import Progress
 
 _SAMPLE_EVERY_S = 1.0
@@ -41,7 +43,7 @@ def main() -> None:
     chosen = demos.find("montage")
     with tempfile.TemporaryDirectory() as directory, cluster.connected():
         uri = f"{directory}/manifest.parquet"
-        manifest.write(uri, chosen.items[: arguments.items], chosen.insets)
+        manifest.write(uri, chosen.items[: arguments.items], schema(chosen.insets))
         config = parse({"recipe": "montage", **chosen.fields, "cores_per_actor": 1}, "overhead")
         summary = driver.run(config, uri, f"{directory}/run", on_progress=meter.see)
     found = meter.found() | {"items": summary.committed}

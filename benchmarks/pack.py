@@ -33,8 +33,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.dataset import FORMATS, PackSettings, parse_formats
 from insetgan_batch.data.results import LossTable
+from insetgan_batch.data.shards import FORMATS, PackSettings, parse_formats
 from insetgan_batch.data.storage import open_storage
 
 _IMAGE_BYTES = 100_000
@@ -118,25 +118,25 @@ def _fabricate(out: str, items: int) -> None:
 
 
 def _record(item_id: str, number: int, files: dict[str, Any]) -> dict[str, Any]:
-    source = {"kind": "seed", "value": number, "psi": None, "box": None}
-    item = {"item_id": item_id, "canvas": source, "insets": {"face": source}, "seed": 0}
+    inputs = {"canvas_seed": number, "face_seed": number}
+    item = {"item_id": item_id, "inputs": inputs, "seed": 0}
     box = [1.0, 2.0, 30.0, 40.0]
     return {
         "item_id": item_id,
         "attempt": "1-1",
         "files": files,
         "item": item | {"overrides": {}, "meta": {}},
-        "rounds": 2,
-        "best_round": 1,
         "steps": _STEPS,
-        "stop": "converged",
         "seconds": 30.0,
-        "score": 0.5,
-        "seam_before": 9.0,
-        "seam_after": number / 1000,
-        "losses": {f"face.term{n}.l1": 0.1 for n in range(_TERMS)},
-        "boxes": {"face": {"inset": box, "region": box, "region_before": box}},
-        "psi": {"canvas": 0.7, "face": 0.7},
+        "measures": {
+            "seam_before": 9.0,
+            "seam_after": number / 1000,
+            "score": 0.5,
+            "rounds": 2,
+            "best_round": 1,
+            **{f"losses.face.term{n}.l1": 0.1 for n in range(_TERMS)},
+        },
+        "facts": {"stop": "converged", "face_region": box, "canvas_psi": 0.7, "face_psi": 0.7},
         "provenance": {"run_id": "bench", "recipe": "montage", "weights": {}, "synthetic": True},
     }
 

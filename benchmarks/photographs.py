@@ -13,8 +13,8 @@ import math
 import numpy as np
 from PIL import Image
 
-from insetgan_batch.demo.people import PeopleRenderer
-from insetgan_batch.demo.person import Z_DIM, Person
+from insetgan_batch.people.person import Z_DIM, Person
+from insetgan_batch.people.renderer import PeopleRenderer
 
 FIRST_SEED = 3_000_000  # the training's are 1,000,000 to 1,005,999
 SIZE = 512

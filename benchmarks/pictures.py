@@ -23,7 +23,7 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
-from insetgan_batch.runtime.demos import DEMOS
+from insetgan_batch.methods.insetgan.demos import DEMOS
 
 _RUNS = Path("out/pictures")
 _GAP_PX, _CAPTION_PX = 8, 26
@@ -55,21 +55,21 @@ def main(out: Path, recipes: list[str]) -> None:
 def sheet(store: RunStore, items: int) -> Image.Image:
     """So many items of a run, a row each; without insets all images, side by side."""
     records = list(store.commits())
-    insets = list(records[0]["item"]["insets"])
+    insets = list(store.read_run()["configuration"]["insets"])
     if not insets:
         return beside([picture_of(store, record, "image") for record in records])
     # By chance, since neighbours share an input.
     chosen = random.Random(_CHANCE).sample(records, _MOST_ITEMS)[:items]
     rows = [_columns(store, record, insets) for record in chosen]
     enlarged = [f"{name}: before, after" for name in insets]
-    inputs = " and ".join(_caption(*source) for source in records[0]["item"]["insets"].items())
+    inputs = " and ".join(_caption(name, records[0]["facts"][f"{name}_source"]) for name in insets)
     captions = ["canvas", inputs, "copy and paste", "result", *enlarged]
     widths = [column.width for column in rows[0]]
     return above([captions_over(captions, widths), *(beside(row) for row in rows)])
 
 
-def _caption(name: str, source: Mapping[str, Any]) -> str:
-    return f"{name} (average)" if source["kind"] == "average" else name
+def _caption(name: str, kind: object) -> str:
+    return f"{name} (average)" if kind == "average" else name
 
 
 def _columns(store: RunStore, record: Mapping[str, Any], insets: list[str]) -> list[Image.Image]:

@@ -36,13 +36,14 @@ from typing import Any
 import surroundings
 import torch
 import yaml
-from insetgan_batch.runtime.prepare import Preparer
 from torch import Tensor
 
 from insetgan_batch import recipe_variants as recipes
-from insetgan_batch.data import models
+from insetgan_batch.data import inputs, models
 from insetgan_batch.methods.insetgan import compose, images, losses, objective
+from insetgan_batch.methods.insetgan.prepare import Preparer
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.methods.insetgan.states import Finished
 from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_CANVAS,
@@ -52,7 +53,7 @@ from insetgan_batch.nets.detector import (
 from insetgan_batch.nets.generator import Generator, best_device
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, Recipe
-from insetgan_batch.records import Item, Lease, Source
+from insetgan_batch.records import Item
 
 _FACE = "face"
 _DEFAULT, _PASTED, _ONE_WAY = "default", "copy-and-paste", "refine_one_way"
@@ -154,7 +155,10 @@ class Bench:
             capacity=_SLOTS,
         )
         makes = Preparer(recipe, self._generators, {}, {})
-        starts = {str(seed): makes.start(_lease(seed)) for seed in seeds}
+        starts = {
+            str(seed): makes.start(str(seed), makes.prepare(_item(seed), inputs.read))
+            for seed in seeds
+        }
         waiting = list(starts.values())
         while waiting or optimizer.keys:
             for _ in range(min(optimizer.free, len(waiting))):
@@ -184,11 +188,10 @@ def _named(name: str) -> Recipe:
     return recipes.from_fields(recipes.merged(dataclasses.asdict(Recipe()), changes), name)
 
 
-def _lease(seed: int) -> Lease:
+def _item(seed: int) -> Item:
     """The row of a pair."""
     face = Source("seed", seed + _FACES_FROM)
-    item = Item(str(seed), Source("seed", seed), {_FACE: face})
-    return Lease(item, item.item_id, "", 0.0)
+    return new_item(str(seed), Source("seed", seed), {_FACE: face})
 
 
 def measure(finished: Finished, references: Mapping[str, Tensor]) -> dict[str, float]:

@@ -12,6 +12,7 @@ the table is in the page.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import resource
@@ -36,7 +37,6 @@ from playwright.sync_api import Browser, sync_playwright
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.results import LossTable
 from insetgan_batch.data.storage import LocalStorage, MemoryStorage
-from insetgan_batch.records import Item, Source
 from insetgan_batch.report import page
 from tests.report import runs
 
@@ -116,20 +116,13 @@ def _commit(
         store.storage.put(key, data)
         digest = hashlib.sha256(data).hexdigest()
         files[name] = {"key": key, "sha256": digest, "bytes": len(data)}
-    sizes = rng.lognormal(size=len(record["losses"]))
-    losses = {t: 0.1 * float(s) for t, s in zip(record["losses"], sizes, strict=True)}
-    changes: dict[str, Any] = {"item_id": item.item_id, "files": files, "losses": losses}
-    changes["item"] = {**record["item"], **_sources(item), "item_id": item.item_id}
-    changes["seam_after"] = float(rng.gamma(3, 1))
+    losses = [name for name in record["measures"] if name.startswith("losses.")]
+    sizes = rng.lognormal(size=len(losses))
+    measures = {name: 0.1 * float(size) for name, size in zip(losses, sizes, strict=True)}
+    measures = {**record["measures"], **measures, "seam_after": float(rng.gamma(3, 1))}
+    changes: dict[str, Any] = {"item_id": item.item_id, "files": files, "measures": measures}
+    changes["item"] = dataclasses.asdict(item)
     store.commit(item.item_id, record | changes)
-
-
-def _sources(item: Item) -> dict[str, Any]:
-    def fields(source: Source) -> dict[str, Any]:
-        return {"kind": source.kind, "value": source.value, "psi": None, "box": None}
-
-    insets = {name: fields(source) for name, source in item.insets.items()}
-    return {"canvas": fields(item.canvas), "insets": insets}
 
 
 def _kind(number: int) -> tuple[dict[str, Any], dict[str, tuple[str, bytes]]]:
@@ -137,7 +130,8 @@ def _kind(number: int) -> tuple[dict[str, Any], dict[str, tuple[str, bytes]]]:
     store = RunStore(MemoryStorage(f"kind{number}"))
     runs.commit(store, runs.montage(0, number), _losses(number), scale=4)
     record: dict[str, Any] = {**store.read_commit(f"body0-face{number}")}
-    record["losses"] = dict.fromkeys([*_TERMS["canvas"], *_TERMS["face"], *_SHARED], 0.1)
+    terms = [*_TERMS["canvas"], *_TERMS["face"], *_SHARED]
+    record["measures"] |= {f"losses.{term}": 0.1 for term in terms}
     contents = {
         name: (file["key"].rpartition("/")[2], store.storage.get(file["key"]))
         for name, file in record["files"].items()

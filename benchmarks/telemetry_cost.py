@@ -26,7 +26,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import surroundings
 
@@ -35,8 +35,11 @@ from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
+from insetgan_batch.methods import names
+from insetgan_batch.methods.insetgan import demos
+from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.records import HeartbeatReply, HeartbeatRequest, Item, Lease
-from insetgan_batch.runtime import demos, dispatcher
+from insetgan_batch.runtime import dispatcher
 from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.failures import REASONS
 from insetgan_batch.runtime.leases import Ledger
@@ -45,12 +48,15 @@ from insetgan_batch.runtime.stats import StatsRecorder
 from insetgan_batch.runtime.worker import Worker
 from insetgan_batch.runtime.worker_loop import WorkerLoop
 
+if TYPE_CHECKING:
+    from insetgan_batch.runtime.actor_pool import ActorPool
+
 _CLOSE_S = 20.0
 _ADDRESS = "127.0.0.1:9465"
 _TIMED = {
     "metrics of the driver": (
         telemetry.Telemetry,
-        ("progress", "reply", "ended", "retried", "lost", "storage_failed"),
+        ("progress", "heard", "ended", "retried", "lost", "storage_failed"),
     ),
     "metrics of the worker": (Worker, ("stats",)),
     "recorder of the worker": (StatsRecorder, ("spent", "uploaded")),
@@ -190,7 +196,7 @@ def measure(items: int, scrape_every_s: float, directory: str) -> dict[str, Any]
     config = parse({"recipe": "montage", **demo.fields}, "demo of montage")
     rows = demo.items[:items]
     uri, out = f"{directory}/manifest.parquet", f"{directory}/out"
-    manifest.write(uri, rows, demo.insets)
+    manifest.write(uri, rows, schema(demo.insets))
     pool = LocalPool(config, out)
     began_s = time.process_time()
     steps = _work(pool, config, rows, out, scrape_every_s)
@@ -213,14 +219,14 @@ def _work(
 ) -> int:
     """The whole turn; returns the steps of all items."""
     store = RunStore(open_storage(out))
-    tracker = ProgressTracker(len(rows), 0, 0, config.recipe)
+    tracker = ProgressTracker(len(rows), 0, 0, names.find(config.method).steps(config))
     steps: list[int] = []
 
     def on_progress(progress: Progress) -> None:
         steps.append(progress.steps)
 
     with telemetry.observing(
-        config.recipe.generators, REASONS, _ADDRESS, store.storage
+        names.find(config.method).phases(config), REASONS, _ADDRESS, store.storage
     ) as observer:
         ended = threading.Event()
         scraper = threading.Thread(target=_scrape, args=(ended, scrape_every_s))
@@ -230,7 +236,7 @@ def _work(
                 store,
                 store.take_epoch(),
                 Ledger(1, dispatcher.CAPS),
-                pool,
+                cast("ActorPool", pool),
                 iter(rows),
                 tracker,
                 on_progress=on_progress,

@@ -6,9 +6,9 @@ from insetgan_batch import stopping
 def main() -> None:
     """The command line. Signals are heard before anything else is imported: that takes a second."""
     stopping.listen()
-    from insetgan_batch import cli
+    from insetgan_batch.cli import main as command_line
 
-    cli.main()
+    command_line.main()
 
 
 if __name__ == "__main__":

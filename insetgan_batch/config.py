@@ -9,7 +9,7 @@ import dataclasses
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 import pydantic_core
@@ -107,6 +107,8 @@ DetectorChoice = Annotated[
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class RunConfig:
     """One run: which generators, which recipe, and how much of the machine."""
+
+    method: ClassVar[str] = "insetgan"
 
     # `demo:canvas`, or a path or URI of a generator's file; `#sha256=<64 digits>` behind it says
     # which file it has to be.

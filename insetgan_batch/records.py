@@ -7,40 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Any, Literal
+from typing import Any
 
 # The entry of a row's meta that says who agreed to the use of its picture; it goes into provenance.
 CONSENT_NOTE = "consent_note"
 
-SourceKind = Literal["average", "seed", "image", "latent"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Source:
-    """Where one generator starts and what it is held to.
-
-    kind: "seed" (an int), "image" or "latent" (a URI), "average" (the generator's w_avg; no value).
-    psi: truncation of a seed, None for the recipe's. box: where the part is in the image that it
-    starts from, (x0, y0, x1, y1) in pixels; None for the detector to find out.
-    """
-
-    kind: SourceKind = "average"
-    value: int | str | None = None
-    psi: float | None = None
-    box: tuple[float, float, float, float] | None = None
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Item:
-    """One row of the manifest, resolved: one result. insets: by the recipe's names, in its order.
+    """One row of the manifest: one result.
 
-    seed: the item's own random numbers. overrides: fields of the recipe for this row. meta: carried
-    to the results untouched.
+    inputs: the values that the row gives for the columns of its method, by column; what is null is
+    not in it. seed: the item's own random numbers. overrides: changed settings of the method for
+    this row. meta: carried to the results untouched.
     """
 
     item_id: str
-    canvas: Source
-    insets: dict[str, Source]
+    inputs: dict[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -75,8 +58,8 @@ class Status(enum.StrEnum):
 class Outcome:
     """What became of an attempt. reason: a short code; detail: one line for people.
 
-    is_saved: its state is in storage, for the next attempt to go on from. seam: before and after,
-    in levels of 0..255; None where nothing was pasted.
+    is_saved: its state is in storage, for the next attempt to go on from. measures: numbers of the
+    result, as the method declares them.
     """
 
     item_id: str
@@ -87,9 +70,8 @@ class Outcome:
     seconds: float = 0.0
     steps: int = 0
     uploaded_bytes: int = 0
-    losses: dict[str, float] = dataclasses.field(default_factory=dict)
+    measures: dict[str, float] = dataclasses.field(default_factory=dict)
     is_saved: bool = False
-    seam: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -27,13 +27,12 @@ import prometheus_client
 from insetgan_batch import __version__
 from insetgan_batch.data.storage import Storage
 from insetgan_batch.errors import ConfigError, StorageError
+from insetgan_batch.metrics_server import DEFAULT_ADDRESS, OFF, parse
 from insetgan_batch.records import HeartbeatReply, Outcome, Status, WorkerStats
 
 if TYPE_CHECKING:
     from insetgan_batch.runtime.progress import Progress
 
-DEFAULT_ADDRESS = "127.0.0.1:9464"
-OFF = "off"
 KEY = "metrics.prom"
 """Where a run keeps the last state of its metrics."""
 
@@ -69,12 +68,10 @@ class Metric:
 LABELS: Mapping[str, str] = {
     "outcome": "committed, quarantined",
     "reason": "a code of `failures.REASONS`; empty for committed items",
-    "phase": "load, wait, enter, leave, or the generator that moves: canvas, and each inset by its"
-    " name in the configuration",
+    "phase": "load, wait, enter, leave, or what the engine does: InsetGAN's generator that moves",
     "state": "of items: waiting, leased, committed, quarantined; of actors: ready, starting; of"
     " slots: busy, idle",
-    "term": "a loss as the recipe names it, like `canvas.body.l1`",
-    "when": "before, after",
+    "measure": "a number of a result, as the method names it, like `score`",
     "class": "outage (no answer, or an error that may pass), refused, missing, damaged",
     "resumed": "true, false",
     "place": "room for one actor, numbered from 0",
@@ -104,18 +101,11 @@ TABLE: tuple[Metric, ...] = (
         buckets=_decades(0.1, 5),
     ),
     Metric(
-        "insetgan_item_loss",
+        "insetgan_item_measure",
         "histogram",
-        "Final losses of committed items, unweighted.",
-        ("term",),
-        buckets=_decades(0.0001, 5),
-    ),
-    Metric(
-        "insetgan_item_seam_levels",
-        "histogram",
-        "Step across the edge of what was pasted, in levels of 0..255, of committed items.",
-        ("when",),
-        buckets=_decades(0.1, 3),
+        "Measures of committed items, as the method declares them.",
+        ("measure",),
+        buckets=_decades(0.0001, 8),
     ),
     Metric("insetgan_steps_total", "counter", "Optimiser steps of items.", ("place",)),
     Metric("insetgan_phase_seconds_total", "counter", "Time of all actors.", ("phase",)),
@@ -204,18 +194,18 @@ class Telemetry:
 
     def __init__(
         self,
-        generators: Iterable[str],
+        phases: Iterable[str],
         reasons: Iterable[str],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """generators: names of the canvas and the insets; reasons: all that there are."""
+        """phases: of the method's engine; reasons: all that there are."""
         # Else every counter has a neighbour `..._created`, which is in no table.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = prometheus_client.CollectorRegistry()
         self._clock = clock
         self._metrics = {metric.name: self._made(metric) for metric in TABLE}
         self._reasons = sorted({*reasons, _OTHER})
-        self._phases = {*_PHASES, *generators, _OTHER}
+        self._phases = {*_PHASES, *phases, _OTHER}
         # By worker: its totals of the last reply, and the number of its last event.
         self._seen: dict[str, tuple[int, WorkerStats]] = {}
         self._events: dict[str, int] = {}
@@ -299,10 +289,8 @@ class Telemetry:
         if outcome.status is not Status.COMMITTED:
             return
         self._of("insetgan_item_seconds").observe(outcome.seconds)
-        for term, value in outcome.losses.items():
-            self._of("insetgan_item_loss", term=term).observe(value)
-        for when, levels in zip(("before", "after"), outcome.seam or (), strict=False):
-            self._of("insetgan_item_seam_levels", when=when).observe(levels)
+        for measure, value in outcome.measures.items():
+            self._of("insetgan_item_measure", measure=measure).observe(value)
 
     def _add_stats(self, before: WorkerStats, now: WorkerStats) -> None:
         for phase, seconds in now.seconds.items():
@@ -351,7 +339,6 @@ class Telemetry:
             "insetgan_slot_seconds_total": ("state", ("busy", "idle")),
             "insetgan_storage_errors_total": ("class", ("outage", "refused", "missing", "damaged")),
             "insetgan_preemptions_total": ("resumed", ("true", "false")),
-            "insetgan_item_seam_levels": ("when", ("before", "after")),
         }
         for name, (label, known) in values.items():
             for value in known:
@@ -424,15 +411,9 @@ class _Handler(WSGIRequestHandler):
         """A scrape is no news."""
 
 
-def check_address(address: str) -> None:
-    """Raises `ConfigError` for what is neither HOST:PORT nor OFF."""
-    if address != OFF:
-        _parse(address)
-
-
 @contextlib.contextmanager
 def observing(
-    generators: Iterable[str], reasons: Iterable[str], address: str, storage: Storage
+    phases: Iterable[str], reasons: Iterable[str], address: str, storage: Storage
 ) -> Iterator[Telemetry]:
     """Metrics for the time of a turn, served at `address`; their last state goes to `KEY`.
 
@@ -440,7 +421,7 @@ def observing(
     the last state too. Raises `ConfigError` for an address that cannot be served; if it is the
     default one, the run goes on without it.
     """
-    telemetry = Telemetry(generators, reasons)
+    telemetry = Telemetry(phases, reasons)
     with _served(telemetry.registry, address) as wait_for_scrape:
         try:
             yield telemetry
@@ -473,7 +454,7 @@ def _served(
 
 
 def _server(endpoint: _Endpoint, address: str) -> _Server | None:
-    host, port = _parse(address)
+    host, port = parse(address)
     try:
         return make_server(
             host, port, endpoint, _Server6 if ":" in host else _Server, handler_class=_Handler
@@ -486,13 +467,6 @@ def _server(endpoint: _Endpoint, address: str) -> _Server | None:
             ) from err
         _log.warning("metrics are not served, for %s is in use; choose another address", address)
         return None
-
-
-def _parse(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"metrics address {address!r}: expected HOST:PORT, or {OFF}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _place(worker_id: str) -> str:

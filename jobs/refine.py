@@ -7,7 +7,7 @@
 A thin launcher of `insetgan-batch demo` and `insetgan-batch run`; it needs no file beside it.
 """
 
-from insetgan_batch.cli import launch
+from insetgan_batch.cli.insetgan.jobs import launch
 
 if __name__ == "__main__":
     launch("refine", "refine_one_way")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from insetgan_batch.data.models import demo_path
-from insetgan_batch.demo.models import MODELS
+from insetgan_batch.demo.models import MODELS, PICTURE_SIZES
 from insetgan_batch.errors import InsetGanError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def render(
     work: Work = Path("out/train"),
 ) -> None:
     """Render the training pictures, on all cores."""
-    from insetgan_batch.demo import pictures
+    from insetgan_batch.people import pictures
 
-    pictures.render_all(work / "pictures", people, workers=os.cpu_count() or 1)
+    pictures.render_all(work / "pictures", people, PICTURE_SIZES, os.cpu_count() or 1)
 
 
 @app.command()
@@ -68,8 +68,8 @@ def train(
 
 
 def _train_generator(model: str, work: Path) -> None:
-    from insetgan_batch.demo import pictures
     from insetgan_batch.demo import train as training
+    from insetgan_batch.people import pictures
 
     data = pictures.load(work / "pictures", MODELS[model].view)
     done = training.train(MODELS[model], data, work)
@@ -92,10 +92,10 @@ def _train_parts(work: Path) -> None:
 def _train_encoder(work: Path) -> None:
     import torch
 
-    from insetgan_batch.demo import pictures
     from insetgan_batch.demo import train_encoder as training
     from insetgan_batch.nets import encoder
     from insetgan_batch.nets.generator import Generator
+    from insetgan_batch.people import pictures
 
     data = pictures.load(work / "pictures", MODELS["face"].view)
     generator = Generator.load(demo_path("face"), torch.device("cpu"))
@@ -107,13 +107,13 @@ def _train_encoder(work: Path) -> None:
 
 def _about(model: str, people: int, steps: int) -> dict[str, object]:
     """Where bundled weights come from."""
-    from insetgan_batch.demo import pictures
+    from insetgan_batch.people import pictures
 
     first = pictures.TRAIN_SEED
     return {
         "name": f"demo:{model}",
         "licence": "Apache-2.0",
-        "data": f"{people} people rendered by insetgan_batch.demo.people,"
+        "data": f"{people} people rendered by insetgan_batch.people,"
         f" seeds {first} to {first + people - 1}",
         "steps": steps,
         "command": f"python jobs/train_demo.py train {model}",

@@ -12,8 +12,10 @@ import torch
 
 from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.data import manifest
+from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
+from tests.records import montage_items
 
 CANVAS = Architecture((4, 2), (8, 8, 8, 8, 8), z_dim=16, w_dim=16, mapping_layers=2)  # 64x32
 FACE = Architecture((4, 4), (8, 8, 8, 8), z_dim=16, w_dim=16, mapping_layers=2)  # 32x32
@@ -63,8 +65,8 @@ def fields_of(models: dict[str, Path]) -> dict[str, Any]:
 def bench_in(directory: Path, fields: dict[str, Any], bodies: int, faces: int) -> Bench:
     """A bench there, with a montage of so many bodies and faces."""
     uri = str(directory / "manifest.parquet")
-    items = manifest.montage_items(range(bodies), range(10, 10 + faces))
-    manifest.write(uri, items, ["face"])
+    items = montage_items(range(bodies), range(10, 10 + faces))
+    manifest.write(uri, items, schema(["face"]))
     return Bench(parse(fields, "test"), uri, str(directory / "out"))
 
 

@@ -114,6 +114,7 @@ class Life:
         self._process.wait()
 
 
+STOPPED = "insetgan-batch: stopped; the same command goes on\n"
 MOMENTS: dict[str, Callable[[Life], bool]] = {
     "it has begun": Life.listens,
     "packages are imported": lambda life: life.maps("libarrow"),
@@ -129,6 +130,26 @@ MOMENTS: dict[str, Callable[[Life], bool]] = {
     "the page is written": lambda life: (life.out / "report").exists(),
 }
 """When to send a signal, in the order of a life; of 6 items."""
+
+
+def faults_of_stop(life: Life, moment: Callable[[Life], bool], number: signal.Signals) -> list[str]:
+    """What is wrong when a life gets a signal at a moment, a line each: its exit code, its last
+    words, a trace, a process that stays behind.
+    """
+    try:
+        life.wait_for(moment)
+        life.send(number)
+        code, said = life.end(), life.said
+        left_behind = life.left_behind()
+    finally:
+        life.kill()
+    found = {
+        f"exit code {code}: {said[-2000:]}": code != 3,
+        f"its last words: {said[-300:]}": not said.endswith(STOPPED),
+        "a trace": "Traceback" in said,
+        f"left behind: {left_behind}": bool(left_behind),
+    }
+    return [line for line, is_wrong in found.items() if is_wrong]
 
 
 def inputs_in(directory: Path, rounds: int = 30) -> Inputs:

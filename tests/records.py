@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from insetgan_batch.data.commits import hh
+from insetgan_batch.methods.insetgan.sources import Source, new_item, seed_id
+from insetgan_batch.records import Item
 
 
 def item(item_id: str) -> dict[str, Any]:
     """A row of seeds."""
-    source = {"kind": "seed", "value": 1, "psi": None, "box": None}
     return {
         "item_id": item_id,
-        "canvas": source,
-        "insets": {"face": source},
+        "inputs": {"canvas_seed": 1, "face_seed": 1},
         "seed": 0,
         "overrides": {},
         "meta": {},
@@ -29,18 +30,18 @@ def commit(item_id: str, attempt: str = "1-1", **changes: Any) -> dict[str, Any]
         "files": {"image": {"key": key, "sha256": "ab" * 32, "bytes": 1}},
         "item": item(item_id),
         "provenance": {},
-        "rounds": 2,
-        "best_round": 2,
         "steps": 12,
-        "stop": "max_rounds",
         "seconds": 30.0,
-        "score": 0.75,
-        "seam_before": 12.0,
-        "seam_after": 3.0,
-        "losses": {"face.border.l1": 0.12},
-        "boxes": {},
-        "missed_detections": 0,
-        "perceptual": "alexnet-random-7",
+        "measures": {
+            "seam_before": 12.0,
+            "seam_after": 3.0,
+            "score": 0.75,
+            "rounds": 2,
+            "best_round": 2,
+            "missed_detections": 0,
+            "losses.face.border.l1": 0.12,
+        },
+        "facts": {"stop": "max_rounds", "perceptual": "alexnet-random-7"},
     } | changes
 
 
@@ -53,3 +54,16 @@ def quarantined(item_id: str, reason: str = "no_face", **changes: Any) -> dict[s
         "attempt": "1-1",
         "attempts": 1,
     } | changes
+
+
+def montage_items(bodies: Iterable[int], faces: Iterable[int]) -> list[Item]:
+    """Every face on every body, face by face."""
+    return [
+        new_item(
+            seed_id({"canvas": body, "face": face}),
+            Source("seed", body),
+            {"face": Source("seed", face)},
+        )
+        for face in faces
+        for body in list(bodies)
+    ]

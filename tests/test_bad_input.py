@@ -23,18 +23,19 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
-from insetgan_batch.runtime.prepare import Preparer
 from PIL import Image
 
 from insetgan_batch import config
-from insetgan_batch.data import manifest, pictures
+from insetgan_batch.data import inputs, manifest, pictures
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import MemoryStorage
 from insetgan_batch.errors import BadInputError, ConfigError, InsetGanError, ManifestError
+from insetgan_batch.methods.insetgan.prepare import Preparer
+from insetgan_batch.methods.insetgan.sources import Source, new_item, schema
 from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.recipe import Recipe
-from insetgan_batch.records import Item, Lease, Source
+from insetgan_batch.records import Item
 
 INSETS = ["face"]
 
@@ -140,7 +141,7 @@ def _stored(data: bytes) -> str:
 
 def _refused_manifest(uri: str, says: str) -> None:
     with pytest.raises(ManifestError) as caught:
-        list(manifest.read(uri, INSETS))
+        list(manifest.read(uri, schema(INSETS)))
     clear_line(caught.value, f"{uri}: ", says)
 
 
@@ -164,14 +165,14 @@ def test_a_version_that_is_not_known_is_one_line(version: str) -> None:
 def test_a_path_without_a_manifest_is_one_line(name: str, tmp_path: Path) -> None:
     (tmp_path / "m.parquet").write_bytes(GOOD)
     with pytest.raises(InsetGanError) as caught:
-        manifest.describe(f"{tmp_path}/{name}", INSETS)
+        manifest.describe(f"{tmp_path}/{name}", schema(INSETS))
     clear_line(caught.value, str(tmp_path))
 
 
 @pytest.mark.parametrize("uri", ["http://h/m", "memory://", "s3://", "file://x", ""])
 def test_a_uri_of_nothing_is_one_line(uri: str) -> None:
     with pytest.raises(InsetGanError) as caught:
-        manifest.describe(uri, INSETS)
+        manifest.describe(uri, schema(INSETS))
     clear_line(caught.value)
 
 
@@ -260,7 +261,7 @@ def test_a_bad_value_is_its_rows_affair(name: str) -> None:
     if column != "seed":  # rows without an id need something of their own
         table = pa.table({column: values, "seed": [5, 6, 7]})
         uri = _stored(_parquet(table))
-    rows = list(manifest.read(uri, INSETS))
+    rows = list(manifest.read(uri, schema(INSETS)))
     assert [isinstance(row, BadRow) for row in rows[:2]] == [False, True]
     bad = rows[1]
     assert isinstance(bad, BadRow)
@@ -312,7 +313,7 @@ PAIRS = {
 def test_a_bad_row_among_good_ones_is_the_only_one(name: str) -> None:
     table, says = PAIRS[name]
     uri = _stored(_parquet(table))
-    rows = list(manifest.read(uri, INSETS))
+    rows = list(manifest.read(uri, schema(INSETS)))
     assert [isinstance(row, BadRow) for row in rows] == [False, True, False]
     assert isinstance(rows[1], BadRow)
     clear_line(rows[1].error, f"{uri}: row 1, ", says)
@@ -323,12 +324,12 @@ def test_a_bad_row_among_good_ones_is_the_only_one(name: str) -> None:
 
 @pytest.fixture
 def begin(tiny_canvas: Generator, tiny_face: Generator) -> Callable[..., Start]:
-    """Preparer a row with this canvas on generators that paint 64x32 and 32x32."""
-    starts = Preparer(Recipe(), {"canvas": tiny_canvas, "face": tiny_face}, {}, {})
+    """Starts a row with this canvas on generators that paint 64x32 and 32x32."""
+    preparer = Preparer(Recipe(), {"canvas": tiny_canvas, "face": tiny_face}, {}, {})
 
     def start(canvas: Source, **row: Any) -> Start:
-        item = Item("a", canvas, {"face": Source("seed", 1)}, **row)
-        return starts.start(Lease(item, "1-1", "w", 1e9))
+        item = new_item("a", canvas, {"face": Source("seed", 1)}, **row)
+        return preparer.start("1-1", preparer.prepare(item, inputs.read))
 
     return start
 
@@ -423,7 +424,9 @@ def test_a_bad_picture_is_its_rows_affair(
         begin(Source("image", str(path)))
     clear_line(caught.value, "column canvas_image: ", f"{path}: ", says)
     with pytest.raises(ManifestError) as before:
-        manifest.check_sample([Item("a", Source("image", str(path)), {})], lambda uri: data)
+        manifest.check_sample(
+            [new_item("a", Source("image", str(path)), {})], schema(INSETS), lambda uri: data
+        )
     clear_line(before.value, "item a, column canvas_image: ", f"{path}: ", says)
 
 
@@ -745,7 +748,7 @@ def test_overrides_that_the_recipe_does_not_have_are_their_rows_affair(
     text: str, begin: Callable[..., Start]
 ) -> None:
     uri = _stored(_column("overrides", [text]))
-    (item,) = manifest.read(uri, INSETS)
+    (item,) = manifest.read(uri, schema(INSETS))
     assert isinstance(item, Item)
     with pytest.raises(BadInputError) as caught:
         begin(Source("seed", 1), overrides=item.overrides)

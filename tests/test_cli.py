@@ -14,19 +14,21 @@ import yaml
 from PIL import Image, ImageSequence
 from typer.testing import CliRunner, Result
 
-from insetgan_batch import cli
+from insetgan_batch.cli.main import app
 from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
+from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.nets.stylegan2 import Architecture
 from insetgan_batch.runtime import cluster
 from tests import records
 from tests.nets.foreign import originals
 from tests.nets.literal import assert_close
+from tests.records import montage_items
 
 
 def call(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, list(arguments))
+    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def config(tmp_path: Path, fields: dict[str, Any]) -> str:
 @pytest.fixture
 def two_items(tmp_path: Path) -> str:
     uri = str(tmp_path / "m.parquet")
-    manifest.write(uri, manifest.montage_items([0], [1, 2]), ["face"])
+    manifest.write(uri, montage_items([0], [1, 2]), schema(["face"]))
     return uri
 
 
@@ -89,7 +91,7 @@ def test_a_run_tells_machines_in_json_lines(config: str, two_items: str, tmp_pat
 @pytest.mark.ray
 @pytest.mark.usefixtures("_on_ray")
 def test_a_quarantined_item_gives_exit_code_1(config: str, two_items: str, tmp_path: Path) -> None:
-    rows = list(manifest.read(two_items, ["face"]))
+    rows = list(manifest.read(two_items, schema(["face"])))
     store = RunStore(open_storage(str(tmp_path / "out")))
     for row in rows:
         store.quarantine(row.item_id, records.quarantined(row.item_id))
@@ -392,7 +394,7 @@ def test_a_manifest_of_faces_says_what_was_found_and_what_was_not(tmp_path: Path
     assert result.exit_code == 0, result.output
     assert f"1 faces in 2 pictures, 3 rows: {out}" in result.output
     assert "dark.png: no face found" in result.output
-    assert len(list(manifest.read(str(out), ["face"]))) == 3
+    assert len(list(manifest.read(str(out), schema(["face"])))) == 3
     with Image.open(tmp_path / "faces" / "ana.png") as face:
         assert face.size == (1024, 1024)  # as FFHQ, unless a model is named
 

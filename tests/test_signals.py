@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lives import MOMENTS, Life, handed_over, inputs_in
+from tests.lives import MOMENTS, Life, faults_of_stop, handed_over, inputs_in
 
 pytestmark = pytest.mark.ray
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -24,21 +24,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.mark.timeout(900)
 def test_a_run_that_is_stopped_again_and_again_gets_done(tmp_path: Path) -> None:
-    """Each life is stopped at a later moment than the one before, by the next of three signals."""
+    """Each life is stopped at a later moment than the one before, by the next of three signals.
+
+    `benchmarks/signals.py` sends each of them at each moment.
+    """
     inputs, out = inputs_in(tmp_path), tmp_path / "out"
     for (name, moment), number in zip(MOMENTS.items(), cycle(_SIGNALS), strict=False):
         shutil.rmtree(out / "report", ignore_errors=True)
-        life = Life(inputs, out)
-        try:
-            life.wait_for(moment)
-            life.send(number)
-            code = life.end()
-            assert code == 3, f"{number.name} when {name}: {life.said[-2000:]}"
-            assert life.said.endswith("insetgan-batch: stopped; the same command goes on\n")
-            assert "Traceback" not in life.said
-            assert not life.left_behind(), f"{number.name} when {name}"
-        finally:
-            life.kill()
+        faults = faults_of_stop(Life(inputs, out), moment, number)
+        assert not faults, f"{number.name} when {name}: {faults}"
         if name == "work is under way":
             assert len(handed_over(out)) == 2  # of two slots
     life = Life(inputs, out)

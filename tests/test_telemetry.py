@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from insetgan_batch import cli, telemetry
+from insetgan_batch import metrics_server, telemetry
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.errors import ConfigError, NotFoundError, RefusedError, StorageError
@@ -30,7 +30,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def new(clock: Callable[[], float] = lambda: NOW_S) -> Telemetry:
-    return Telemetry(["canvas", "face"], REASONS, clock)
+    return Telemetry(["canvas", "face"], REASONS | {"no_face"}, clock)
 
 
 def samples(text: str) -> Samples:
@@ -52,7 +52,9 @@ def reply(*outcomes: Outcome, steps: int = 0, stats: WorkerStats | None = None) 
 
 
 def committed(**changes: object) -> Outcome:
-    outcome = Outcome("i", "1-1", Status.COMMITTED, seconds=3.0, losses={"canvas.body.l1": 0.015})
+    outcome = Outcome(
+        "i", "1-1", Status.COMMITTED, seconds=3.0, measures={"losses.canvas.body.l1": 0.015}
+    )
     return dataclasses.replace(outcome, **changes)  # type: ignore[arg-type]
 
 
@@ -82,12 +84,11 @@ def test_names_say_what_they_are() -> None:
 def test_words_that_another_room_has_too_are_the_same() -> None:
     assert set(telemetry._PHASES) == set(stats.PHASES)
     assert set(telemetry._RESTARTS) <= REASONS
-    assert telemetry.DEFAULT_ADDRESS == cli._METRICS_ADDRESS
 
 
 def test_nothing_is_served_that_is_not_in_the_table() -> None:
     observer = new()
-    observer.heard("0-0", reply(committed(seam=(9.0, 1.0))))
+    observer.heard("0-0", reply(committed(measures={"seam_after": 1.0})))
     names = {metric.name.removesuffix("_total") for metric in TABLE}
     assert {family.name for family in text_string_to_metric_families(observer.text())} == names
 
@@ -114,15 +115,15 @@ def test_a_reason_that_nobody_knows_gets_no_series_of_its_own() -> None:
     assert value(observer, "insetgan_item_retries_total", reason="other") == 1
 
 
-def test_final_losses_and_seams_are_distributions() -> None:
+def test_measures_are_distributions() -> None:
     observer = new()
-    observer.heard("0-0", reply(committed(seam=(9.0, 1.5)), committed(losses={"a": 3.0})))
-    term = {"term": "canvas.body.l1"}
-    assert value(observer, "insetgan_item_loss_bucket", le="0.01", **term) == 0
-    assert value(observer, "insetgan_item_loss_bucket", le="0.02", **term) == 1
-    assert value(observer, "insetgan_item_seam_levels_sum", when="before") == 9.0
-    assert value(observer, "insetgan_item_seam_levels_sum", when="after") == 1.5
-    assert value(observer, "insetgan_item_seam_levels_count", when="after") == 1
+    observer.heard("0-0", reply(committed(), committed(measures={"a": 3.0, "b": -1.0})))
+    name, loss = "insetgan_item_measure", {"measure": "losses.canvas.body.l1"}
+    assert value(observer, f"{name}_bucket", le="0.01", **loss) == 0
+    assert value(observer, f"{name}_bucket", le="0.02", **loss) == 1
+    assert value(observer, f"{name}_sum", measure="a") == 3.0
+    assert value(observer, f"{name}_sum", measure="b") == -1.0
+    assert value(observer, f"{name}_count", measure="a") == 1
     assert value(observer, "insetgan_item_seconds_count") == 2
 
 
@@ -327,8 +328,8 @@ def test_an_address_that_is_none_is_refused_before_anything_is_read(address: str
 
 def test_metrics_that_are_switched_off_are_kept_all_the_same() -> None:
     storage = MemoryStorage("telemetry-off")
-    telemetry.check_address(telemetry.OFF)
-    with telemetry.observing(["canvas"], REASONS, telemetry.OFF, storage) as observer:
+    metrics_server.check_address(metrics_server.OFF)
+    with telemetry.observing(["canvas"], REASONS, metrics_server.OFF, storage) as observer:
         observer.ended(Status.COMMITTED, "")
     assert samples(storage.get(telemetry.KEY).decode())["insetgan_items_total", _committed()] == 1
 
@@ -343,9 +344,11 @@ def test_an_address_that_is_taken_ends_the_command_unless_it_is_the_default(
             telemetry.observing([], REASONS, taken, MemoryStorage("taken")),
         ):
             pass
-    host, port = telemetry.DEFAULT_ADDRESS.split(":")
+    host, port = metrics_server.DEFAULT_ADDRESS.split(":")
     with _taken(host, int(port)), caplog.at_level("WARNING"):
-        with telemetry.observing([], REASONS, telemetry.DEFAULT_ADDRESS, MemoryStorage("d")) as on:
+        with telemetry.observing(
+            [], REASONS, metrics_server.DEFAULT_ADDRESS, MemoryStorage("d")
+        ) as on:
             on.retried("storage")
         assert "not served" in caplog.text
 

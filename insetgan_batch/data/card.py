@@ -10,7 +10,7 @@ import pyarrow as pa
 import yaml
 
 from insetgan_batch.data import tables
-from insetgan_batch.data.dataset import FOLDERS, Format
+from insetgan_batch.data.shards import FOLDERS, Format
 from insetgan_batch.data.tables import Columns
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))

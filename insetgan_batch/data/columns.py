@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pyarrow as pa
 
 from insetgan_batch.errors import ManifestError
+from insetgan_batch.method import Kind, Schema
 
 META = "meta_"
 VERSION = 1
@@ -28,28 +29,31 @@ _CASTS = {
     "float": "DOUBLE in SQL, .astype(float) in pandas",
     "list of floats": "DOUBLE[] in SQL, a list of 4 numbers a row in pandas",
 }
+# How Parquet holds the values of each kind of column.
+_KINDS: Mapping[Kind, str] = {
+    "seed": "int64",
+    "picture": "string",
+    "file": "string",
+    "fraction": "float",
+    "box": "list of floats",
+}
 _PANDAS = b"pandas"
 _PANDAS_INDEX = re.compile(r"__index_level_[0-9]+__")
 
 
-def known(insets: Sequence[str]) -> dict[str, str]:
-    """Column → kind of value (a key of `TYPES`), without those of `meta_`."""
-    columns = {"item_id": "string"}
-    for generator in ("canvas", *insets):
-        columns[f"{generator}_seed"] = "int64"
-        columns[f"{generator}_image"] = columns[f"{generator}_latent"] = "string"
-        columns[f"{generator}_psi"], columns[f"{generator}_box"] = "float", "list of floats"
-    if len(insets) > 1:  # it would not say whose box it is
-        del columns["canvas_box"]
-    return columns | {"seed": "int64", "overrides": "string"}
+def known(schema: Schema) -> dict[str, str]:
+    """Column → how Parquet holds its values (a key of `TYPES`), without those of `meta_`."""
+    own = {name: _KINDS[c.kind] for name, c in schema.columns.items() if not c.refused}
+    return {"item_id": "string", **own, "seed": "int64", "overrides": "string"}
 
 
-def check(uri: str, schema: pa.Schema, insets: Sequence[str]) -> list[str]:
+def check(uri: str, schema: pa.Schema, rows: Schema) -> list[str]:
     """The columns that are read, in their order: all but what pandas calls its index.
 
     Raises `ManifestError` for a column that is unknown, of another type, or there twice.
     """
-    expected = known(insets)
+    expected = known(rows)
+    refused = {name: c.refused for name, c in rows.columns.items() if c.refused}
     index = _pandas_index(schema)
     kept = []
     for field in schema:
@@ -62,11 +66,8 @@ def check(uri: str, schema: pa.Schema, insets: Sequence[str]) -> list[str]:
             raise ManifestError(f"{uri}: more than one column {name}; keep one")
         if field.name.startswith(META) and field.name != META:
             continue
-        if field.name == "canvas_box" and field.name not in expected:
-            raise ManifestError(
-                f"{uri}: column canvas_box does not say which of the insets {', '.join(insets)} it"
-                " is for; leave it out, and let `detector` find each of them"
-            )
+        if field.name in refused:
+            raise ManifestError(f"{uri}: column {name} {refused[field.name]}")
         if field.name not in expected:
             raise ManifestError(f"{uri}: {_unknown(name, expected)}")
         if not _fits(field.type, expected[field.name]):

@@ -29,6 +29,7 @@ from insetgan_batch.data.keys import ITEM_ID
 from insetgan_batch.data.storage import Storage
 from insetgan_batch.data.stored import Commit, Epoch, Quarantined, Reader, Run
 from insetgan_batch.errors import DamagedError, NotFoundError, RunMismatchError
+from insetgan_batch.methods import names
 
 FOLDERS = [f"{n:02x}" for n in range(256)]
 """Every `hh` there is: what is listed side by side."""
@@ -318,7 +319,8 @@ class RunStore:
 
         try:
             if text := self.read_run().get("seeds"):
-                return seeds.parse_kept(text).among
+                method = names.of_run(self.read_run())
+                return seeds.parse_kept(text, method.seed_id).among
             return ids.read(self.storage)
         except NotFoundError:
             return set

@@ -1,10 +1,9 @@
 """The manifest: a Parquet table, one row per item, and the one place that checks what users write.
 
-Columns: `item_id`; for the canvas and each inset `<generator>_seed`, `_image`, `_latent`, `_psi`,
-`_box` (no `canvas_box` where there are several insets: it would not say whose); `seed`;
-`overrides` (a JSON object); anything under `meta_`. All are optional and null means not given. The
-file's key-value metadata may name the schema's version (`insetgan_batch.manifest`). Instead of a
-file a text may name seeds: `seeds:canvas=0-999 face=0-99` (see `seeds`).
+Columns: `item_id`; those of the method; `seed`; `overrides` (a JSON object); anything under
+`meta_`. All are optional and null means not given. The file's key-value metadata may name the
+schema's version (`insetgan_batch.manifest`). Instead of a file a text may name seeds:
+`seeds:NAME=0-999 OTHER=0-99` (see `seeds`).
 It may be a folder of such files (`parts`); a relative path in a row is relative to the directory
 of its manifest. Errors name file, row (from 0, of that file) and column. What is wrong with one row
 is that row's affair, a `BadRow`; what is wrong with a file is raised.
@@ -35,7 +34,8 @@ from insetgan_batch.errors import (
     StorageError,
     one_line,
 )
-from insetgan_batch.records import Item, Source
+from insetgan_batch.method import Schema
+from insetgan_batch.records import Item
 
 _ROW_GROUP = 5_000
 _BAD_SHOWN = 10
@@ -69,17 +69,17 @@ class Described:
     seeds: str = ""
 
 
-def describe(uri: str, insets: Sequence[str]) -> Described:
-    """Check the schemas and hash the files; no values are read. insets: as in `read`.
+def describe(uri: str, schema: Schema) -> Described:
+    """Check the schemas and hash the files; no values are read. schema: the method's.
 
     Raises `ManifestError`, and `StorageError` when the store fails.
     """
     if uri.startswith(seeds.SCHEME):
-        rows = seeds.parse_rows(uri, insets)
+        rows = seeds.parse_rows(uri, schema)
         text = str(rows)
         return Described(hashlib.sha256(text.encode()).hexdigest(), len(rows), text)
     files = parts.of(uri).files
-    found = [_described(part, insets) for part in files]
+    found = [_described(part, schema) for part in files]
     count = sum(one.rows for one in found)
     if not count:
         raise ManifestError(f"{uri}: no rows; expected one per item")
@@ -89,24 +89,24 @@ def describe(uri: str, insets: Sequence[str]) -> Described:
     return Described(hashlib.sha256(listed.encode(errors="surrogateescape")).hexdigest(), count)
 
 
-def read(uri: str, insets: Sequence[str]) -> Iterator[Item | BadRow]:
-    """The rows of the manifest at `uri`, in its order. insets: the names that the recipe knows.
+def read(uri: str, schema: Schema) -> Iterator[Item | BadRow]:
+    """The rows of the manifest at `uri`, in its order. schema: the method's.
 
     Rows are read and checked as they are asked for. Raises `ManifestError`: this call for what is
     wrong with the schema of the first file, the iterator for that of the others, and for damage.
     Raises `StorageError` when the store fails.
     """
     if uri.startswith(seeds.SCHEME):
-        return iter(seeds.parse_rows(uri, insets))
+        return iter(seeds.parse_rows(uri, schema))
     found = parts.of(uri)
-    first = _Rows(found.files[0], insets)
+    first = _Rows(found.files[0], schema)
     if first.count == 0 and len(found.files) == 1:
         raise ManifestError(f"{uri}: no rows; expected one per item")
-    others = (_Rows(part, insets) for part in found.files[1:])
-    return _items(itertools.chain([first], others), found.base, insets)
+    others = (_Rows(part, schema) for part in found.files[1:])
+    return _items(itertools.chain([first], others), found.base, schema)
 
 
-def write(uri: str, items: Iterable[Item], insets: Sequence[str]) -> int:
+def write(uri: str, items: Iterable[Item], schema: Schema) -> int:
     """Write a manifest that `read` gives back; returns the number of rows.
 
     `meta` becomes columns, so one name holds one type, and None is the same as not given. Raises
@@ -118,43 +118,30 @@ def write(uri: str, items: Iterable[Item], insets: Sequence[str]) -> int:
     count = 0
     for item in items:
         row = Row(f"{uri}: row {count}", values_of(item))
-        _take_id(row, row.item(insets), used)
+        _take_id(row, row.item(schema), used)
         rows.append(dict(row.values))
         count += 1
         if len(rows) == _ROW_GROUP:
-            tables.append(_table(uri, rows, insets))
+            tables.append(_table(uri, rows, schema))
             rows = []
-    tables.append(_table(uri, rows, insets))
-    _put(uri, tables, insets)
+    tables.append(_table(uri, rows, schema))
+    _put(uri, tables, schema)
     return count
 
 
-def montage_items(canvas_seeds: Sequence[int], face_seeds: Sequence[int]) -> list[Item]:
-    """Every face on every body, face by face."""
-    return [
-        Item(
-            seeds.item_id({"canvas": int(body), "face": int(face)}),
-            Source("seed", int(body)),
-            {"face": Source("seed", int(face))},
-        )
-        for face in face_seeds
-        for body in canvas_seeds
-    ]
+def check_sample(items: Sequence[Item], schema: Schema, storage_of: Callable[[str], bytes]) -> None:
+    """Open pictures that the first items name; raises `ManifestError` if none of them can be read.
 
-
-def check_sample(items: Sequence[Item], storage_of: Callable[[str], bytes]) -> None:
-    """Open images that the first items name; raises `ManifestError` if none of them can be read.
-
-    One bad image is its row's failure; when all are bad, so is the way to them. storage_of: URI →
+    One bad picture is its row's failure; when all are bad, so is the way to them. storage_of: URI →
     bytes (`inputs.read`).
     """
     failures = []
     for item in items[:_SAMPLE]:
-        for generator, source in {"canvas": item.canvas, **item.insets}.items():
-            if source.kind == "image":
-                where = f"item {item.item_id}, column {generator}_image: {source.value}"
+        for name, value in item.inputs.items():
+            if schema.columns[name].kind == "picture":
+                where = f"item {item.item_id}, column {name}: {value}"
                 try:
-                    _check_image(where, str(source.value), storage_of)
+                    _check_image(where, value, storage_of)
                 except ManifestError as err:
                     failures.append(err)
                 else:
@@ -210,12 +197,12 @@ class _UsedIds:
 class _Rows:
     """The rows of one file, as Parquet holds them."""
 
-    def __init__(self, part: Part, insets: Sequence[str]) -> None:
+    def __init__(self, part: Part, schema: Schema) -> None:
         """Raises `ManifestError` for a file, or a schema, that is not the manifest's."""
         self.uri, self._part = part.uri, part
         with _on_disk(part.uri) as path:
             self._file = _opened(part.uri, path)
-        self._columns, self.count = _check_file(part, self._file, insets)
+        self._columns, self.count = _check_file(part, self._file, schema)
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         done = 0
@@ -233,17 +220,17 @@ class _Rows:
                 ) from err
 
 
-def _items(files: Iterable[_Rows], base: str, insets: Sequence[str]) -> Iterator[Item | BadRow]:
+def _items(files: Iterable[_Rows], base: str, schema: Schema) -> Iterator[Item | BadRow]:
     used = _UsedIds()
     total = itertools.count()
     for file in files:
         for number, values in enumerate(file):
-            yield _item(Row(f"{file.uri}: row {number}", values, base), next(total), insets, used)
+            yield _item(Row(f"{file.uri}: row {number}", values, base), next(total), schema, used)
 
 
-def _item(row: Row, number: int, insets: Sequence[str], used: _UsedIds) -> Item | BadRow:
+def _item(row: Row, number: int, schema: Schema, used: _UsedIds) -> Item | BadRow:
     try:
-        item = row.item(insets)
+        item = row.item(schema)
         _take_id(row, item, used)
     except ManifestError as err:
         own = [row.own_id] if row.own_id else []
@@ -300,10 +287,10 @@ def _opened(uri: str, path: Path) -> pq.ParquetFile:
         ) from err
 
 
-def _described(part: Part, insets: Sequence[str]) -> Described:
+def _described(part: Part, schema: Schema) -> Described:
     with _on_disk(part.uri) as path:
         with _opened(part.uri, path) as file:
-            _, count = _check_file(part, file, insets)
+            _, count = _check_file(part, file, schema)
         return Described(_sha256(part.uri, path), count)
 
 
@@ -315,19 +302,19 @@ def _sha256(uri: str, path: Path) -> str:
         raise ManifestError(f"{uri}: cannot be read: {err.strerror}; check the file") from err
 
 
-def _check_file(part: Part, file: pq.ParquetFile, insets: Sequence[str]) -> tuple[list[str], int]:
+def _check_file(part: Part, file: pq.ParquetFile, schema: Schema) -> tuple[list[str], int]:
     """Which columns are read, and how many rows there are; raises `ManifestError` for a schema that
     is not the manifest's.
     """
     uri = part.uri
     try:
-        schema, rows = file.schema_arrow, int(file.metadata.num_rows)
+        found, rows = file.schema_arrow, int(file.metadata.num_rows)
     except _BROKEN_PARQUET as err:
         raise ManifestError(f"{uri}: the schema cannot be read: {_one_line(err)}") from err
-    columns.check_version(uri, schema)
-    read = columns.check(uri, schema, insets)
+    columns.check_version(uri, found)
+    read = columns.check(uri, found, schema)
     folders = {n: pa.scalar(v).type for n, v in part.columns.items() if n not in read}
-    columns.check(uri, pa.schema(list(folders.items())), insets)
+    columns.check(uri, pa.schema(list(folders.items())), schema)
     if heavy := cells.heavy_column(file):
         raise ManifestError(
             f"{uri}: column {heavy[0]}: {heavy[1]} bytes a row; expected what a row can carry: keep"
@@ -338,8 +325,8 @@ def _check_file(part: Part, file: pq.ParquetFile, insets: Sequence[str]) -> tupl
     return read, rows
 
 
-def _table(uri: str, rows: Sequence[dict[str, Any]], insets: Sequence[str]) -> pa.Table:
-    known = {name: columns.TYPES[kind] for name, kind in columns.known(insets).items()}
+def _table(uri: str, rows: Sequence[dict[str, Any]], schema: Schema) -> pa.Table:
+    known = {name: columns.TYPES[kind] for name, kind in columns.known(schema).items()}
     names = dict.fromkeys([*known, *(name for row in rows for name in row)])
     arrays = {}
     for name in names:
@@ -350,7 +337,7 @@ def _table(uri: str, rows: Sequence[dict[str, Any]], insets: Sequence[str]) -> p
     return pa.table(arrays)
 
 
-def _put(uri: str, tables: Sequence[pa.Table], insets: Sequence[str]) -> None:
+def _put(uri: str, tables: Sequence[pa.Table], schema: Schema) -> None:
     sink = pa.BufferOutputStream()
     try:
         # Tables, not one open file: a column of meta may begin with nulls and get its type later.
@@ -359,7 +346,7 @@ def _put(uri: str, tables: Sequence[pa.Table], insets: Sequence[str]) -> None:
         pq.write_table(table, sink, row_group_size=_ROW_GROUP, compression="zstd")
     except _BROKEN_PARQUET as err:
         raise ManifestError(f"{uri}: these items do not fit in columns: {_one_line(err)}") from err
-    columns.check(uri, table.schema, insets)
+    columns.check(uri, table.schema, schema)
     if not table.num_rows:
         raise ManifestError(f"{uri}: no items to write; expected at least one")
     storage, key = locate(uri)

@@ -90,8 +90,7 @@ def _texts(png: bytes) -> dict[str, str]:
 
 def _packet(item: Item, provenance: Mapping[str, Any]) -> str:
     """XMP as the PNG wants it: one packet, not compressed."""
-    sources = {"canvas": item.canvas, **item.insets}
-    seeds = {name: s.value for name, s in sources.items() if s.kind == "seed"} | {"row": item.seed}
+    seeds = dict(provenance.get("seeds", {})) | {"row": item.seed}
     is_synthetic = provenance.get("synthetic", True)
     kind = {"Iptc4xmpExt:DigitalSourceType": DIGITAL_SOURCE_TYPE} if is_synthetic else {}
     facts = kind | {

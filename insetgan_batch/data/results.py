@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,6 @@ from insetgan_batch.records import Item
 _LATENTS, _LOSSES, _FILM = "latents", "losses", "film"
 _FRAME_MS, _LAST_FRAME_MS = 83, 1000  # a dozen frames a second; the result stays a while
 _FILM_QUALITY = 90  # lossless, a film of a hundred frames would weigh ten times as much
-_RESERVED = {"item_id", "attempt", "files", "item", "provenance"}
 _SCHEMA = pa.schema(
     [
         ("round", pa.int32()),
@@ -94,20 +94,23 @@ class LossTable:
 class Result:
     """All of one attempt at one item.
 
-    images: uint8 [H W 3] by name; `image` must be there, beside it may be `copy_paste`, `canvas`,
-    an inset's name, `canvas_reference`, `<inset>_reference`. latents: arrays by name. summary and
-    provenance: JSON; the summary's fields stand at the top of the commit record. film: earlier
-    states of `image`, none for no film. given: the images that are pictures of the row's own, which
-    are not marked as synthetic.
+    images: uint8 [H W 3] by name; `image` must be there, and is what packs and pages show. steps:
+    of the optimiser, 1 for a network that is run once. measures: numbers as the method declares
+    them; facts: texts, numbers and lists of numbers by name. latents: arrays by name; losses: of
+    every step; both are left out where there are none. film: earlier states of `image`, none for no
+    film. given: the images that are pictures of the row's own, which are not marked as synthetic.
     """
 
     item: Item
     attempt: str
     images: dict[str, np.ndarray[Any, np.dtype[np.uint8]]]
-    latents: dict[str, np.ndarray[Any, Any]]
-    losses: LossTable
-    summary: dict[str, Any]
     provenance: dict[str, Any]
+    seconds: float
+    steps: int = 1
+    measures: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    latents: dict[str, np.ndarray[Any, Any]] = dataclasses.field(default_factory=dict)
+    losses: LossTable | None = None
     film: Sequence[np.ndarray[Any, np.dtype[np.uint8]]] = ()
     given: frozenset[str] = frozenset()
 
@@ -117,15 +120,13 @@ class Result:
         for name, image in self.images.items():
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise ValueError(f"image {name} is {image.dtype} {image.shape}; expected [H W 3]")
-        if taken := self.summary.keys() & _RESERVED:
-            raise ValueError(f"the summary may not set {sorted(taken)}")
 
 
 def save(store: RunStore, result: Result) -> dict[str, Any]:
     """Upload the attempt's files; returns the record to commit, and commits nothing.
 
-    Its `files` are named as the images are, plus `latents` and `losses`, and `film` if there is
-    one; each entry holds `key`, `sha256` and `bytes`. Every image carries its provenance.
+    Its `files` are named as the images are, plus `latents`, `losses` and `film` where there are
+    such; each entry holds `key`, `sha256` and `bytes`. Every image carries its provenance.
     """
     provenance = {**result.provenance, "synthetic": True}
     prefix = store.item_prefix(result.item.item_id, result.attempt)
@@ -138,8 +139,10 @@ def save(store: RunStore, result: Result) -> dict[str, Any]:
     }
     # safetensors writes memory as it lies: a transposed view would come back scrambled.
     latents = {name: np.asarray(latent, order="C") for name, latent in result.latents.items()}
-    contents[_LATENTS] = ("latents.safetensors", safetensors.numpy.save(latents))
-    contents[_LOSSES] = ("losses.parquet", result.losses.to_parquet())
+    if latents:
+        contents[_LATENTS] = ("latents.safetensors", safetensors.numpy.save(latents))
+    if result.losses is not None:
+        contents[_LOSSES] = ("losses.parquet", result.losses.to_parquet())
     if result.film:
         contents[_FILM] = ("film.webp", _to_webp([*result.film, result.images["image"]]))
     files = {}
@@ -152,7 +155,11 @@ def save(store: RunStore, result: Result) -> dict[str, Any]:
         "attempt": result.attempt,
         "files": files,
         "item": dataclasses.asdict(result.item),
-        **result.summary,
+        "steps": result.steps,
+        "seconds": round(result.seconds, 3),
+        "measures": result.measures,
+        "facts": result.facts,
+        "machine": platform.node(),
         "provenance": provenance,
     }
 
@@ -188,8 +195,10 @@ def read_image(
         return np.asarray(image.convert("RGB"))
 
 
-def read_losses(store: RunStore, record: Mapping[str, Any]) -> LossTable:
-    """The losses of a committed item. Raises as `read_file` does."""
+def read_losses(store: RunStore, record: Mapping[str, Any]) -> LossTable | None:
+    """The losses of a committed item, None where it has none. Raises as `read_file` does."""
+    if _LOSSES not in record["files"]:
+        return None
     return LossTable.from_parquet(read_file(store, record, _LOSSES))
 
 

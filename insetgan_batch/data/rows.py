@@ -11,7 +11,7 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from insetgan_batch.data.columns import META
@@ -19,9 +19,9 @@ from insetgan_batch.data.keys import ITEM_ID
 from insetgan_batch.data.seeds import MAX_SEED
 from insetgan_batch.data.uris import beside, local_path
 from insetgan_batch.errors import ManifestError, StorageError, one_line
-from insetgan_batch.records import Item, Source, SourceKind
+from insetgan_batch.method import URIS, Column, Schema
+from insetgan_batch.records import Item
 
-_KINDS: tuple[SourceKind, ...] = ("seed", "image", "latent")
 _SHOWN = 100
 _MOST_URI = 4_096  # characters; no file system and no store takes more
 _MOST_CARRIED = 128 * 1024  # bytes of JSON: what a row carries is held for thousands at a time
@@ -40,25 +40,21 @@ class Row:
     values: Mapping[str, Any]
     base: str | None = None
 
-    def item(self, insets: Sequence[str]) -> Item:
-        """The item of the row. insets: the names that the recipe knows. Raises `ManifestError`."""
+    def item(self, schema: Schema) -> Item:
+        """The item of the row. schema: the method's. Raises `ManifestError`."""
         for column, value in self.values.items():
             if isinstance(value, Exception):
                 raise self.fails(column, f"cannot be read: {one_line(value)[:_SHOWN]}") from value
         item = Item(
             item_id="",
-            canvas=self._source("canvas"),
-            insets={name: self._source(name) for name in insets},
+            inputs=self._inputs(schema),
             seed=self._seed("seed") or 0,
             overrides=self._overrides(),
             meta=self._meta(),
         )
         # The id is of what the row says, so that a manifest may move with its pictures.
-        item_id = self._item_id(item)
-        placed = {name: self._placed(source) for name, source in item.insets.items()}
-        return dataclasses.replace(
-            item, item_id=item_id, canvas=self._placed(item.canvas), insets=placed
-        )
+        item_id = self._item_id(item, schema)
+        return dataclasses.replace(item, item_id=item_id, inputs=self._placed(item.inputs, schema))
 
     @property
     def own_id(self) -> str | None:
@@ -73,22 +69,39 @@ class Row:
         """The error of a value: file, row and column before it."""
         return ManifestError(f"{self.where}, column {repr(column)[1:-1][:_SHOWN]}: {text}")
 
-    def _source(self, generator: str) -> Source:
-        psi, box = self._psi(f"{generator}_psi"), self._box(f"{generator}_box")
-        given = [kind for kind in _KINDS if self.values.get(f"{generator}_{kind}") is not None]
-        if not given:
-            return Source(psi=psi, box=box)
-        if len(given) > 1:
-            first, second = (f"{generator}_{kind}" for kind in given[:2])
-            raise self.fails(second, f"{first} is given too; leave all but one of them null")
-        column = f"{generator}_{given[0]}"
-        value = self._seed(column) if given[0] == "seed" else self._uri(column)
-        return Source(given[0], value, psi, box)
+    def _inputs(self, schema: Schema) -> dict[str, Any]:
+        """What the row gives for the method's columns."""
+        inputs: dict[str, Any] = {}
+        chosen: dict[str, str] = {}
+        for name, column in schema.columns.items():
+            if column.refused or self.values.get(name) is None:
+                continue
+            if column.one_of:
+                first = chosen.setdefault(column.one_of, name)
+                if first != name:
+                    raise self.fails(name, f"{first} is given too; leave all but one of them null")
+            inputs[name] = self._value(name, column)
+        return inputs
 
-    def _placed(self, source: Source) -> Source:
-        if self.base is None or source.kind not in ("image", "latent"):
-            return source
-        return dataclasses.replace(source, value=beside(self.base, str(source.value)))
+    def _value(self, name: str, column: Column) -> Any:
+        match column.kind:
+            case "seed":
+                return self._seed(name)
+            case "picture" | "file":
+                return self._uri(name)
+            case "fraction":
+                return self._fraction(name, column.noun or "fraction")
+            case "box":
+                return self._box(name)
+
+    def _placed(self, inputs: dict[str, Any], schema: Schema) -> dict[str, Any]:
+        """With absolute URIs."""
+        if self.base is None:
+            return inputs
+        return {
+            name: beside(self.base, value) if schema.columns[name].kind in URIS else value
+            for name, value in inputs.items()
+        }
 
     def _text(self, column: str) -> str | None:
         """Text, which some programs write as bytes."""
@@ -115,20 +128,18 @@ class Row:
             expected = f"a whole number from {expected}: cast the column to BIGINT"
         raise self.fails(column, f"{_shown(value)} is no seed; expected {expected}")
 
-    def _psi(self, column: str) -> float | None:
-        value = self.values.get(column)
-        if value is not None and not (_is_number(value) and 0 <= value <= 1):  # NaN fails this too
-            raise self.fails(column, f"{_shown(value)} is no truncation; expected 0 to 1, or null")
-        return None if value is None else float(value)
+    def _fraction(self, column: str, noun: str) -> float:
+        value = self.values[column]
+        if not (_is_number(value) and 0 <= value <= 1):  # NaN fails this too
+            raise self.fails(column, f"{_shown(value)} is no {noun}; expected 0 to 1, or null")
+        return float(value)
 
-    def _box(self, column: str) -> tuple[float, float, float, float] | None:
-        value = self.values.get(column)
-        if value is None:
-            return None
+    def _box(self, column: str) -> list[float]:
+        value = self.values[column]
         if len(value) == 4 and all(_is_number(v) and math.isfinite(v) for v in value):
             x0, y0, x1, y1 = (float(v) for v in value)
             if x0 < x1 and y0 < y1:
-                return x0, y0, x1, y1
+                return [x0, y0, x1, y1]
         raise self.fails(
             column, f"{short(list(value))} is no box; expected [x0, y0, x1, y1] in pixels"
         )
@@ -183,25 +194,18 @@ class Row:
                     )
         return meta
 
-    def _item_id(self, item: Item) -> str:
+    def _item_id(self, item: Item, schema: Schema) -> str:
         item_id = self._text("item_id")
         if item_id is None:
-            return _identity(item)
+            return _identity(schema.identity(item))
         if not ITEM_ID.fullmatch(item_id):
             raise self.fails("item_id", f"{short(item_id)} is no id; expected {ITEM_ID.pattern}")
         return item_id
 
 
 def values_of(item: Item) -> dict[str, Any]:
-    """An item as a row: column → value. ValueError for a source without its value: our own bug."""
-    values: dict[str, Any] = {"item_id": item.item_id, "seed": item.seed}
-    for generator, source in {"canvas": item.canvas, **item.insets}.items():
-        if source.kind != "average":
-            if source.value is None:
-                raise ValueError(f"{item.item_id}: {generator}: kind {source.kind} without a value")
-            values[f"{generator}_{source.kind}"] = source.value
-        given = {f"{generator}_psi": source.psi, f"{generator}_box": source.box}
-        values |= {column: value for column, value in given.items() if value is not None}
+    """An item as a row: column → value."""
+    values: dict[str, Any] = {"item_id": item.item_id, **item.inputs, "seed": item.seed}
     if item.overrides:
         values["overrides"] = json.dumps(item.overrides, sort_keys=True)
     meta = {f"{META}{name}": value for name, value in item.meta.items() if value is not None}
@@ -233,11 +237,9 @@ def _whole(value: Any) -> int | None:
     return whole if whole == value else None
 
 
-def _identity(item: Item) -> str:
+def _identity(decides: Mapping[str, Any]) -> str:
     """The id of a row without one: of all that decides its result, so not of `meta`."""
-    fields = dataclasses.asdict(item)
-    resolved = {name: fields[name] for name in ("canvas", "insets", "seed", "overrides")}
-    canonical = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(decides, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:20]
 
 

@@ -1,7 +1,7 @@
 """Seeds by their ranges, and manifests that are made of them: nothing is written out.
 
-`0-15,20` names seeds of one generator. A manifest may be a text instead of a file: `seeds:0-999999`
-is one row per seed of the canvas, and `seeds:canvas=0-999 face=0-99` every face on every body.
+`0-15,20` names seeds. A manifest may be a text instead of a file: `seeds:0-999999` is one row per
+seed of what the method names first, and `seeds:NAME=0-999 OTHER=0-99` every one with every other.
 Memory is the same for ten rows and for a hundred million.
 """
 
@@ -13,12 +13,13 @@ import difflib
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import overload
 
 from insetgan_batch.data.keys import ITEM_ID
 from insetgan_batch.errors import ManifestError
-from insetgan_batch.records import Item, Source
+from insetgan_batch.method import Schema
+from insetgan_batch.records import Item
 
 SCHEME = "seeds:"
 MAX_SEED = 2**32 - 1
@@ -26,9 +27,8 @@ MAX_SEED = 2**32 - 1
 
 _MOST = 100_000_000  # more is a typing error: each one is minutes of a GPU
 _SHOWN = 60
-_CANVAS = "canvas"
 _PART = re.compile(r"\s*([0-9]{1,10})(?:\s*-\s*([0-9]{1,10}))?\s*")
-# Where the next generator begins: spaces, its name, an equals sign.
+# Where the next name begins: spaces, its name, an equals sign.
 _NEXT = re.compile(r"\s+(?=[^\s=]+\s*=)")
 
 
@@ -73,16 +73,19 @@ class Seeds(Sequence[int]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SeedRows:
-    """Every seed of a generator with every one of the others. seeds: by generator, canvas first."""
+    """Every seed of a name with every one of the others. seeds: by name, in the method's order;
+    columns: which one each name fills; seed_id: the id of a row of seeds, by name.
+    """
 
     seeds: dict[str, Seeds]
-    insets: tuple[str, ...]
+    columns: Mapping[str, str]
+    seed_id: Callable[[Mapping[str, int | str]], str]
 
     def __len__(self) -> int:
         return math.prod(len(seeds) for seeds in self.seeds.values())
 
     def __iter__(self) -> Iterator[Item]:
-        """The canvas changes fastest, then the last inset."""
+        """The first name changes fastest, then the last one."""
         (first, *others) = self.seeds
         fastest_first = [first, *reversed(others)]
         for number in range(len(self)):
@@ -90,11 +93,13 @@ class SeedRows:
             for name in fastest_first:
                 rest, index = divmod(rest, len(self.seeds[name]))
                 chosen[name] = self.seeds[name][index]
-            yield self._item({name: chosen[name] for name in self.seeds})
+            row = {name: chosen[name] for name in self.seeds}
+            inputs = {self.columns[name]: seed for name, seed in row.items()}
+            yield Item(self.seed_id(row), inputs)
 
     def among(self, ids: Iterable[str]) -> set[str]:
         """Those of the ids that are of these rows."""
-        pattern = re.compile(item_id(dict.fromkeys(self.seeds, "(0|[1-9][0-9]*)")))
+        pattern = re.compile(self.seed_id(dict.fromkeys(self.seeds, "(0|[1-9][0-9]*)")))
         found = ((one, pattern.fullmatch(one)) for one in ids)
         return {
             one
@@ -109,18 +114,6 @@ class SeedRows:
     def __str__(self) -> str:
         """The same text for the same rows."""
         return SCHEME + " ".join(f"{name}={seeds}" for name, seeds in self.seeds.items())
-
-    def _item(self, seeds: dict[str, int]) -> Item:
-        sources = {name: Source("seed", seed) for name, seed in seeds.items()}
-        insets = {name: sources.get(name, Source()) for name in self.insets}
-        return Item(item_id(seeds), sources.get(_CANVAS, Source()), insets)
-
-
-def item_id(seeds: Mapping[str, int | str]) -> str:
-    """The id of a row of seeds, by generator: `body12-face7`, or `seed12` for the canvas alone."""
-    if seeds.keys() == {_CANVAS}:
-        return f"seed{seeds[_CANVAS]}"
-    return "-".join(f"{'body' if name == _CANVAS else name}{seed}" for name, seed in seeds.items())
 
 
 def parse_seeds(text: str) -> Seeds:
@@ -143,19 +136,16 @@ def parse_seeds(text: str) -> Seeds:
     return Seeds(ranges)
 
 
-def parse_rows(uri: str, insets: Sequence[str]) -> SeedRows:
-    """The rows of a manifest like `seeds:canvas=0-999 face=0-99`.
-
-    insets: the names that the recipe knows. Raises `ManifestError`.
-    """
+def parse_rows(uri: str, schema: Schema) -> SeedRows:
+    """The rows of a manifest like `seeds:NAME=0-999 OTHER=0-99`; raises `ManifestError`."""
     where = _short(uri)
-    known = (_CANVAS, *insets)
+    known = tuple(schema.seeds)
     given: dict[str, Seeds] = {}
     parts = _NEXT.split(uri.removeprefix(SCHEME).strip())
     for part in parts:
         name, mark, text = (piece.strip() for piece in part.rpartition("="))
         if not mark and len(parts) == 1:
-            name = _CANVAS
+            name = known[0]
         if name not in known:
             raise ManifestError(f"{where}: {_unknown(name, known)}")
         if name in given:
@@ -164,16 +154,17 @@ def parse_rows(uri: str, insets: Sequence[str]) -> SeedRows:
             given[name] = parse_seeds(text)
         except ManifestError as err:
             raise ManifestError(f"{where}: {name}: {err}") from err
-    rows = SeedRows({name: given[name] for name in known if name in given}, tuple(insets))
+    in_order = {name: given[name] for name in known if name in given}
+    rows = SeedRows(in_order, schema.seeds, schema.seed_id)
     _check_count(where, len(rows))
-    _check_names(where, given)
+    _check_names(where, rows)
     return rows
 
 
-def parse_kept(text: str) -> SeedRows:
-    """The rows of a text that `str` has made of some, whatever the recipe; `ManifestError`."""
-    names = [part.partition("=")[0] for part in text.removeprefix(SCHEME).split()]
-    return parse_rows(text, [name for name in names if name != _CANVAS])
+def parse_kept(text: str, seed_id: Callable[[Mapping[str, int | str]], str]) -> SeedRows:
+    """The rows of a text that `str` has made of some; raises `ManifestError`."""
+    named = (part.partition("=") for part in text.removeprefix(SCHEME).split())
+    return SeedRows({name: parse_seeds(seeds) for name, _, seeds in named}, {}, seed_id)
 
 
 def _check_count(where: str, count: int) -> None:
@@ -181,11 +172,11 @@ def _check_count(where: str, count: int) -> None:
         raise ManifestError(f"{where}: {count} of them, expected at most {_MOST}; name fewer")
 
 
-def _check_names(where: str, given: Iterable[str]) -> None:
-    longest = item_id(dict.fromkeys(given, MAX_SEED))
+def _check_names(where: str, rows: SeedRows) -> None:
+    longest = rows.seed_id(dict.fromkeys(rows.seeds, MAX_SEED))
     if not ITEM_ID.fullmatch(longest):
         raise ManifestError(
-            f"{where}: {longest!r} is no id, expected {ITEM_ID.pattern}; give the inset another"
+            f"{where}: {longest!r} is no id, expected {ITEM_ID.pattern}; give it another"
             " name, or write a manifest with item_id"
         )
 

@@ -9,7 +9,8 @@ write more.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, Generic, NotRequired, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
@@ -18,6 +19,7 @@ from typing_extensions import TypedDict
 
 from insetgan_batch.errors import DamagedError
 from insetgan_batch.explain import explain
+from insetgan_batch.methods import names
 from insetgan_batch.text import shortened
 
 ATTEMPT = r"^[0-9]+-[0-9]+$"
@@ -27,7 +29,6 @@ _T = TypeVar("_T")
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
-Box = Annotated[list[float], Field(min_length=4, max_length=4)]
 Number = float | None
 """None where JSON has no word for it: NaN, infinity, or nothing was measured."""
 
@@ -57,22 +58,11 @@ class Epoch(TypedDict):
 
 
 @with_config(_KEEP)
-class Source(TypedDict):
-    """Where one generator starts."""
-
-    kind: Literal["average", "seed", "image", "latent"]
-    value: int | str | None
-    psi: Number
-    box: Box | None
-
-
-@with_config(_KEEP)
 class Item(TypedDict):
-    """A row of the manifest."""
+    """A row of the manifest. inputs: what it gives for the method's columns."""
 
     item_id: str
-    canvas: Source
-    insets: dict[str, Source]
+    inputs: dict[str, Any]
     seed: int
     overrides: dict[str, Any]
     meta: dict[str, Any]
@@ -88,47 +78,18 @@ class File(TypedDict):
 
 
 @with_config(_KEEP)
-class Boxes(TypedDict):
-    """Where an inset was found, and what it covers on the canvas."""
-
-    inset: Box
-    region: Box
-    region_before: Box
-
-
-@with_config(_KEEP)
-class Likeness(TypedDict):
-    """How alike two faces are."""
-
-    by: str
-    cosine: Number
-
-
-@with_config(_KEEP)
 class Commit(TypedDict):
-    """What makes an item done."""
+    """What makes an item done. measures, facts: as the method names them."""
 
     item_id: str
     attempt: Annotated[str, Field(pattern=ATTEMPT)]
     files: dict[str, File]
     item: Item
-    provenance: NotRequired[dict[str, Any]]
-    rounds: Count
-    best_round: Count
     steps: Count
-    stop: str
     seconds: float
-    score: Number
-    score_start: NotRequired[Number]
-    seam_before: Number
-    seam_after: Number
-    losses: dict[str, Number]
-    boxes: dict[str, Boxes]
-    missed_detections: Count
-    perceptual: str
-    inversion: NotRequired[dict[str, dict[str, Number]] | None]
-    identity: NotRequired[dict[str, Likeness] | None]
-    psi: NotRequired[dict[str, Number | list[float]]]
+    measures: dict[str, Number]
+    facts: dict[str, str | float | list[float] | None]
+    provenance: NotRequired[dict[str, Any]]
     machine: NotRequired[str]
 
 
@@ -176,21 +137,43 @@ class Dataset(TypedDict):
 
 
 class Reader(Generic[_T]):
-    """Reads one kind of record."""
+    """Reads one kind of record.
 
-    def __init__(self, kind: type[_T]) -> None:
+    upgrade: what reads those of earlier versions, in which `mark` does not occur.
+    """
+
+    def __init__(
+        self,
+        kind: type[_T],
+        *,
+        mark: bytes = b"",
+        upgrade: Callable[[bytes], dict[str, Any]] | None = None,
+    ) -> None:
         self._adapter = TypeAdapter(kind)
+        self._mark, self._upgrade = mark, upgrade
 
     def read(self, where: str, data: bytes) -> _T:
         """The record, complete; raises `DamagedError`. where: its URI."""
         try:
+            if self._upgrade is not None and self._mark not in data:
+                return self._adapter.validate_python(self._upgrade(data))
             return self._adapter.validate_json(data)
         except ValidationError as err:
             raise DamagedError(f"{where}: damaged: {_what(err)}") from None
 
 
-RUN, EPOCH, COMMIT = Reader(Run), Reader(Epoch), Reader(Commit)
-QUARANTINED, SUSPECT = Reader(Quarantined), Reader(Suspect)
+def _upgrade_commit(data: bytes) -> dict[str, Any]:
+    return names.find(names.INSETGAN).upgrade_commit(data)
+
+
+def _upgrade_quarantined(data: bytes) -> dict[str, Any]:
+    return names.find(names.INSETGAN).upgrade_quarantined(data)
+
+
+RUN, EPOCH = Reader(Run), Reader(Epoch)
+COMMIT = Reader(Commit, mark=b'"measures"', upgrade=_upgrade_commit)
+QUARANTINED = Reader(Quarantined, mark=b'"inputs"', upgrade=_upgrade_quarantined)
+SUSPECT = Reader(Suspect)
 LATEST_DATASET, DATASET = Reader(LatestDataset), Reader(Dataset)
 
 

@@ -1,7 +1,7 @@
 """What a dataset says of an item as rows of tables: `results` (one per item) and `losses`.
 
-The columns follow from the run: its generators, the losses that its items have, the files that
-they keep. `columns_of` collects these over all commits, so that every shard has the same schema.
+The columns follow from the run: the columns of its manifest, the facts, measures and files that its
+items have. `Collector` sees all commits, so that every shard has the same schema.
 docs/dataset.md explains each column.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from insetgan_batch.data.results import LossTable
+from insetgan_batch.method import Kind, Measure, Schema
 
 LOSSES_SCHEMA = pa.schema(
     [
@@ -28,7 +29,7 @@ LOSSES_SCHEMA = pa.schema(
     ]
 )
 _LIST = pa.list_(pa.float64())
-_BOXES = {"inset": "inset_box", "region": "region", "region_before": "region_before"}
+_LOSSES = "losses."
 _ITEM = {
     "item_id": pa.string(),
     "outcome": pa.string(),
@@ -38,82 +39,84 @@ _ITEM = {
     "attempt": pa.string(),
     "attempts": pa.int32(),
 }
-_INPUTS = {"seed": pa.int64(), "overrides": pa.string(), "meta": pa.string()}
-_COURSE = {
-    "rounds": pa.int32(),
-    "best_round": pa.int32(),
-    "steps": pa.int32(),
-    "stop": pa.string(),
-    "seconds": pa.float64(),
-    "score_start": pa.float64(),
-    "score": pa.float64(),
-    "seam_before": pa.float64(),
-    "seam_after": pa.float64(),
-    "missed_detections": pa.int32(),
-    "perceptual": pa.string(),
-    "machine": pa.string(),
-}
+_OF_EVERY_ITEM = {"seed": pa.int64(), "overrides": pa.string(), "meta": pa.string()}
+_COURSE = {"steps": pa.int32(), "seconds": pa.float64(), "machine": pa.string()}
 _ORIGIN = {
     "run_id": pa.string(),
     "recipe": pa.string(),
     "code_version": pa.string(),
     "created_at": pa.string(),
 }
-_SOURCE = {
-    "source": pa.string(),
+_OF_INPUTS: dict[Kind, pa.DataType] = {
     "seed": pa.int64(),
-    "image": pa.string(),
-    "latent": pa.string(),
-    "psi": pa.float64(),
-    "psi_per_layer": _LIST,
+    "picture": pa.string(),
+    "file": pa.string(),
+    "fraction": pa.float64(),
+    "box": _LIST,
 }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Columns:
-    """What differs from run to run: the generators (the canvas first), the losses, the files, and
-    what was measured of pictures that were given.
+    """What differs from run to run: (name, type) of what the rows gave, of the facts and of the
+    measures that its items have, and the names of their files.
     """
 
-    generators: tuple[str, ...]
-    terms: tuple[str, ...]
+    inputs: tuple[tuple[str, pa.DataType], ...]
+    facts: tuple[tuple[str, pa.DataType], ...]
+    measures: tuple[tuple[str, pa.DataType], ...]
     files: tuple[str, ...]
-    likeness: tuple[str, ...] = ()
+
+    @property
+    def terms(self) -> list[str]:
+        """The losses among the measures, by term."""
+        return [name.removeprefix(_LOSSES) for name, _ in self.measures if _is_loss(name)]
 
 
 class Collector:
     """Sees the records of a run, one by one, and knows the columns in the end."""
 
-    def __init__(self, insets: Iterable[str]) -> None:
-        """insets: those of the run's configuration."""
-        self._generators = dict.fromkeys(["canvas", *insets])
-        self._terms: set[str] = set()
+    def __init__(self, schema: Schema, declared: Sequence[Measure]) -> None:
+        """schema: of the method's rows; declared: the method's measures."""
+        self._inputs = {
+            name: _OF_INPUTS[column.kind]
+            for name, column in schema.columns.items()
+            if not column.refused
+        }
+        self._facts: dict[str, pa.DataType] = {}
+        self._declared, self._measures = declared, set[str]()
         self._files: dict[str, None] = {"image": None}
-        self._likeness: set[str] = set()
 
     def see(self, record: Mapping[str, Any]) -> None:
         """A commit record."""
-        self._generators |= dict.fromkeys(record["item"]["insets"])
-        self._terms |= record.get("losses", {}).keys()
+        for name, value in record["item"]["inputs"].items():
+            self._inputs.setdefault(name, _type_of(value))
+        self._facts |= {n: _type_of(v) for n, v in record["facts"].items() if v is not None}
+        self._measures |= record["measures"].keys()
         self._files |= dict.fromkeys(record["files"])
-        self._likeness |= _likeness(record).keys()
 
     @property
     def columns(self) -> Columns:
         """Of all that were seen."""
-        terms, likeness = tuple(sorted(self._terms)), tuple(sorted(self._likeness))
-        return Columns(tuple(self._generators), terms, tuple(self._files), likeness)
+        order = {measure.name: i for i, measure in enumerate(self._declared)}
+        found = [(self._declaration(name), name) for name in sorted(self._measures)]
+        found.sort(key=lambda pair: order.get(pair[0].name if pair[0] else "", len(order)))
+        return Columns(
+            tuple((n, t) for n, t in self._inputs.items() if n not in self._facts),
+            tuple(sorted(self._facts.items(), key=lambda pair: pair[0])),
+            tuple((n, pa.int32() if m and m.is_whole else pa.float64()) for m, n in found),
+            tuple(self._files),
+        )
+
+    def _declaration(self, name: str) -> Measure | None:
+        return next((measure for measure in self._declared if measure.names(name)), None)
 
 
 def item_schema(columns: Columns) -> pa.Schema:
     """The columns of an item beside its image; what its commit says."""
-    generators = columns.generators
-    sources = {f"{g}_{name}": kind for g in generators for name, kind in _SOURCE.items()}
-    boxes = {f"{inset}_{name}": _LIST for inset in generators[1:] for name in _BOXES.values()}
-    losses = {f"losses.{term}": pa.float64() for term in columns.terms}
     files = {f"sha256.{name}": pa.string() for name in columns.files}
-    likeness = dict.fromkeys(columns.likeness, pa.float64())
-    all_of_them = _ITEM | sources | _INPUTS | boxes | _COURSE | losses | likeness | _ORIGIN | files
+    given = dict(columns.inputs) | dict(columns.facts) | _OF_EVERY_ITEM
+    all_of_them = _ITEM | given | _COURSE | dict(columns.measures) | _ORIGIN | files
     return pa.schema(list((all_of_them | {"image_key": pa.string()}).items()))
 
 
@@ -127,15 +130,11 @@ def results_schema(columns: Columns) -> pa.Schema:
 
 def item_row(record: Mapping[str, Any], split: str | None) -> dict[str, Any]:
     """A commit record as a row of `item_schema`; what it has not is left out."""
-    item, origin = record["item"], record.get("provenance", {})
+    origin = record.get("provenance", {})
     row = {"item_id": record["item_id"], "outcome": "committed", "split": split}
-    row |= {"attempt": record.get("attempt")} | _inputs(item, record.get("psi", {}))
-    for inset, boxes in record.get("boxes", {}).items():
-        for key, name in _BOXES.items():
-            row[f"{inset}_{name}"] = boxes.get(key)
-    row |= {name: record.get(name) for name in _COURSE}
-    row |= {f"losses.{term}": raw for term, raw in record.get("losses", {}).items()}
-    row |= _likeness(record) | {name: origin.get(name) for name in _ORIGIN}
+    row |= {"attempt": record["attempt"]} | _inputs(record["item"]) | record["facts"]
+    row |= {name: record.get(name) for name in _COURSE} | record["measures"]
+    row |= {name: origin.get(name) for name in _ORIGIN}
     row |= {f"sha256.{name}": file["sha256"] for name, file in record["files"].items()}
     return row | {"image_key": record["files"]["image"]["key"]}
 
@@ -144,7 +143,7 @@ def quarantined_row(record: Mapping[str, Any]) -> dict[str, Any]:
     """An item that could not be done; a bad row of the manifest has an id and a reason only."""
     row = {name: record.get(name) for name in ("reason", "detail", "attempt", "attempts")}
     row |= {"item_id": record["item_id"], "outcome": "quarantined"}
-    return row | (_inputs(record["item"], {}) if record.get("item") else {})
+    return row | (_inputs(record["item"]) if record.get("item") else {})
 
 
 def weighted(record: Mapping[str, Any], losses: LossTable) -> dict[str, float | None]:
@@ -153,7 +152,7 @@ def weighted(record: Mapping[str, Any], losses: LossTable) -> dict[str, float | 
     The weights are those of the last step up to the round that was kept; a term that several
     generators are held to weighs as often. A term without a step, as where nothing moved, has none.
     """
-    until = record.get("best_round") or 0
+    until = record["measures"].get("best_round") or 0
     last: dict[str, dict[str, float]] = {}
     rows = zip(losses.round.tolist(), losses.phase, losses.term, losses.weight, strict=True)
     for number, phase, term, weight in rows:
@@ -161,7 +160,7 @@ def weighted(record: Mapping[str, Any], losses: LossTable) -> dict[str, float | 
             last.setdefault(term, {})[phase] = float(weight)
     return {
         f"weighted.{term}": None if raw is None else raw * sum(last[term].values())
-        for term, raw in record.get("losses", {}).items()
+        for term, raw in _losses(record)
         if term in last
     }
 
@@ -182,25 +181,24 @@ def loss_rows(item_id: str, losses: LossTable, every: int) -> pa.Table:
     )
 
 
-def _likeness(record: Mapping[str, Any]) -> dict[str, float]:
-    """`inversion.<generator>.<measure>`, and `identity.<inset>` where there was a FaceNet."""
-    errors = {
-        f"inversion.{generator}.{measure}": error
-        for generator, measures in (record.get("inversion") or {}).items()
-        for measure, error in measures.items()
-    }
-    identity = (record.get("identity") or {}).items()
-    return errors | {f"identity.{inset}": found["cosine"] for inset, found in identity}
+def _losses(record: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
+    """(term, value) of the losses among the measures."""
+    for name, value in record["measures"].items():
+        if _is_loss(name):
+            yield name.removeprefix(_LOSSES), value
 
 
-def _inputs(item: Mapping[str, Any], psis: Mapping[str, Any]) -> dict[str, Any]:
-    """Where each generator began, by the manifest's names of columns."""
-    row: dict[str, Any] = {}
-    for name, source in {"canvas": item["canvas"], **item["insets"]}.items():
-        row[f"{name}_source"] = kind = source["kind"]
-        if kind != "average":
-            row[f"{name}_{kind}"] = source["value"]
-        psi = psis.get(name, source["psi"])
-        row[f"{name}_psi_per_layer" if isinstance(psi, list) else f"{name}_psi"] = psi
-    row["seed"] = item["seed"]
+def _is_loss(measure: str) -> bool:
+    return measure.startswith(_LOSSES)
+
+
+def _type_of(value: object) -> pa.DataType:
+    if isinstance(value, str):
+        return pa.string()
+    return _LIST if isinstance(value, list) else pa.float64()
+
+
+def _inputs(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest's row gave."""
+    row = {**item["inputs"], "seed": item["seed"]}
     return row | {name: json.dumps(item[name], sort_keys=True) for name in ("overrides", "meta")}

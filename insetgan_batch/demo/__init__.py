@@ -1,1 +1,1 @@
-"""People rendered by the project, the generators trained on them, and their weights."""
+"""The bundled weights: the networks, how they are trained, and what is checked of them."""

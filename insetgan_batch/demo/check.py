@@ -17,9 +17,6 @@ from torch import Tensor
 from insetgan_batch.data.models import demo_path
 from insetgan_batch.demo import train_parts
 from insetgan_batch.demo.models import MODELS
-from insetgan_batch.demo.people import PeopleRenderer, Picture
-from insetgan_batch.demo.person import Person
-from insetgan_batch.demo.pictures import seed_to_z
 from insetgan_batch.methods.insetgan.images import to_pixels
 from insetgan_batch.nets import parts
 from insetgan_batch.nets.detector import (
@@ -29,6 +26,8 @@ from insetgan_batch.nets.detector import (
     FaceDetector,
 )
 from insetgan_batch.nets.generator import Generator
+from insetgan_batch.people.person import Person, seeds_to_z
+from insetgan_batch.people.renderer import PeopleRenderer, Picture
 
 FRESH_SEEDS = range(200)
 PSI = 0.7
@@ -180,7 +179,7 @@ def _milliseconds(network: parts.PartsNetwork, pictures: list[Picture], view: st
 def _rendered() -> dict[str, list[Picture]]:
     """Fresh people by view, in the sizes of the generators."""
     renderer = PeopleRenderer()
-    people = [Person.from_z(z) for z in seed_to_z(RENDERED_SEEDS)]
+    people = [Person.from_z(z) for z in seeds_to_z(RENDERED_SEEDS)]
     made: dict[str, list[Picture]] = {model.view: [] for model in MODELS.values()}
     for person in track(people, "drawing people"):
         for model in MODELS.values():

@@ -7,10 +7,10 @@ both 128x128. All read the same z, so that canvas seed 5 and face seed 5 are the
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
-from insetgan_batch.demo.person import Z_DIM
 from insetgan_batch.nets.stylegan2 import Architecture
+from insetgan_batch.people.person import Z_DIM
+from insetgan_batch.people.renderer import View
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class Course:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DemoModel:
-    """What `demo/train.py` needs to know. view: of `people.PeopleRenderer.render`."""
+    """What `demo/train.py` needs to know. view: of `PeopleRenderer.render`."""
 
     name: str
-    view: Literal["body", "face", "shoes"]
+    view: View
     architecture: Architecture
     courses: tuple[Course, ...]
 
@@ -123,3 +123,7 @@ SHOES = DemoModel(
 )
 
 MODELS = {model.name: model for model in (CANVAS, FACE, SHOES)}
+# (height, width) of the pictures that they are trained on, by view.
+PICTURE_SIZES: dict[View, tuple[int, int]] = {
+    model.view: model.architecture.image_size for model in MODELS.values()
+}

@@ -25,9 +25,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from insetgan_batch.demo.models import Course, DemoModel, Stage
-from insetgan_batch.demo.pictures import Pictures, seed_to_z
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.stylegan2 import StyleGAN2
+from insetgan_batch.people.person import seeds_to_z
+from insetgan_batch.people.pictures import Pictures
 
 _PART_MARGIN = 0.35  # of the box' height, on every side: hair and chin belong to a face
 _SCALES = 3
@@ -126,7 +127,7 @@ def export(training: Training, path: Path, about: dict[str, object]) -> str:
 
 def write_samples(training: Training, blocks: int, path: Path) -> None:
     """A sheet of what the generator paints for the first seeds, none of them trained on."""
-    z = torch.from_numpy(seed_to_z(_SAMPLE_SEEDS)).float()
+    z = torch.from_numpy(seeds_to_z(_SAMPLE_SEEDS)).float()
     with torch.no_grad():
         images = _paint(training.generator, z, blocks)
     sheet = torch.cat(list(images), dim=2).permute(1, 2, 0)

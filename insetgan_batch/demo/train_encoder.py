@@ -24,11 +24,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from insetgan_batch.demo.augment import blur, uniform
-from insetgan_batch.demo.pictures import Pictures
 from insetgan_batch.methods.insetgan import images as pixels
 from insetgan_batch.nets.encoder import EncoderNetwork
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
+from insetgan_batch.people.pictures import Pictures
 
 _CHECKPOINT_INTERVAL_S = 120.0
 _LPIPS, _LATENT, _OFFSETS = 1.0, 0.2, 0.1  # weights, beside L1

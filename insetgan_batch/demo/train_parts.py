@@ -19,9 +19,9 @@ from rich.progress import track
 from torch import Tensor
 
 from insetgan_batch.demo.augment import blur, uniform
-from insetgan_batch.demo.paint import Part
-from insetgan_batch.errors import ConfigError
 from insetgan_batch.nets import parts
+from insetgan_batch.people.labels import BodyPart
+from insetgan_batch.people.pictures import shard_paths
 
 PEOPLE = 2000
 _BATCH = 8  # of each view
@@ -32,15 +32,15 @@ HEIGHTS = {
     "shoes": parts.HEIGHT_OF_INSET,
 }
 CLASS_OF_PART = {
-    Part.BACKGROUND: "backdrop",
-    Part.SKIN: "skin",
-    Part.HAIR: "hair",
-    Part.TOP: "clothes",
-    Part.TROUSERS: "clothes",
-    Part.SHOES: "shoes",
-    Part.HANDS: "clothes",
-    Part.EYES: "skin",
-    Part.SKIRT: "clothes",
+    BodyPart.BACKGROUND: "backdrop",
+    BodyPart.SKIN: "skin",
+    BodyPart.HAIR: "hair",
+    BodyPart.TOP: "clothes",
+    BodyPart.TROUSERS: "clothes",
+    BodyPart.SHOES: "shoes",
+    BodyPart.HANDS: "clothes",
+    BodyPart.EYES: "skin",
+    BodyPart.SKIRT: "clothes",
 }
 
 
@@ -58,12 +58,9 @@ def load(directory: Path, people: int) -> dict[str, Examples]:
     """The first people of the shards that `pictures.render_all` wrote, by view; one shard is in
     memory at a time.
     """
-    paths = sorted(directory.glob("shard-*.npz"))
-    if not paths:
-        raise ConfigError(f"{directory}: no shard-*.npz; render the people first")
     made: dict[str, list[Examples]] = {view: [] for view in HEIGHTS}
     count = 0
-    for path in paths:
+    for path in shard_paths(directory):
         shard = np.load(path)
         for view, examples in made.items():
             examples.append(to_examples(shard[view], shard[f"{view}_parts"], HEIGHTS[view]))
@@ -80,7 +77,7 @@ def load(directory: Path, people: int) -> dict[str, Examples]:
 
 
 def to_examples(rgb: np.ndarray, labels: np.ndarray, height: int) -> Examples:
-    """Pictures uint8 `[n H W 3]` with a `Part` of each pixel `[n H W]`, shrunk to a height."""
+    """Pictures uint8 `[n H W 3]` with a `BodyPart` of each pixel `[n H W]`, shrunk to a height."""
     factor = rgb.shape[1] // height
     images = torch.from_numpy(rgb).permute(0, 3, 1, 2).float()
     shares = 255 * class_shares(labels)
@@ -90,8 +87,8 @@ def to_examples(rgb: np.ndarray, labels: np.ndarray, height: int) -> Examples:
 
 
 def class_shares(labels: np.ndarray) -> Tensor:
-    """1 for the class that a pixel's `Part` belongs to, else 0: `[n class H W]` of `[n H W]`."""
-    table = np.zeros(len(Part), np.uint8)
+    """1 for the class of a pixel's `BodyPart`, else 0: `[n class H W]` of `[n H W]`."""
+    table = np.zeros(len(BodyPart), np.uint8)
     for part, name in CLASS_OF_PART.items():
         table[part] = parts.CLASSES.index(name)
     classes = torch.arange(len(parts.CLASSES))[:, None, None]

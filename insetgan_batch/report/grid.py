@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from insetgan_batch.data.stored import Commit, Item, Quarantined, Source
+from insetgan_batch.data.stored import Commit, Quarantined
+from insetgan_batch.methods.insetgan import sources
+from insetgan_batch.methods.insetgan.sources import CANVAS, Source
 from insetgan_batch.report import words
 
 SIDE = 16
@@ -43,23 +45,26 @@ class Grid:
     rows: list[tuple[Head, list[GridCell]]]
 
 
-def of(records: Sequence[Commit], failures: Sequence[Quarantined]) -> Grid | None:
+def of(
+    records: Sequence[Commit], failures: Sequence[Quarantined], insets: Sequence[str]
+) -> Grid | None:
     """Where each item stands in the grid; None if the items are no insets × canvases.
 
-    Cells may be empty, as in a run that is still going on, but not half of them. A failed item
-    whose record does not say what it was made from has no place.
+    insets: of the run. Cells may be empty, as in a run that is still going on, but not half of
+    them. A failed item whose record does not say what it was made from has no place.
     """
     items = [record["item"] for record in (*records, *failures) if "item" in record]
-    if not any(item["insets"] for item in items) or len(items) > SIDE**2:
+    if not insets or not items or len(items) > SIDE**2:
         return None
-    columns = {_key(item["insets"].values()): words.insets(item) for item in items}
-    rows = {_key([item["canvas"]]): words.source(item["canvas"]) for item in items}
-    places = {_place(item) for item in items}
+    found = [sources.of(item["inputs"], insets) for item in items]
+    columns = {_place(one)[1]: words.insets(one) for one in found}
+    rows = {_place(one)[0]: words.source(one[CANVAS]) for one in found}
+    places = {_place(one) for one in found}
     has_room = max(len(rows), len(columns)) <= SIDE and len(places) == len(items)
     is_list = len(columns) == 1 < len(rows)  # it would use a part of the page's width only
     if not has_room or is_list or 2 * len(items) <= len(rows) * len(columns):
         return None
-    return _fill(sorted(columns.items()), sorted(rows.items()), records, failures)
+    return _fill(sorted(columns.items()), sorted(rows.items()), records, failures, insets)
 
 
 def _fill(
@@ -67,21 +72,24 @@ def _fill(
     rows: list[tuple[_Key, str]],
     records: Iterable[Commit],
     failures: Iterable[Quarantined],
+    insets: Sequence[str],
 ) -> Grid:
-    cells, canvases, insets = {}, {}, {}
+    cells, at_left, on_top = {}, {}, {}
     for record in records:
-        row, column = _place(record["item"])
-        cells[row, column] = GridCell(record=record, title=words.title(record["item"]))
-        canvases[row] = _references(record, ["canvas"])
-        insets[column] = _references(record, record["item"]["insets"])
+        found = sources.of(record["item"]["inputs"], insets)
+        row, column = _place(found)
+        cells[row, column] = GridCell(record=record, title=words.title(found))
+        at_left[row] = _references(record, [CANVAS])
+        on_top[column] = _references(record, insets)
     for failure in failures:
         if "item" in failure:
-            cells[_place(failure["item"])] = GridCell(failure=failure)
+            place = _place(sources.of(failure["item"]["inputs"], insets))
+            cells[place] = GridCell(failure=failure)
     return Grid(
-        columns=[Head(label, insets.get(key, [])) for key, label in columns],
+        columns=[Head(label, on_top.get(key, [])) for key, label in columns],
         rows=[
             (
-                Head(label, canvases.get(row, [])),
+                Head(label, at_left.get(row, [])),
                 [cells.get((row, c), GridCell()) for c, _ in columns],
             )
             for row, label in rows
@@ -94,19 +102,19 @@ def _references(record: Commit, names: Iterable[str]) -> list[str]:
     return [file["key"] for file in files if file is not None]
 
 
-def _place(item: Item) -> tuple[_Key, _Key]:
-    """Its row and its column."""
-    return _key([item["canvas"]]), _key(item["insets"].values())
+def _place(found: Mapping[str, Source]) -> tuple[_Key, _Key]:
+    """Its row and its column. found: the sources by generator."""
+    return _key([found[CANVAS]]), _key(one for name, one in found.items() if name != CANVAS)
 
 
 def _key(sources: Iterable[Source]) -> _Key:
     """What tells sources apart and sorts them: seeds as numbers, everything else as text."""
     return tuple(
         (
-            source["kind"],
-            source["value"] if isinstance(source["value"], int) else 0,
-            str(source["value"]),
-            -1.0 if source["psi"] is None else source["psi"],
+            source.kind,
+            source.value if isinstance(source.value, int) else 0,
+            str(source.value),
+            -1.0 if source.psi is None else source.psi,
         )
         for source in sources
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from insetgan_batch.data.commits import hh
 from insetgan_batch.data.stored import Quarantined
+from insetgan_batch.methods.insetgan import sources
 from insetgan_batch.report import terms, words
 from insetgan_batch.report.entries import TableRow
 
@@ -74,11 +75,17 @@ def items(rows: Sequence[TableRow]) -> Table:
     )
 
 
-def failures(records: Sequence[Quarantined]) -> Table:
-    """Every failed item with its reason, its detail in full, and how often it was tried."""
+def failures(records: Sequence[Quarantined], insets: Sequence[str]) -> Table:
+    """Every failed item with its reason, its detail in full, and how often it was tried.
+
+    insets: of the run.
+    """
     return Table(
         item_ids=[record["item_id"] for record in records],
-        titles=[words.title(record["item"]) if "item" in record else "" for record in records],
+        titles=[
+            words.title(sources.of(record["item"]["inputs"], insets)) if "item" in record else ""
+            for record in records
+        ],
         folders=[],
         places=[],
         columns=[

@@ -70,15 +70,16 @@ def build(store: RunStore, chosen: Selection) -> tuple[str, list[str]]:
     the run's storage then. Raises as `write`.
     """
     run = store.read_run()
+    insets = list(run.get("configuration", {}).get("insets", []))
     width, height = _picture_size(store, chosen)
     cell = thumbnails.cell_for(width, height)
-    found = list(folders.write(store, chosen.item_ids, cell))
+    found = list(folders.write(store, chosen.item_ids, cell, insets))
     rows = [row for row in found if not isinstance(row, DamagedError)]
     damaged = chosen.damaged + [str(row) for row in found if isinstance(row, DamagedError)]
     written = datetime.now(UTC)
     data = {
         "items": item_table.items(rows),
-        "failures": item_table.failures(chosen.failures),
+        "failures": item_table.failures(chosen.failures, insets),
         "thumbnail": cell,
         "frame": curves.PlotArea(),
     }
@@ -90,8 +91,8 @@ def build(store: RunStore, chosen: Selection) -> tuple[str, list[str]]:
         damaged=damaged,
         totals=_totals(chosen.done - (len(found) - len(rows)), rows),
         shown=len(rows),
-        insets=list(run.get("configuration", {}).get("insets", [])),
-        grid=_grid(store, [row.item_id for row in rows], chosen),
+        insets=insets,
+        grid=_grid(store, [row.item_id for row in rows], chosen, insets),
         shape=f"{width} / {height}",
         failed=chosen.failed,
         failures=len(chosen.failures),
@@ -114,12 +115,14 @@ def _picture_size(store: RunStore, chosen: Selection) -> tuple[int, int]:
     return 1, 1
 
 
-def _grid(store: RunStore, item_ids: Sequence[str], chosen: Selection) -> Grid | None:
+def _grid(
+    store: RunStore, item_ids: Sequence[str], chosen: Selection, insets: Sequence[str]
+) -> Grid | None:
     """The grid of a small run, if its items make one."""
     if len(item_ids) > grid.SIDE**2 or chosen.failed > grid.SIDE**2:
         return None
     with ThreadPoolExecutor(_READERS) as pool:
-        return grid.of(list(pool.map(store.read_commit, item_ids)), chosen.failures)
+        return grid.of(list(pool.map(store.read_commit, item_ids)), chosen.failures, insets)
 
 
 def _totals(done: int, rows: Sequence[TableRow]) -> Totals:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
-from insetgan_batch.data.stored import Item, Source
+from insetgan_batch.methods.insetgan.method import REASONS
+from insetgan_batch.methods.insetgan.sources import CANVAS, Source
 
-_REASONS = {
-    "far_inversion": "picture cannot be painted",
-    "no_face": "no face found",
-    "lost_face": "the part was lost on the canvas",
+_REASONS = REASONS | {
     "bad_input": "its input cannot be used",
-    "diverged": "a loss is no longer a number",
     "too_long": "took longer than an item may",
     "item_error": "a library failed at it",
     "crashed_its_worker": "it crashed its worker",
@@ -63,22 +61,21 @@ def reason(code: str) -> str:
     return _REASONS.get(code, code.replace("_", " "))
 
 
-def source(fields: Source) -> str:
+def source(found: Source) -> str:
     """A source in a few words: its seed, or the last part of its URI."""
-    if fields["kind"] == "average":
+    if found.kind == "average":
         return "average"
-    if fields["kind"] == "seed":
-        psi = fields["psi"]
-        return f"seed {fields['value']}" + (f", psi {psi:g}" if psi is not None else "")
-    return str(fields["value"]).rstrip("/").rpartition("/")[2]
+    if found.kind == "seed":
+        return f"seed {found.value}" + (f", psi {found.psi:g}" if found.psi is not None else "")
+    return str(found.value).rstrip("/").rpartition("/")[2]
 
 
-def insets(item: Item) -> str:
-    """Every inset of an item with its source; empty without insets."""
-    return ", ".join(f"{name} {source(fields)}" for name, fields in item["insets"].items())
+def insets(found: Mapping[str, Source]) -> str:
+    """Every inset with its source; empty without insets. found: by generator."""
+    return ", ".join(f"{name} {source(one)}" for name, one in found.items() if name != CANVAS)
 
 
-def title(item: Item) -> str:
-    """What an item was made of."""
-    canvas = f"canvas {source(item['canvas'])}"
-    return f"{insets(item)} on {canvas}" if item["insets"] else canvas
+def title(found: Mapping[str, Source]) -> str:
+    """What an item was made of, by generator."""
+    canvas, named = f"canvas {source(found[CANVAS])}", insets(found)
+    return f"{named} on {canvas}" if named else canvas

@@ -61,7 +61,7 @@ class WorkerActor:
         self._loop = WorkerLoop()
 
     def load(self) -> Ready:
-        """Load the generators and begin to work. Raises what `Worker` raises."""
+        """Load the networks and begin to work. Raises what `Worker` raises."""
         from insetgan_batch.runtime.worker import Worker  # torch: not for the driver
 
         self._loop.start(Worker(*self._arguments, self._loop.post))

@@ -1,7 +1,7 @@
 """One driver's turn: leases go out, answers come in, until nothing is left. No Ray in here.
 
 Two things are watched over all items. When nearly all that begins fails, without a commit between,
-something is wrong with everything (weights, detector, recipe) and not with the items: the run
+something is wrong with everything (weights, settings, the store) and not with the items: the run
 stops, and this streak is not stored, so that the next start tries these items again. And a driver
 that finds a later one on its output stops.
 """
@@ -13,17 +13,18 @@ import itertools
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import PATIENCE_S, patiently
 from insetgan_batch.errors import InsetGanError, StorageError
-from insetgan_batch.records import HeartbeatReply, Item, Lease, Outcome, Status
+from insetgan_batch.records import Item, Outcome, Status
 from insetgan_batch.runtime.failures import (
     BAD_ROW,
     PREEMPTED,
+    REASONS,
     Caps,
     FailureClass,
     classify,
@@ -31,7 +32,11 @@ from insetgan_batch.runtime.failures import (
 )
 from insetgan_batch.runtime.leases import Decision, Ledger
 from insetgan_batch.runtime.progress import Progress, ProgressTracker, WorkerLine
+from insetgan_batch.telemetry import Telemetry
 from insetgan_batch.text import shortened
+
+if TYPE_CHECKING:  # Ray: the fakes of tests need none
+    from insetgan_batch.runtime.actor_pool import ActorPool, Received
 
 CAPS = Caps()
 # Items that the ledger holds in advance, per worker: enough to fill its slots again and again.
@@ -48,87 +53,6 @@ _STREAK = 32
 _STREAK_SHARE = 4
 _ID_LINE = re.compile(r"(class_name|actor_id|pid|name|namespace|ip|Node Id): ?\S*$")
 _log = logging.getLogger(__name__)
-
-
-class Received(Protocol):
-    """See `actor_pool.Received`."""
-
-    @property
-    def worker_id(self) -> str: ...
-
-    @property
-    def result(self) -> HeartbeatReply | Exception | None: ...
-
-
-class ActorPool(Protocol):
-    """What a turn needs of the workers: see `actor_pool.ActorPool`."""
-
-    @property
-    def idle(self) -> list[str]: ...
-
-    @property
-    def ready(self) -> int: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def is_given_up(self) -> bool: ...
-
-    def is_leaving(self, worker_id: str) -> bool: ...
-
-    def drain(self, leaving: Mapping[str, float]) -> None: ...
-
-    def send(self, worker_id: str, leases: list[Lease]) -> None: ...
-
-    def silent(self, limit_s: float) -> list[str]: ...
-
-    def wait(self, timeout_s: float) -> list[Any]: ...
-
-    def replace(
-        self, worker_id: str, *, crashed: bool, out_of_memory: bool, max_crashes: int
-    ) -> None: ...
-
-
-class Observer(Protocol):
-    """Who is told what happens in a turn: see `telemetry.Telemetry`."""
-
-    def progress(self, progress: Progress) -> None: ...
-
-    def heard(self, worker_id: str, reply: HeartbeatReply) -> None: ...
-
-    def ended(self, status: Status, reason: str) -> None: ...
-
-    def retried(self, reason: str) -> None: ...
-
-    def lost(self, worker_id: str, reason: str) -> None: ...
-
-    def storage_failed(self, error: StorageError) -> None: ...
-
-
-class _Nobody:
-    """No observer."""
-
-    def progress(self, progress: Progress) -> None:
-        pass
-
-    def heard(self, worker_id: str, reply: HeartbeatReply) -> None:
-        pass
-
-    def ended(self, status: Status, reason: str) -> None:
-        pass
-
-    def retried(self, reason: str) -> None:
-        pass
-
-    def lost(self, worker_id: str, reason: str) -> None:
-        pass
-
-    def storage_failed(self, error: StorageError) -> None:
-        pass
-
-
-NOBODY: Observer = _Nobody()
 
 
 @dataclasses.dataclass(slots=True)
@@ -164,12 +88,15 @@ class Dispatcher:
         *,
         on_progress: Callable[[Progress], None],
         poll_cluster: Callable[[], None] = lambda: None,
-        observer: Observer = NOBODY,
+        observer: Telemetry | None = None,
     ) -> None:
-        """poll_cluster: called every few seconds, for what changes in the cluster."""
+        """poll_cluster: called every few seconds, for what changes in the cluster. observer: who
+        counts; None where nobody looks.
+        """
         self._store, self._epoch, self._ledger, self._pool = store, epoch, ledger, pool
         self._items, self._tracker = items, tracker
-        self._on_progress, self._poll_cluster, self._observer = on_progress, poll_cluster, observer
+        self._on_progress, self._poll_cluster = on_progress, poll_cluster
+        self._observer = observer or Telemetry((), REASONS)
         self._all_read = False
         # What is leased, to say what a failed item was made from.
         self._inside: dict[str, Item] = {}

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from insetgan_batch import __version__, logs, telemetry
+from insetgan_batch import __version__, logs, metrics_server, telemetry
 from insetgan_batch import config as configuration
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data import ids, inputs, manifest, models, seeds
@@ -35,6 +35,7 @@ from insetgan_batch.data.storage import (
     within,
 )
 from insetgan_batch.errors import ConfigError, NoConditionalWritesError
+from insetgan_batch.methods import names
 from insetgan_batch.records import Item
 from insetgan_batch.report import page
 from insetgan_batch.runtime import cluster, dispatcher
@@ -90,7 +91,7 @@ def run(
     subset: Subset | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_step: Callable[[str], None] = lambda what: None,
-    metrics_address: str = telemetry.OFF,
+    metrics_address: str = metrics_server.OFF,
 ) -> Summary:
     """Do everything in the manifest that is not done yet; subset: or only some of it.
 
@@ -101,9 +102,10 @@ def run(
     anything is started, `StorageError` when the store fails for good; then the same call resumes.
     """
     started_at = time.monotonic()
-    telemetry.check_address(metrics_address)
+    metrics_server.check_address(metrics_address)
     cluster.check()
     configure(**dataclasses.asdict(config.storage))
+    method = names.find(config.method)
     started = _start(config, manifest_uri, out_uri, run_id, subset, on_step)
     store, rows, epoch = started.store, started.rows, started.epoch
     committed = _patiently(store.committed)
@@ -113,13 +115,17 @@ def run(
         epoch, dispatcher.CAPS, _patiently(store.suspects), _patiently(store.checkpoints)
     )
     tracker = ProgressTracker(
-        rows.count, rows.among(committed), rows.among(quarantined), config.recipe
+        rows.count, rows.among(committed), rows.among(quarantined), method.steps(config)
     )
     if tracker.left:
+        reasons = REASONS | method.REASONS.keys()
         items = (row for row in rows.read() if row.item_id not in ended)
         with (
             telemetry.observing(
-                config.recipe.generators, REASONS, metrics_address, store.storage
+                method.phases(config),
+                reasons,
+                metrics_address,
+                store.storage,
             ) as observer,
             _pool(config, started, tracker) as (pool, poll_cluster),
         ):
@@ -163,13 +169,14 @@ class _Rows:
     def __init__(
         self, config: RunConfig, manifest_uri: str, rows: int, subset: Subset | None
     ) -> None:
-        self.uri, self._insets, self._choice = manifest_uri, list(config.insets), subset
+        self.uri, self._subset = manifest_uri, subset
+        self._schema = names.find(config.method).rows(config)
         self.all = rows
         self.count = rows if subset is None else min(rows, subset.limit)
         self._drawn: set[str] | None = None
         if subset is not None and subset.is_drawn:
-            names = (row.item_id for row in manifest.read(self.uri, self._insets))
-            self._drawn = set(draw(names, subset.limit))
+            ids_of_all = (row.item_id for row in manifest.read(self.uri, self._schema))
+            self._drawn = set(draw(ids_of_all, subset.limit))
 
     def read_all(self, on_step: Callable[[str], None]) -> bytes:
         """Read the whole manifest once, whatever was chosen of it: a file of its ids (`data.ids`),
@@ -181,27 +188,27 @@ class _Rows:
             return b""
         seen = manifest.BadRows()
 
-        def names() -> Iterator[str]:
-            for row in manifest.read(self.uri, self._insets):
+        def all_ids() -> Iterator[str]:
+            for row in manifest.read(self.uri, self._schema):
                 seen.see(row)
                 if seen.rows % _SAY_EVERY == 0:
                     on_step(f"reading the manifest: {seen.rows:,} of {self.all:,} rows")
                 yield row.item_id
 
-        made = ids.to_parquet(names())
+        made = ids.to_parquet(all_ids())
         seen.check()
         return made
 
     def read(self) -> Iterator[Item | BadRow]:
         """In the manifest's order."""
-        rows = manifest.read(self.uri, self._insets)
+        rows = manifest.read(self.uri, self._schema)
         if self._drawn is not None:
             return (row for row in rows if row.item_id in self._drawn)
-        return rows if self._choice is None else itertools.islice(rows, self._choice.limit)
+        return rows if self._subset is None else itertools.islice(rows, self._subset.limit)
 
     def among(self, ids: Collection[str]) -> int:
         """How many of them have one of these ids."""
-        if self._choice is None:
+        if self._subset is None:
             return len(ids)
         return sum(row.item_id in ids for row in self.read())
 
@@ -253,8 +260,8 @@ def _pool(
     config: RunConfig, started: _Started, tracker: ProgressTracker
 ) -> Iterator[tuple[ActorPool, Callable[[], None]]]:
     """The workers, and what looks after the cluster meanwhile."""
-    if config.insets and config.perceptual_trunk is None:
-        _log.warning("LPIPS compares random features: fine for the demo, not for real models")
+    for line in names.find(config.method).warnings(config):
+        _log.warning(line)
     out_uri = started.store.storage.uri
     with cluster.connected(), cluster.capacity(config, tracker.left):
         cluster.check_output(out_uri, config.shared_output)
@@ -278,14 +285,15 @@ def _pool(
 
 def _check_manifest(config: RunConfig, manifest_uri: str) -> Described:
     """The schema, and a sample of the rows and their images; the rest is checked as it is read."""
-    described = manifest.describe(manifest_uri, list(config.insets))
-    sample = list(itertools.islice(manifest.read(manifest_uri, list(config.insets)), _SAMPLE))
+    rows = names.find(config.method).rows(config)
+    described = manifest.describe(manifest_uri, rows)
+    sample = list(itertools.islice(manifest.read(manifest_uri, rows), _SAMPLE))
     bad = [row for row in sample if isinstance(row, BadRow)]
     if len(bad) == len(sample) > 0:
         raise bad[0].error
     roots = roots_of(config.input_roots, manifest_uri)
     good = [row for row in sample if isinstance(row, Item)]
-    manifest.check_sample(good, lambda uri: inputs.read(within(uri, roots)))
+    manifest.check_sample(good, rows, lambda uri: inputs.read(within(uri, roots)))
     return described
 
 
@@ -293,14 +301,9 @@ def placed(config: RunConfig, weights: dict[str, Model], manifest_uri: str) -> R
     """The same for actors anywhere: they need not share the driver's working directory, and may
     find other files than it did, so each model has its absolute name and its sha256.
     """
-    names = {name: model.name for name, model in weights.items()}
+    named = {name: model.name for name, model in weights.items()}
     return dataclasses.replace(
-        config,
-        canvas=names["canvas"],
-        insets={name: names[name] for name in config.insets},
-        perceptual=names.get("perceptual", config.perceptual),
-        encoders={name: names[f"encoder.{name}"] for name in config.encoder_models},
-        identity={name: names[f"identity.{name}"] for name in config.identity},
+        names.find(config.method).with_models(config, named),
         input_roots=roots_of(config.input_roots, manifest_uri),
     )
 

@@ -52,14 +52,11 @@ PREEMPTED = "preempted"
 # What the driver says of a row of the manifest that is no item.
 BAD_ROW = "bad_row"
 
-# Every reason there is: a closed set, since it becomes a metric's label and a report's column.
+# Every reason there is beside those of the method: a closed set, since it becomes a metric's label
+# and a report's column.
 REASONS = frozenset(
     {
-        "far_inversion",
-        "no_face",
-        "lost_face",
         "bad_input",
-        "diverged",
         "too_long",
         "item_error",
         "out_of_memory",

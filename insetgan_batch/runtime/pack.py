@@ -23,7 +23,8 @@ from ray.exceptions import RayError, RayTaskError
 from insetgan_batch import stopping
 from insetgan_batch.data import card, dataset
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.dataset import Done, Job, PackSettings, Shard, ShardPlan, WrittenFile
+from insetgan_batch.data.dataset import Done, Job, WrittenFile
+from insetgan_batch.data.shards import PackSettings, Shard, ShardPlan
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.data.stored import Run
 from insetgan_batch.errors import InsetGanError, StorageError, one_line
@@ -76,7 +77,7 @@ def pack(
     store = RunStore(open_storage(out_uri))
     run = store.read_run()
     on_step("reading the commits")
-    plan = ShardPlan(store, settings, run.get("configuration", {}).get("insets", {}))
+    plan = ShardPlan(store, settings)
     now = datetime.now(UTC)
     name = f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
     prefix = f"{dataset.ROOT}/{name}"

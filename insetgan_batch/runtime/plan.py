@@ -16,6 +16,7 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRows
 from insetgan_batch.data.storage import configure, open_storage
 from insetgan_batch.errors import InsetGanError, NotFoundError
+from insetgan_batch.methods import names
 from insetgan_batch.records import Item, Outcome, Status
 from insetgan_batch.runtime import cluster, dispatcher
 from insetgan_batch.runtime.actor_pool import ActorPool
@@ -108,7 +109,7 @@ def _read(config: RunConfig, manifest_uri: str) -> tuple[BadRows, list[Item]]:
     """What all rows are like, and the first batch of good ones. Raises `ManifestError`."""
     seen = BadRows()
     sample: list[Item] = []
-    for row in manifest.read(manifest_uri, list(config.insets)):
+    for row in manifest.read(manifest_uri, names.find(config.method).rows(config)):
         seen.see(row)
         is_wanted = len(sample) < (_TRIED if config.slots == "auto" else config.slots)
         if isinstance(row, Item) and is_wanted:
@@ -146,7 +147,7 @@ def _try(config: RunConfig, pool: ActorPool, uri: str, sample: list[Item]) -> _T
         ended.extend(progress.last)
 
     store, ledger = RunStore(open_storage(uri)), Ledger(1, dispatcher.CAPS)
-    tracker = ProgressTracker(len(sample), 0, 0, config.recipe)
+    tracker = ProgressTracker(len(sample), 0, 0, names.find(config.method).steps(config))
     Dispatcher(store, 1, ledger, pool, iter(sample), tracker, on_progress=on_progress).work()
     seconds = time.monotonic() - began_s
     good = [outcome for outcome in ended if outcome.status is Status.COMMITTED]

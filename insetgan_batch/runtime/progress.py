@@ -7,8 +7,6 @@ import math
 import time
 from collections.abc import Callable
 
-from insetgan_batch.recipe import Recipe
-from insetgan_batch.recipe_variants import stages
 from insetgan_batch.records import Outcome, Status
 
 
@@ -59,15 +57,14 @@ class ProgressTracker:
         items: int,
         committed: int,
         quarantined: int,
-        recipe: Recipe,
+        steps_at_most: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """items: of the turn; committed, quarantined: of these, before it began."""
+        """items: of the turn; committed, quarantined: of these, before it began. steps_at_most: of
+        one item.
+        """
         self.items, self.committed, self.quarantined = items, committed, quarantined
-        self._steps_at_most = sum(
-            rounds * sum(settings.steps for settings in stage.generators.values())
-            for rounds, stage in stages(recipe)
-        )
+        self._steps_at_most = steps_at_most
         self._steps_of = dict[str, int]()  # by worker, since it loaded
         self._done = self._steps_of_done = self._squares_of_done = 0
         self._clock = clock

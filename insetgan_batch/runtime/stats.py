@@ -1,8 +1,9 @@
 """What a worker does with its time, its slots and the store: the totals that travel with reports.
 
-Every moment of a worker is in one phase: LOAD until its generators are there, WAIT while it has
-nothing to do, ENTER while items are admitted, a generator's name while that one moves, LEAVE for
-the rest of a round. A moment is counted when its phase ends, so totals never go back.
+Every moment of a worker is in one phase: LOAD until its networks are there, WAIT while it has
+nothing to do, ENTER while items are admitted, one of the method's names while its engine is in
+that phase, LEAVE for the rest of a round. A moment is counted when its phase ends, so totals never
+go back.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ _T = TypeVar("_T")
 
 LOAD, WAIT, ENTER, LEAVE = "load", "wait", "enter", "leave"
 PHASES = (LOAD, WAIT, ENTER, LEAVE)
-"""Beside those of the generators."""
+"""Beside those of the method."""
 
 
 class StatsRecorder:
     """Thread-safe: uploads end in other threads than rounds, and reports are made in a third.
 
-    slots: how many are known only when the generators are there; the worker sets it then.
+    slots: how many are known only when the networks are there; the worker sets it then.
     """
 
     def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:

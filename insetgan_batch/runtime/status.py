@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import functools
 import time
+from collections.abc import Iterator
 
 from insetgan_batch.data import damage, prefetch
 from insetgan_batch.data.commits import RunStore, draw
@@ -16,7 +17,8 @@ MOST_READ = 20_000
 
 _READERS = 16
 _AHEAD = 512
-_LOOKS_FOR_A_RATE = 13
+_POLLS_FOR_A_RATE = 13
+_POLL_EVERY_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Watcher:
     def __init__(self, store: RunStore) -> None:
         self._store = store
         self._read: dict[str, str | None] = {}  # what is wrong with a commit, if anything
-        self._seen = collections.deque[tuple[float, int]](maxlen=_LOOKS_FOR_A_RATE)
+        self._seen = collections.deque[tuple[float, int]](maxlen=_POLLS_FOR_A_RATE)
 
     def poll(self) -> Status:
         """Where the run stands. Raises `NotFoundError` if there is none, and `StorageError`."""
@@ -68,6 +70,15 @@ class Watcher:
         )
         self._seen.append((time.monotonic(), status.left))
         return status
+
+    def watch(self) -> Iterator[Status]:
+        """Where the run stands, every few seconds until nothing is left."""
+        while True:
+            status = self.poll()
+            yield status
+            if not status.left:
+                return
+            time.sleep(_POLL_EVERY_S)
 
     @property
     def pace(self) -> Pace:

@@ -1,5 +1,5 @@
 """Is a run still what it was? Every file that a commit names and every file of the latest dataset
-is hashed again; and some items, if that is asked for, are made again and their scores compared.
+is hashed again; and some items, if that is asked for, are made again and their measures compared.
 
 Nothing is written. What differs is told line by line, each with the place, what is there and what
 should be.
@@ -31,12 +31,11 @@ from insetgan_batch.errors import (
     DamagedError,
     InsetGanError,
 )
-from insetgan_batch.records import Item, Lease, Outcome, Source, Status
+from insetgan_batch.method import URIS, Measure
+from insetgan_batch.methods import names
+from insetgan_batch.records import Item, Lease, Outcome, Status
 from insetgan_batch.runtime.worker_loop import Ending
 from insetgan_batch.text import shortened
-
-TOLERANCE = 0.02
-"""By how much of itself a score may differ when an item is made again on another machine."""
 
 _PAUSE_S = 0.05
 
@@ -58,7 +57,7 @@ def redo(
     draw: random.Random | None = None,
     on_step: Callable[[str], None] = lambda what: None,
 ) -> list[str]:
-    """Make some committed items again, in this process, and compare their scores; the differences.
+    """Make some committed items again, in this process, and compare their measures: what differs.
 
     draw: which ones. Raises `CheckpointError` where the weights are not the run's any more, and
     `InsetGanError` where no item is committed.
@@ -71,9 +70,10 @@ def redo(
     read = [damage.or_damage(functools.partial(store.read_commit, i)) for i in chosen]
     records = [record for record in read if not isinstance(record, DamagedError)]
     items = [_item(record["item"]) for record in records]
-    on_step("loading the generators")
+    on_step("loading the networks")
     found = _make(_config(store, run, items), items, on_step)
-    differences = [_difference(record, found[record["item_id"]]) for record in records]
+    measures = names.of_run(run).MEASURES
+    differences = [_difference(r, found[r["item_id"]], measures) for r in records]
     damaged = [str(record) for record in read if isinstance(record, DamagedError)]
     return damaged + [line for line in differences if line]
 
@@ -138,7 +138,8 @@ def _config(store: RunStore, run: Run, items: Sequence[Item]) -> RunConfig:
                 " bring that file back to make its items again"
             )
     # The run checked these paths against its roots, and run.json does not name the manifest.
-    named = [str(s.value) for i in items for s in [i.canvas, *i.insets.values()] if _is_file(s)]
+    columns = names.find(config.method).rows(config).columns
+    named = [v for i in items for n, v in i.inputs.items() if columns[n].kind in URIS]
     roots = config.input_roots or tuple(named)
     return dataclasses.replace(config, film_every=0, input_roots=roots)
 
@@ -175,35 +176,28 @@ def _make(
     }
 
 
-def _difference(record: Commit, found: Commit | str) -> str | None:
-    """A line if the scores are further apart than they may be."""
+def _difference(record: Commit, found: Commit | str, measures: Sequence[Measure]) -> str | None:
+    """A line if a measure is further from what it was than it may be."""
     where = f"item {record['item_id']}"
     if isinstance(found, str):
         return f"{where}: cannot be made again: {found}"
     weights, now_of = (r.get("provenance", {}).get("weights") for r in (record, found))
     if weights is not None and weights != now_of:
         return f"{where}: made with the weights {weights}, expected those of run.json: {now_of}"
-    before, now = record["score"], found["score"]
-    if before == now:
-        return None
-    if before is not None and now is not None and abs(now - before) <= TOLERANCE * abs(before):
-        return None
     version = record.get("provenance", {}).get("code_version")
-    return (
-        f"{where}: its score is {now} when made again by {__version__}, expected"
-        f" {before} within {TOLERANCE:.0%}, as made by {version}"
-    )
-
-
-def _is_file(source: Source) -> bool:
-    return source.kind in ("image", "latent")
+    for name, before in record["measures"].items():
+        tolerance = next((m.tolerance for m in measures if m.names(name)), None)
+        now = found["measures"].get(name)
+        if tolerance is None or before == now:
+            continue
+        if before is None or now is None or abs(now - before) > tolerance * abs(before):
+            return (
+                f"{where}: its {name} is {now} when made again by {__version__}, expected"
+                f" {before} within {tolerance:.0%}, as made by {version}"
+            )
+    return None
 
 
 def _item(fields: Mapping[str, Any]) -> Item:
-    """An item as a commit keeps it; JSON has no tuples."""
-    sources = {
-        name: Source(**source | {"box": tuple(source["box"]) if source["box"] else None})
-        for name, source in {"canvas": fields["canvas"], **fields["insets"]}.items()
-    }
-    canvas = sources.pop("canvas")
-    return Item(**{**fields, "canvas": canvas, "insets": sources})
+    """An item as a commit keeps it."""
+    return Item(**{field.name: fields[field.name] for field in dataclasses.fields(Item)})

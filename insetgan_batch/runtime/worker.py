@@ -1,4 +1,5 @@
-"""The plain object inside an actor: load, serve slots, upload, commit, hand back. No Ray in here.
+"""The plain object inside an actor: load, serve slots, upload, commit, hand back. No Ray in here,
+and no method: the `Engine` of one does the work.
 
 `serve` takes new leases in, runs ONE round for everything inside, and lets go of what is done.
 Whatever ends an item is told to `on_end`, from the thread in which it happens: uploads run in
@@ -19,15 +20,18 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 
+from insetgan_batch import __version__
 from insetgan_batch.config import RunConfig
-from insetgan_batch.data import results
+from insetgan_batch.data import inputs, results
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.storage import PATIENCE_S, configure, open_output, patiently
+from insetgan_batch.data.storage import PATIENCE_S, configure, open_output, patiently, within
 from insetgan_batch.errors import (
+    BadInputError,
     CheckpointError,
     InsetGanError,
     ItemError,
@@ -36,25 +40,21 @@ from insetgan_batch.errors import (
     TooLongError,
     one_line,
 )
-from insetgan_batch.methods.insetgan import saved
-from insetgan_batch.methods.insetgan.slots import SlotOptimizer
-from insetgan_batch.methods.insetgan.states import Finished, Start
+from insetgan_batch.method import Engine, Finished
+from insetgan_batch.methods import names
 from insetgan_batch.nets.generator import best_device
-from insetgan_batch.recipe import CANVAS, Recipe
-from insetgan_batch.records import Lease, Outcome, Status, WorkerStats
-from insetgan_batch.runtime import encode, labels
+from insetgan_batch.records import CONSENT_NOTE, Lease, Outcome, Status, WorkerStats
 from insetgan_batch.runtime.allocator import keep_freed_memory
 from insetgan_batch.runtime.failures import PREEMPTED, is_device_fault, reason_code
 from insetgan_batch.runtime.fitting import fitting_slots
-from insetgan_batch.runtime.loading import Networks, load
-from insetgan_batch.runtime.prepare import Preparer
 from insetgan_batch.runtime.stats import ENTER, LEAVE, LOAD, StatsRecorder
 from insetgan_batch.runtime.worker_loop import Ending
 
-_UPLOAD_THREADS = 4
+_UPLOAD_THREADS = _READERS = 4
 # Patience for a picture or latents of a row, which may come from another store: others wait.
 _INPUT_PATIENCE_S = 20.0
 _SHOWN = 500
+_COMMITTED = object()
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Future = concurrent.futures.Future[None]
@@ -63,18 +63,19 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(slots=True)
 class _Held:
-    """An item inside. state: as of the last boundary, None before the first: what another machine
-    goes on from. entered_at_s: earlier by what it has taken on other machines.
+    """An item inside. prepared: as the engine gave it. state: as of the last boundary, None before
+    the first: what another machine goes on from. entered_at_s: earlier by what it has taken on
+    other machines.
     """
 
     lease: Lease
-    start: Start
+    prepared: Any
     entered_at_s: float
-    state: dict[str, Any] | None = None
+    state: Any = None
 
 
 class Worker:
-    """Generators on one device, a batch of slots, and a way to storage."""
+    """A batch on one device, and a way to storage."""
 
     def __init__(
         self,
@@ -94,40 +95,20 @@ class Worker:
         if self._device.type == "cpu":
             torch.set_num_threads(config.cores_per_actor)
             keep_freed_memory()
-        networks = load(config, self._device)
-        batch = functools.partial(_batch, config, networks)
-        slots = config.slots
-        if slots == "auto":
-            slots = fitting_slots(
-                self._device, config.gpus_per_actor, networks.generators, config.recipe, batch
-            )
-            _log.info("%d slots fit here", slots)
-        self._recorder.slots = slots
-        self._optimizer = batch(config.recipe, slots)
-        found_in = {CANVAS: list(networks.canvas_detectors.values())}
-        found_in |= {name: [detector] for name, detector in networks.detectors.items()}
-        self._preparer = Preparer(
-            config.recipe,
-            networks.generators,
-            found_in,
-            config.classes,
-            config.input_roots,
-            encoders=networks.encoders,
-            perceptual=networks.perceptual,
-        )
-        self._origin = encode.Origin(
-            run_id=run_id,
-            recipe=config.recipe.name,
-            weights={name: g.sha256 for name, g in networks.generators.items()},
-            precision=networks.precision,
-            perceptual=networks.perceptual.name,
-            identities=networks.identities,
-        )
+        self._engine: Engine = names.find(config.method).load(config, self._device)
+        if config.slots == "auto":
+            share = config.gpus_per_actor
+            self._engine.capacity = fitting_slots(self._device, share, self._engine.trial)
+            _log.info("%d slots fit here", self._engine.capacity)
+        self._recorder.slots = self._engine.capacity
+        self._run_id, self._roots = run_id, config.input_roots
         self._held: dict[str, _Held] = {}  # by attempt
         self._limit_s = config.item_hours * 3600
         self._uploading: set[str] = set()
         self._in_flight: set[_Future] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(_UPLOAD_THREADS)
+        self._readers = concurrent.futures.ThreadPoolExecutor(_READERS)
+        self._prepared: dict[str, concurrent.futures.Future[Any]] = {}  # by attempt
         self._steps = 0
         self._recorder.spent(LOAD, 0)
 
@@ -144,13 +125,18 @@ class Worker:
     @property
     def in_batch(self) -> int:
         """Items that are being optimised."""
-        return len(self._optimizer.keys)
+        return len(self._engine.keys)
 
     @property
     def free(self) -> int:
         """Items that it could take: places in the batch, but for those that wait for the store."""
-        waiting = max(0, len(self._uploading) - self._optimizer.capacity)
-        return max(0, self._optimizer.free - waiting)
+        waiting = max(0, len(self._uploading) - self._engine.capacity)
+        return max(0, self._engine.capacity - self.in_batch - waiting)
+
+    @property
+    def ahead(self) -> int:
+        """Items beyond these that it had better have at hand."""
+        return self._engine.ahead
 
     @property
     def stats(self) -> WorkerStats:
@@ -161,6 +147,14 @@ class Worker:
             gpu_utilisation=_gpu_utilisation(self._device),
         )
 
+    def expect(self, lease: Lease) -> None:
+        """Read what the item needs beside the work, before it is served. From any thread."""
+        self._prepared[lease.attempt] = self._readers.submit(self._prepare, lease)
+
+    def is_ready(self, lease: Lease) -> bool:
+        """Whether an item that was expected would enter without a wait."""
+        return self._prepared[lease.attempt].done()
+
     def serve(self, leases: list[Lease]) -> None:
         """Admit, run one round, release."""
         with self._recorder.at_work():
@@ -170,15 +164,15 @@ class Worker:
             self._recorder.spent(ENTER, busy)
             if not busy:
                 return
-            self._optimizer.run_round(
+            self._stop_the_slow()
+            ended = self._engine.run_round(
                 self._count_step, lambda name: self._recorder.spent(name, busy)
             )
-            self._stop_the_slow()
-            for finished in self._optimizer.release():
+            for finished in ended:
                 self._finish(finished)
-            for key in self._optimizer.keys:
+            for key in self._engine.keys:
                 if (held := self._held.get(key)) is not None:  # else it was handed back
-                    held.state = self._optimizer.save(key)
+                    held.state = self._engine.state(key)
             self._recorder.spent(LEAVE, busy)
 
     def hand_back(self) -> None:
@@ -194,23 +188,25 @@ class Worker:
 
     def close(self) -> None:
         """Finish the uploads under way and let go of the threads; safe to call twice."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
         self._pool.shutdown(wait=True)
 
     def _count_step(self) -> None:
-        self._steps += len(self._optimizer.keys)
+        self._steps += len(self._engine.keys)
 
     # ---- an item enters ------------------------------------------------------------------------
 
     def _admit(self, lease: Lease) -> None:
         """Take an item in, or end it right there."""
+        if lease.attempt not in self._prepared:
+            self.expect(lease)
         try:
-            # While the store is away nothing can be committed, so the batch may as well wait.
-            if self._patiently(lambda: self._store.is_committed(lease.item.item_id)):
+            prepared = self._prepared.pop(lease.attempt).result()
+            if prepared is _COMMITTED:
                 self._on_end(_outcome(lease, Status.DUPLICATE))
                 return
             with _as_item_error(lease):
-                start = self._patiently(lambda: self._preparer.start(lease), _INPUT_PATIENCE_S)
-                held = self._enter(lease, start)
+                held = self._enter(lease, prepared)
         except ItemError as err:
             self._on_end(_outcome(lease, Status.QUARANTINED, err))
             return
@@ -221,11 +217,28 @@ class Worker:
             return
         self._held[lease.attempt] = held
 
-    def _enter(self, lease: Lease, start: Start) -> _Held:
+    def _prepare(self, lease: Lease) -> Any:
+        """What the engine makes of the row; `_COMMITTED` where the item is done already."""
+        # While the store is away nothing can be committed, so the batch may as well wait.
+        if self._patiently(lambda: self._store.is_committed(lease.item.item_id)):
+            return _COMMITTED
+        with _as_item_error(lease):
+            prepare = functools.partial(self._engine.prepare, lease.item, self._read)
+            return self._patiently(prepare, _INPUT_PATIENCE_S)
+
+    def _read(self, uri: str) -> bytes:
+        """A file that a row names; `BadInputError` where it lies outside of the run's roots."""
+        try:
+            real = within(uri, self._roots) if self._roots else uri
+        except RefusedError as err:
+            raise BadInputError(inputs.cut(err)) from err
+        return inputs.read(real)
+
+    def _enter(self, lease: Lease, prepared: Any) -> _Held:
         """Into the batch; from where another machine left it, if there is something of it."""
-        held = _Held(lease, start, time.monotonic())
+        held = _Held(lease, prepared, time.monotonic())
         if not (lease.is_resumed and self._resume(held)):
-            self._optimizer.admit(start)
+            self._engine.admit(lease.attempt, prepared)
         return held
 
     def _resume(self, held: _Held) -> bool:
@@ -233,13 +246,12 @@ class Worker:
 
         Whatever is wrong with a state costs the item its steps, and nobody else anything.
         """
-        lease, start = held.lease, held.start
+        lease = held.lease
         try:
             item_id = lease.item.item_id
             data = self._patiently(lambda: self._store.read_checkpoint(item_id), _INPUT_PATIENCE_S)
             with _as_item_error(lease):
-                found = saved.from_bytes(data, self._label(held), self._device)
-                self._optimizer.load(start, found["state"])
+                seconds = self._engine.resume(lease.attempt, held.prepared, data)
         except StorageError as err:
             _log.warning("item %s starts anew: %s", lease.item.item_id, err, extra=_names(lease))
             return False
@@ -248,12 +260,9 @@ class Worker:
             _log.warning(text, lease.item.item_id, err, extra=_names(lease))
             self._drop_state(lease)
             return False
-        held.state = found["state"]
-        held.entered_at_s -= found["seconds"]
+        held.state = self._engine.state(lease.attempt)
+        held.entered_at_s -= seconds
         return True
-
-    def _label(self, held: _Held) -> saved.Label:
-        return labels.of(held.lease.item, held.start.recipe, self._origin.weights)
 
     def _drop_state(self, lease: Lease) -> None:
         """Remove a state that nobody can use, so that nobody tries it again."""
@@ -267,11 +276,11 @@ class Worker:
     def _stop_the_slow(self) -> None:
         """Let the items go that have had all the time that one may take."""
         now_s = time.monotonic()
-        for key in self._optimizer.keys:
+        for key in self._engine.keys:
             held = self._held.get(key)
             if held is not None and now_s - held.entered_at_s > self._limit_s:
                 hours = (now_s - held.entered_at_s) / 3600
-                self._optimizer.give_up(
+                self._engine.give_up(
                     key,
                     TooLongError(
                         f"it took {hours:.3g} hours and was not done, expected at most item_hours"
@@ -290,12 +299,26 @@ class Worker:
             return
         try:
             with _as_item_error(lease):
-                result = encode.result(lease, finished, seconds, held.start.psi, self._origin)
+                result = self._with_origin(self._engine.result(finished, lease, seconds), lease)
         except ItemError as err:
             self._end(_outcome(lease, Status.QUARANTINED, err))
             return
         self._uploading.add(lease.attempt)
         self._in_thread(self._upload, lease, result)
+
+    def _with_origin(self, result: results.Result, lease: Lease) -> results.Result:
+        """With what the pictures say of their run, and of who agreed to what."""
+        note = lease.item.meta.get(CONSENT_NOTE)
+        consent = {} if note is None else {CONSENT_NOTE: note}
+        origin = {
+            "run_id": self._run_id,
+            "item_id": lease.item.item_id,
+            "attempt": lease.attempt,
+            "synthetic": True,
+            "code_version": __version__,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        return dataclasses.replace(result, provenance=consent | result.provenance | origin)
 
     def _in_thread(self, call: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
         """Whatever it raises is told, so that no item is stuck in silence."""
@@ -322,15 +345,14 @@ class Worker:
             self._end(_outcome(lease, Status.FAILED, err))
             return
         outcome = _outcome(lease, Status.COMMITTED if won else Status.DUPLICATE)
-        summary = result.summary
+        measures = {n: v for n, v in result.measures.items() if v is not None}
         self._end(
             dataclasses.replace(
                 outcome,
-                seconds=summary["seconds"],
-                steps=summary["steps"],
+                seconds=result.seconds,
+                steps=result.steps,
                 uploaded_bytes=size_bytes,
-                losses=summary["losses"],
-                seam=_seam(summary),
+                measures=measures,
             )
         )
 
@@ -353,8 +375,7 @@ class Worker:
         try:
             if state is not None:
                 with _as_item_error(lease):
-                    found = {"state": state, "seconds": seconds}
-                    data = saved.to_bytes(found, self._label(held))
+                    data = self._engine.save(held.prepared, state, seconds)
                 self._recorder.watched(
                     lambda: self._store.save_checkpoint(lease.item.item_id, data)
                 )
@@ -375,22 +396,6 @@ class Worker:
         self._held.pop(outcome.attempt, None)
         self._uploading.discard(outcome.attempt)
         self._on_end(outcome)
-
-
-def _batch(config: RunConfig, networks: Networks, recipe: Recipe, capacity: int) -> SlotOptimizer:
-    """An empty batch of what was loaded."""
-    return SlotOptimizer(
-        canvas=networks.generators[CANVAS],
-        insets={name: networks.generators[name] for name in config.insets},
-        detectors=networks.detectors,
-        canvas_detectors=networks.canvas_detectors,
-        segmenters=networks.segmenters,
-        identities=networks.identities,
-        perceptual=networks.perceptual,
-        recipe=recipe,
-        capacity=capacity,
-        film_every=config.film_every,
-    )
 
 
 @contextlib.contextmanager
@@ -423,11 +428,6 @@ def _outcome(lease: Lease, status: Status, error: Exception | None = None) -> Ou
         reason=reason_code(error) if error else "",
         detail=str(error) if error else "",
     )
-
-
-def _seam(summary: dict[str, Any]) -> tuple[float, float] | None:
-    before, after = summary["seam_before"], summary["seam_after"]
-    return None if before is None or after is None else (before, after)
 
 
 def _gpu_memory_peak_bytes(device: torch.device) -> int | None:

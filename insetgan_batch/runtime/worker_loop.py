@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from insetgan_batch.records import (
     Event,
@@ -22,9 +22,11 @@ from insetgan_batch.records import (
     Lease,
     Outcome,
     Status,
-    WorkerStats,
 )
 from insetgan_batch.runtime.failures import PREEMPTED
+
+if TYPE_CHECKING:
+    from insetgan_batch.runtime.worker import Worker
 
 Ending = Outcome | BaseException
 """What a worker tells: how an attempt ended, or what is wrong with the whole worker."""
@@ -33,29 +35,6 @@ Ending = Outcome | BaseException
 _HAND_BACK_S = 8.0
 # When slots got free, the next round waits so long for what shall fill them.
 _REFILL_S = 0.5
-
-
-class Worker(Protocol):
-    """See `worker.Worker`."""
-
-    @property
-    def inside(self) -> list[str]: ...
-
-    @property
-    def in_batch(self) -> int: ...
-
-    @property
-    def free(self) -> int: ...
-
-    @property
-    def steps(self) -> int: ...
-
-    @property
-    def stats(self) -> WorkerStats: ...
-
-    def serve(self, leases: list[Lease]) -> None: ...
-
-    def hand_back(self) -> None: ...
 
 
 class WorkerLoop:
@@ -131,6 +110,8 @@ class WorkerLoop:
                 self._known.add(lease.attempt)
                 self._inbox.append(lease)
                 self._told_free -= 1
+                if self._worker is not None and not self._stops:
+                    self._worker.expect(lease)
         if request.drain_within_s is not None:
             self._drain_at_s = time.monotonic() + request.drain_within_s - _HAND_BACK_S
 
@@ -142,7 +123,7 @@ class WorkerLoop:
     def _free(self) -> int:
         if self._worker is None or self._stops or self._drain_at_s is not None:
             return 0
-        return max(0, self._worker.free - len(self._inbox))
+        return max(0, self._worker.free + self._worker.ahead - len(self._inbox))
 
     def _reply(self) -> HeartbeatReply:
         assert self._worker is not None
@@ -177,7 +158,11 @@ class WorkerLoop:
             self._news.wait_for(lambda: self._inbox or worker.in_batch or self._stops)
             if self._stops:
                 return None
-            leases = [self._inbox.popleft() for _ in range(min(len(self._inbox), worker.free))]
+            # Nobody inside waits for files of others; where nobody is inside, there is time.
+            ready = [lease for lease in self._inbox if worker.is_ready(lease)]
+            leases = (ready or ([] if worker.in_batch else list(self._inbox)))[: worker.free]
+            for lease in leases:
+                self._inbox.remove(lease)
         return leases
 
     def _is_refilled(self) -> bool:

@@ -19,9 +19,11 @@ import torch
 import yaml
 
 from insetgan_batch.data import manifest
+from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.stylegan2 import StyleGAN2
 from tests.bench import CANVAS, FACE
+from tests.records import montage_items
 
 BODIES, FACES = 4, 6
 FINISHED = (0, 1)
@@ -67,8 +69,8 @@ def write_inputs(directory: Path, *, bodies: int = BODIES, faces: int = FACES) -
         frozenset(f"body{b}-face{10 + f}" for b in range(bodies) for f in range(faces)),
     )
     inputs.config.write_text(yaml.safe_dump(fields))
-    items = manifest.montage_items(range(bodies), range(10, 10 + faces))
-    manifest.write(str(inputs.manifest), items, ["face"])
+    items = montage_items(range(bodies), range(10, 10 + faces))
+    manifest.write(str(inputs.manifest), items, schema(["face"]))
     return inputs
 
 

@@ -153,7 +153,7 @@ def test_second_commit_of_an_item_loses(store: RunStore) -> None:
 def test_commit_whose_answer_was_lost_still_stands(store: RunStore) -> None:
     assert store.commit("a", records.commit("a"))
     assert store.commit("a", records.commit("a"))
-    assert not store.commit("a", records.commit("a", score=0.5))
+    assert not store.commit("a", records.commit("a", steps=5))
 
 
 def test_commit_that_finds_a_damaged_one_has_lost(store: RunStore) -> None:
@@ -198,9 +198,9 @@ def test_objects_that_are_no_commits_are_not_counted(store: RunStore) -> None:
 
 
 def test_number_that_json_cannot_hold_becomes_null(store: RunStore) -> None:
-    store.commit("a", records.commit("a", losses={"border": float("nan")}, score=float("inf")))
+    store.commit("a", records.commit("a", measures={"a": float("nan"), "b": float("inf")}))
     record = store.read_commit("a")
-    assert (record["losses"], record["score"]) == ({"border": None}, None)
+    assert record["measures"] == {"a": None, "b": None}
     assert b"NaN" not in store.storage.get(f"commits/{hh('a')}/a.json")
 
 

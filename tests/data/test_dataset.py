@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -12,12 +13,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from insetgan_batch.data import dataset
+from insetgan_batch.data import dataset, shards
 from insetgan_batch.data.commits import RunStore, hh
-from insetgan_batch.data.dataset import Job, PackSettings, Shard, ShardPlan, WrittenFile
+from insetgan_batch.data.dataset import Job, WrittenFile
+from insetgan_batch.data.shards import PackSettings, Shard, ShardPlan
 from insetgan_batch.data.where import Where
 from insetgan_batch.errors import ConfigError
-from insetgan_batch.records import Item, Source
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from tests import records
 from tests.report.runs import commit, fail, montage, new_run
 
@@ -36,7 +38,7 @@ def store() -> RunStore:
 
 
 def plan(store: RunStore, **changes: Any) -> ShardPlan:
-    return ShardPlan(store, PackSettings(**changes), ["face"])
+    return ShardPlan(store, PackSettings(**changes))
 
 
 def write(
@@ -47,14 +49,14 @@ def write(
     return done.files
 
 
-def shards(chosen: ShardPlan, kind: str) -> list[Shard]:
+def shards_of(chosen: ShardPlan, kind: str) -> list[Shard]:
     return [shard for shard in chosen.shards() if shard.kind == kind]
 
 
 def one(store: RunStore, kind: Any, **changes: Any) -> list[WrittenFile]:
     """The files of a format's only shard."""
     chosen = plan(store, formats=(kind,) if kind != "tables" else ("parquet",), **changes)
-    (shard,) = shards(chosen, kind)
+    (shard,) = shards_of(chosen, kind)
     return write(store, shard, chosen, changes.get("losses_every", 1))
 
 
@@ -72,12 +74,12 @@ def png_of(store: RunStore, item_id: str) -> bytes:
 def test_every_item_is_in_one_shard_of_each_format_in_the_order_of_ids(store: RunStore) -> None:
     chosen = plan(
         store,
-        formats=dataset.FORMATS,
+        formats=shards.FORMATS,
         splits={"train": 0.5, "test": 0.5},
         shard_bytes={"parquet": 20_000, "webdataset": 30_000, "jsonl": 9_000},
     )
-    for kind in dataset.FORMATS:
-        found = shards(chosen, kind)
+    for kind in shards.FORMATS:
+        found = shards_of(chosen, kind)
         for split in ("train", "test"):
             own = [shard for shard in found if shard.split == split]
             assert [shard.number for shard in own] == list(range(len(own)))
@@ -89,33 +91,33 @@ def test_every_item_is_in_one_shard_of_each_format_in_the_order_of_ids(store: Ru
         everything = sorted(item_id for shard in found for item_id in shard.ids)
         assert everything == sorted(store.committed())
         assert len(found) > 2
-    assert shards(chosen, "parquet")[0].name.startswith("train-00000-of-0000")
+    assert shards_of(chosen, "parquet")[0].name.startswith("train-00000-of-0000")
 
 
 def test_the_same_run_gives_the_same_shards_and_the_same_bytes(store: RunStore) -> None:
-    first = [written for kind in dataset.FORMATS for written in one(store, kind)]
-    again = [written for kind in dataset.FORMATS for written in one(store, kind)]
+    first = [written for kind in shards.FORMATS for written in one(store, kind)]
+    again = [written for kind in shards.FORMATS for written in one(store, kind)]
     assert first == again
 
 
 def test_a_shard_is_no_larger_than_it_may_be(store: RunStore) -> None:
     limit = 30_000
     chosen = plan(store, shard_bytes={"parquet": limit})
-    sizes = [write(store, shard, chosen)[0].bytes for shard in shards(chosen, "parquet")]
+    sizes = [write(store, shard, chosen)[0].bytes for shard in shards_of(chosen, "parquet")]
     assert len(sizes) > 1
     # A footer of so many columns weighs more than these few rows.
-    images = [sum(len(png_of(store, i)) for i in s.ids) for s in shards(chosen, "parquet")]
+    images = [sum(len(png_of(store, i)) for i in s.ids) for s in shards_of(chosen, "parquet")]
     assert max(images) < limit
 
 
 def test_an_image_larger_than_a_shard_has_one_of_its_own(store: RunStore) -> None:
     chosen = plan(store, shard_bytes={"parquet": 1})
-    assert [len(shard.ids) for shard in shards(chosen, "parquet")] == [1] * 6
+    assert [len(shard.ids) for shard in shards_of(chosen, "parquet")] == [1] * 6
 
 
 def test_only_items_that_meet_the_condition_are_packed(store: RunStore) -> None:
     chosen = plan(store, where=Where("seam_after < 2 and canvas_seed >= 0"))
-    (shard,) = shards(chosen, "parquet")
+    (shard,) = shards_of(chosen, "parquet")
     assert shard.ids == ["body0-face1", "body1-face1"]
     assert (chosen.items, chosen.committed, chosen.counts) == (2, 6, {"train": 2})
 
@@ -140,12 +142,12 @@ def test_reasons_of_the_quarantined_are_counted(store: RunStore) -> None:
 def test_an_item_keeps_its_split_whatever_else_there_is() -> None:
     splits = {"train": 0.8, "test": 0.2}
     names = [f"item-{n}" for n in range(2000)]
-    found = [dataset.split_of(name, splits) for name in names]
+    found = [shards.split_of(name, splits) for name in names]
     assert 0.17 < found.count("test") / len(found) < 0.23
     larger = {"train": 0.7, "test": 0.2, "more": 0.1}
-    moved = [s for n, s in zip(names, found, strict=True) if dataset.split_of(n, larger) != s]
+    moved = [s for n, s in zip(names, found, strict=True) if shards.split_of(n, larger) != s]
     assert set(moved) == {"train", "test"}
-    assert dataset.split_of("item-0", {"train": 1.0}) == "train"
+    assert shards.split_of("item-0", {"train": 1.0}) == "train"
 
 
 def test_a_sample_of_the_manifest_is_in_all_splits() -> None:
@@ -153,7 +155,7 @@ def test_a_sample_of_the_manifest_is_in_all_splits() -> None:
     names = sorted(
         (f"i{n}" for n in range(4000)), key=lambda n: hashlib.sha256(n.encode()).digest()
     )
-    found = [dataset.split_of(name, {"train": 0.5, "test": 0.5}) for name in names[:200]]
+    found = [shards.split_of(name, {"train": 0.5, "test": 0.5}) for name in names[:200]]
     assert 60 < found.count("test") < 140
 
 
@@ -163,14 +165,14 @@ def test_a_sample_of_the_manifest_is_in_all_splits() -> None:
 )
 def test_shares_that_make_no_whole_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^--split .*expected shares above 0 whose sum is 1"):
-        dataset.parse_splits(text)
+        shards.parse_splits(text)
 
 
 def test_shares_are_read_in_their_order() -> None:
-    assert dataset.parse_splits("train=0.9, test=0.1") == {"train": 0.9, "test": 0.1}
-    assert dataset.parse_formats(["jsonl", "parquet", "jsonl"]) == ("parquet", "jsonl")
+    assert shards.parse_splits("train=0.9, test=0.1") == {"train": 0.9, "test": 0.1}
+    assert shards.parse_formats(["jsonl", "parquet", "jsonl"]) == ("parquet", "jsonl")
     with pytest.raises(ConfigError, match="expected one of parquet, webdataset, jsonl"):
-        dataset.parse_formats(["csv"])
+        shards.parse_formats(["csv"])
 
 
 # What is in them
@@ -191,8 +193,8 @@ def test_parquet_holds_the_images_byte_for_byte_beside_what_is_known(store: RunS
         }
         record = store.read_commit(row["item_id"])
         assert row["sha256.image"] == hashlib.sha256(row["image"]["bytes"]).hexdigest()
-        assert row["losses.face.border.l1"] == record["losses"]["face.border.l1"]
-        assert (row["seam_after"], row["split"]) == (record["seam_after"], "train")
+        assert row["losses.face.border.l1"] == record["measures"]["losses.face.border.l1"]
+        assert (row["seam_after"], row["split"]) == (record["measures"]["seam_after"], "train")
 
 
 def test_row_groups_stay_small_with_large_images() -> None:
@@ -219,7 +221,7 @@ def test_a_tar_holds_the_images_and_rows_side_by_side() -> None:
     names = ["a.b-c", "plain", "x" * 128]
     for name in names:
         item = montage(1, 2)
-        commit(store, type(item)(name, item.canvas, item.insets))
+        commit(store, dataclasses.replace(item, item_id=name))
     tar, sidecar = one(store, "webdataset")
     with tarfile.open(fileobj=io.BytesIO(store.storage.get(tar.key))) as file:
         members = file.getmembers()
@@ -250,7 +252,7 @@ def test_jsonl_names_the_files_by_their_keys(store: RunStore) -> None:
 
 
 def test_what_is_written_is_what_is_said_of_it(store: RunStore) -> None:
-    for kind in (*dataset.FORMATS, "tables"):
+    for kind in (*shards.FORMATS, "tables"):
         for written in one(store, kind):
             data = store.storage.get(written.key)
             assert (len(data), hashlib.sha256(data).hexdigest()) == (written.bytes, written.sha256)
@@ -261,7 +263,7 @@ def test_what_is_written_is_what_is_said_of_it(store: RunStore) -> None:
 
 def test_results_have_a_row_for_every_item_in_the_order_of_ids(store: RunStore) -> None:
     chosen = plan(store, where=Where("seam_after < 2"), table_items=3)
-    parts = [write(store, shard, chosen)[1] for shard in shards(chosen, "tables")]
+    parts = [write(store, shard, chosen)[1] for shard in shards_of(chosen, "tables")]
     assert len(parts) == 3
     written = dataset.merge_results(store.storage, PREFIX, chosen.columns, parts)
     rows = {row["item_id"]: row for row in table(store, written.key).to_pylist()}
@@ -281,7 +283,7 @@ def test_results_have_a_row_for_every_item_in_the_order_of_ids(store: RunStore) 
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_losses_are_kept_of_every_so_many_steps(store: RunStore, every: int) -> None:
     chosen = plan(store, where=Where("seam_after < 2"))
-    (shard,) = shards(chosen, "tables")
+    (shard,) = shards_of(chosen, "tables")
     losses, _ = write(store, shard, chosen, losses_every=every)
     rows = table(store, losses.key).to_pylist()
     assert list(rows[0]) == ["item_id", "step", "phase", "term", "raw", "weight"]
@@ -308,7 +310,7 @@ def test_a_damaged_item_is_left_out_of_its_shard_and_named(
     store.storage.delete(key)
     if damage == "cut":
         store.storage.put(key, data[:-1])
-    (shard,) = shards(chosen, kind)
+    (shard,) = shards_of(chosen, kind)
     done = dataset.write(Job(store.storage.uri, PREFIX, chosen.columns, 1, shard))
     assert list(done.damaged) == ["body3-face1"]
     assert key in done.damaged["body3-face1"]
@@ -317,12 +319,12 @@ def test_a_damaged_item_is_left_out_of_its_shard_and_named(
 
 
 def test_what_is_found_damaged_while_it_is_packed_is_in_no_shard(store: RunStore) -> None:
-    chosen = plan(store, formats=dataset.FORMATS)
+    chosen = plan(store, formats=shards.FORMATS)
     chosen.leave_out({"body3-face1": "damaged"})
     assert chosen.counts == {"train": 5}
     assert (chosen.committed, chosen.left_out) == (5, 0)
     assert not any("body3-face1" in shard.ids for shard in chosen.shards())
-    assert all(len(shard.splits) == len(shard.ids) for shard in shards(chosen, "tables"))
+    assert all(len(shard.splits) == len(shard.ids) for shard in shards_of(chosen, "tables"))
 
 
 def test_commits_and_records_that_cannot_be_read_are_left_out_of_the_plan(store: RunStore) -> None:
@@ -340,7 +342,7 @@ def test_packed_items_that_began_at_pictures_are_counted_by_their_note() -> None
     for number in range(30):
         face = Source("image", "f.png") if number else Source("seed", 1)
         note = {"consent_note": f"form {min(number, 25)}"} if number % 2 else {}
-        commit(store, Item(f"i{number}", Source("seed", 1), {"face": face}, meta=note))
+        commit(store, new_item(f"i{number}", Source("seed", 1), {"face": face}, meta=note))
     consent = plan(store).consent
     assert consent.total() == 29
     assert (consent[""], consent["form 3"]) == (14, 1)

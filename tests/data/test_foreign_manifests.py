@@ -21,7 +21,8 @@ import pytest
 from insetgan_batch.data import manifest
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.errors import ManifestError
-from insetgan_batch.records import Item, Source
+from insetgan_batch.methods.insetgan.sources import schema
+from insetgan_batch.records import Item
 
 D = decimal.Decimal
 BOX = (1.0, 2.0, 30.0, 40.0)
@@ -30,7 +31,7 @@ BOX = (1.0, 2.0, 30.0, 40.0)
 def items(tmp_path: Path, columns: dict[str, pa.Array]) -> list[Item]:
     path = tmp_path / "m.parquet"
     pq.write_table(pa.table(columns), path)
-    rows = list(manifest.read(str(path), ["face"]))
+    rows = list(manifest.read(str(path), schema(["face"])))
     assert not [str(row.error) for row in rows if isinstance(row, BadRow)]
     return [row for row in rows if isinstance(row, Item)]
 
@@ -52,8 +53,8 @@ def test_a_seed_of_any_type_is_the_integer_that_it_is(tmp_path: Path, kind: pa.D
     seeds = seeds.dictionary_encode() if pa.types.is_dictionary(kind) else seeds.cast(kind)
     ids = pa.array(["a", "b", "c"])
     found = items(tmp_path, {"item_id": ids, "canvas_seed": seeds})
-    assert [item.canvas for item in found] == [Source("seed", 7), Source(), Source("seed", 0)]
-    assert type(found[0].canvas.value) is int
+    assert [item.inputs.get("canvas_seed") for item in found] == [7, None, 0]
+    assert type(found[0].inputs["canvas_seed"]) is int
 
 
 def test_the_id_of_a_row_does_not_depend_on_the_types_of_its_numbers(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_the_id_of_a_row_does_not_depend_on_the_types_of_its_numbers(tmp_path: P
 def test_a_seed_beyond_the_range_is_its_rows_mistake_in_any_type(tmp_path: Path) -> None:
     path = tmp_path / "m.parquet"
     pq.write_table(pa.table({"seed": pa.array([2**64 - 1, 1], pa.uint64())}), path)
-    bad, good = manifest.read(str(path), [])
+    bad, good = manifest.read(str(path), schema([]))
     assert isinstance(good, Item)
     assert isinstance(bad, BadRow)
     assert "row 0, column seed: 18446744073709551615 is no seed; expected 0 to" in str(bad.error)
@@ -90,8 +91,8 @@ def test_a_seed_beyond_the_range_is_its_rows_mistake_in_any_type(tmp_path: Path)
 )
 def test_truncation_may_be_any_number(tmp_path: Path, values: pa.Array, psi: float) -> None:
     (item,) = items(tmp_path, {"canvas_psi": values})
-    assert item.canvas.psi == psi
-    assert type(item.canvas.psi) is float
+    assert item.inputs["canvas_psi"] == psi
+    assert type(item.inputs["canvas_psi"]) is float
 
 
 @pytest.mark.parametrize(
@@ -108,13 +109,13 @@ def test_truncation_may_be_any_number(tmp_path: Path, values: pa.Array, psi: flo
 def test_a_box_may_be_any_list_of_numbers(tmp_path: Path, kind: pa.DataType) -> None:
     boxes = pa.array([list(map(int, BOX)), None], kind)
     found = items(tmp_path, {"item_id": pa.array(["a", "b"]), "face_box": boxes})
-    assert [item.insets["face"].box for item in found] == [BOX, None]
+    assert [item.inputs.get("face_box") for item in found] == [list(BOX), None]
 
 
 def test_a_box_with_a_hole_is_its_rows_mistake(tmp_path: Path) -> None:
     path = tmp_path / "m.parquet"
     pq.write_table(pa.table({"face_box": pa.array([[1, None, 3, 4], [1, 2, 3]])}), path)
-    rows = list(manifest.read(str(path), ["face"]))
+    rows = list(manifest.read(str(path), schema(["face"])))
     assert all(isinstance(row, BadRow) for row in rows)
 
 
@@ -128,7 +129,7 @@ def test_text_may_be_of_any_type_that_holds_text(tmp_path: Path, kind: pa.DataTy
         "overrides": pa.array(['{"psi": 0.5}', None]).cast(kind),
     }
     first, second = items(tmp_path, columns)
-    assert first.insets["face"] == Source("image", "/ä.png")
+    assert first.inputs["face_image"] == "/ä.png"
     assert first.overrides == {"psi": 0.5}
     assert second.item_id == "b"
 
@@ -141,14 +142,14 @@ def test_the_index_of_a_filtered_frame_is_passed_over(tmp_path: Path, name: str 
     frame = pd.DataFrame({"item_id": list("abcd"), "canvas_seed": range(4)})
     frame.index.name = name
     frame[frame.canvas_seed % 2 == 1].to_parquet(tmp_path / "m.parquet")
-    rows = manifest.read(str(tmp_path / "m.parquet"), ["face"])
+    rows = manifest.read(str(tmp_path / "m.parquet"), schema(["face"]))
     assert [row.item_id for row in rows] == ["b", "d"]
 
 
 def test_an_index_that_is_one_of_our_columns_is_one(tmp_path: Path) -> None:
     frame = pd.DataFrame({"item_id": ["a"], "meta_n": [5], "canvas_seed": [1]})
     frame.set_index(["item_id", "meta_n"]).to_parquet(tmp_path / "m.parquet")
-    (item,) = manifest.read(str(tmp_path / "m.parquet"), [])
+    (item,) = manifest.read(str(tmp_path / "m.parquet"), schema([]))
     assert isinstance(item, Item)
     assert (item.item_id, item.meta) == ("a", {"n": 5})
 
@@ -157,10 +158,10 @@ def test_an_index_that_was_copied_without_what_pandas_said_of_it(tmp_path: Path)
     frame = pd.DataFrame({"item_id": list("ab")}, index=[3, 5])
     table = pa.Table.from_pandas(frame).replace_schema_metadata({b"pandas": b"nonsense"})
     pq.write_table(table, tmp_path / "m.parquet")
-    assert len(list(manifest.read(str(tmp_path / "m.parquet"), []))) == 2
+    assert len(list(manifest.read(str(tmp_path / "m.parquet"), schema([])))) == 2
     pq.write_table(table.rename_columns(["item_id", "index"]), tmp_path / "m.parquet")
     with pytest.raises(ManifestError, match="unknown column 'index'"):
-        manifest.read(str(tmp_path / "m.parquet"), [])
+        manifest.read(str(tmp_path / "m.parquet"), schema([]))
 
 
 # meta
@@ -219,7 +220,8 @@ class Blocked(importlib.abc.MetaPathFinder):
             raise ImportError(name)
 sys.meta_path.insert(0, Blocked())
 from insetgan_batch.data import manifest
-print([row.meta for row in manifest.read(sys.argv[1], [])])
+from insetgan_batch.methods.insetgan.sources import schema
+print([row.meta for row in manifest.read(sys.argv[1], schema([]))])
 """
 
 
@@ -265,12 +267,12 @@ def test_another_format_is_named_with_the_command_that_converts_it(
     else:
         pyarrow.feather.write_feather(pa.Table.from_pandas(frame), path)
     with pytest.raises(ManifestError, match="convert it by python -c") as caught:
-        manifest.read(str(path), [])
+        manifest.read(str(path), schema([]))
     assert "\n" not in str(caught.value)
     command = str(caught.value).split('python -c "')[1].split('"')[0]
     monkeypatch.chdir(tmp_path)
     exec(command, {})  # what it says is what works
-    assert len(list(manifest.read("m.parquet", []))) == 2
+    assert len(list(manifest.read("m.parquet", schema([])))) == 2
 
 
 # What long values cost
@@ -282,7 +284,7 @@ def test_one_long_text_of_all_rows_is_in_memory_once(tmp_path: Path) -> None:
     pq.write_table(pa.table({"item_id": ids, "meta_text": ["x" * 100_000] * 2_000}), path)
     before, most = pa.total_allocated_bytes(), 0
     texts = set()
-    for row in manifest.read(str(path), []):
+    for row in manifest.read(str(path), schema([])):
         assert isinstance(row, Item)
         texts.add(id(row.meta["text"]))
         most = max(most, pa.total_allocated_bytes() - before)
@@ -300,5 +302,5 @@ def test_rows_that_are_books_are_refused_before_they_are_read(tmp_path: Path) ->
     del columns
     before = pa.total_allocated_bytes()
     with pytest.raises(ManifestError, match=r"column meta_text: \d+ bytes a row; expected what a"):
-        manifest.describe(str(path), [])
+        manifest.describe(str(path), schema([]))
     assert pa.total_allocated_bytes() - before < 5e6

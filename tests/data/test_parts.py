@@ -14,6 +14,7 @@ from insetgan_batch.data import manifest
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import MemoryStorage, roots_of, within
 from insetgan_batch.errors import ManifestError
+from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.records import Item
 
 
@@ -34,7 +35,7 @@ def in_memory(folder: Path) -> str:
 
 
 def ids(uri: str) -> list[str]:
-    return [row.item_id for row in manifest.read(uri, ["face"])]
+    return [row.item_id for row in manifest.read(uri, schema(["face"]))]
 
 
 @pytest.fixture
@@ -55,21 +56,21 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_is_one_manifest_by_the_names_of_its_files(folder: Path) -> None:
     for uri in (str(folder), f"{folder}/", folder.as_uri(), in_memory(folder)):
         assert ids(uri) == ["a", "b", "c", "d"]
-        assert manifest.describe(uri, ["face"]).rows == 4
+        assert manifest.describe(uri, schema(["face"])).rows == 4
 
 
 def test_a_folder_may_move_and_not_change(folder: Path) -> None:
-    before = manifest.describe(str(folder), [])
-    assert manifest.describe(in_memory(folder), []) == before
+    before = manifest.describe(str(folder), schema([]))
+    assert manifest.describe(in_memory(folder), schema([])) == before
     moved = folder.rename(folder.with_name("moved"))
-    assert manifest.describe(str(moved), []) == before
+    assert manifest.describe(str(moved), schema([])) == before
     put(moved, "part-00001.snappy.parquet", {"item_id": ["c", "e"]})
-    assert manifest.describe(str(moved), []) != before
+    assert manifest.describe(str(moved), schema([])) != before
 
 
 def test_errors_of_a_folder_name_the_file_and_its_row(folder: Path) -> None:
     put(folder, "part-00001.snappy.parquet", {"item_id": ["c", "a", None], "seed": [1, 2, -1]})
-    rows = list(manifest.read(str(folder), []))
+    rows = list(manifest.read(str(folder), schema([])))
     bad = [row for row in rows if isinstance(row, BadRow)]
     assert [(row.item_id, row.row) for row in bad] == [("row-000000003", 3), ("row-000000004", 4)]
     assert "part-00001.snappy.parquet: row 1, column item_id: a stands for" in str(bad[0].error)
@@ -80,20 +81,20 @@ def test_errors_of_a_folder_name_the_file_and_its_row(folder: Path) -> None:
 def test_a_folder_is_not_read_by_half(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"a,b\n1,2\n")
     with pytest.raises(ManifestError, match=f"{name}: not a Parquet file"):
-        manifest.describe(str(folder), [])
+        manifest.describe(str(folder), schema([]))
 
 
 def test_a_part_of_another_schema_is_refused_before_the_first_row(folder: Path) -> None:
     put(folder, "part-00009.parquet", {"sed": [1]})
     with pytest.raises(ManifestError, match=r"part-00009.parquet: unknown column 'sed'"):
-        manifest.describe(str(folder), [])
+        manifest.describe(str(folder), schema([]))
 
 
 def test_a_folder_that_is_still_written_is_refused(folder: Path) -> None:
     put(folder, "_temporary/0/task_1/part-00003.parquet", {"item_id": ["z"]})
     for uri in (str(folder), in_memory(folder)):
         with pytest.raises(ManifestError, match="of a job that writes there still"):
-            manifest.describe(uri, [])
+            manifest.describe(uri, schema([]))
 
 
 def test_folders_of_partitions_give_columns(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_folders_of_partitions_give_columns(tmp_path: Path) -> None:
     put(folder, "meta_part=0/seed=5/data_0.parquet", {"item_id": ["a"]})
     put(folder, "meta_part=__HIVE_DEFAULT_PARTITION__/seed=9/data_0.parquet", {"item_id": ["c"]})
     for uri in (str(folder), in_memory(folder)):
-        rows = [row for row in manifest.read(uri, []) if isinstance(row, Item)]
+        rows = [row for row in manifest.read(uri, schema([])) if isinstance(row, Item)]
         assert [(row.item_id, row.seed, row.meta) for row in rows] == [
             ("a", 5, {"part": 0}),
             ("b", 7, {"part": 1}),
@@ -114,13 +115,13 @@ def test_a_partition_is_a_text_where_one_of_its_values_is(tmp_path: Path) -> Non
     put(tmp_path, "meta_day=2026-01-02/x.parquet", {"item_id": ["a"]})
     put(tmp_path, "meta_day=7/x.parquet", {"item_id": ["b"]})
     put(tmp_path, "meta_day=a%20b%2Fc/x.parquet", {"item_id": ["c"]})
-    rows = [row for row in manifest.read(str(tmp_path), []) if isinstance(row, Item)]
+    rows = [row for row in manifest.read(str(tmp_path), schema([])) if isinstance(row, Item)]
     assert [row.meta["day"] for row in rows] == ["2026-01-02", "7", "a b/c"]
 
 
 def test_a_column_in_the_file_goes_before_its_folder(tmp_path: Path) -> None:
     put(tmp_path, "meta_part=1/x.parquet", {"item_id": ["a"], "meta_part": ["one"]})
-    (row,) = manifest.read(str(tmp_path), [])
+    (row,) = manifest.read(str(tmp_path), schema([]))
     assert isinstance(row, Item)
     assert row.meta == {"part": "one"}
 
@@ -128,25 +129,25 @@ def test_a_column_in_the_file_goes_before_its_folder(tmp_path: Path) -> None:
 def test_a_partition_of_an_unknown_column_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "part=1/x.parquet", {"item_id": ["a"]})
     with pytest.raises(ManifestError, match="unknown column 'part'"):
-        manifest.read(str(tmp_path), [])
+        manifest.read(str(tmp_path), schema([]))
 
 
 def test_a_folder_without_rows_or_without_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no Parquet file in this directory"):
-        manifest.describe(str(tmp_path), [])
+        manifest.describe(str(tmp_path), schema([]))
     put(tmp_path, "x.parquet", {"item_id": pa.array([], pa.string())})
     put(tmp_path, "y.parquet", {"item_id": pa.array([], pa.string())})
     with pytest.raises(ManifestError, match="no rows"):
-        manifest.describe(str(tmp_path), [])
+        manifest.describe(str(tmp_path), schema([]))
 
 
 # Relative paths
 
 
 def value(uri: str) -> object:
-    (row,) = manifest.read(uri, [])
+    (row,) = manifest.read(uri, schema([]))
     assert isinstance(row, Item)
-    return row.canvas.value
+    return row.inputs["canvas_image"]
 
 
 def test_a_relative_path_is_relative_to_the_manifest(

@@ -13,14 +13,14 @@ from PIL import Image
 from insetgan_batch import __version__
 from insetgan_batch.data import provenance, results
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.results import LossTable, Result
+from insetgan_batch.data.results import Result
 from insetgan_batch.data.storage import MemoryStorage
 from insetgan_batch.errors import StorageError
-from insetgan_batch.records import Item, Source
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 
 PICTURE = np.arange(24 * 12 * 3, dtype=np.uint8).reshape(24, 12, 3)
 NONE: Any = np.zeros(0, np.float32)
-ITEM = Item("a.1", Source("seed", 7), {"face": Source("image", "f.png")}, seed=5)
+ITEM = new_item("a.1", Source("seed", 7), {"face": Source("image", "f.png")}, seed=5)
 
 
 @pytest.fixture
@@ -37,9 +37,7 @@ def test_all_images_of_an_item_say_where_they_come_from(store: RunStore) -> None
         item=ITEM,
         attempt="1-1",
         images={"image": PICTURE, "face": PICTURE[:8]},
-        latents={},
-        losses=LossTable(NONE, [], NONE, [], NONE, NONE),
-        summary={},
+        seconds=1.0,
         provenance={"name": "Zoë", "synthetic": False},
     )
     record = results.save(store, saved)
@@ -54,7 +52,12 @@ def test_all_images_of_an_item_say_where_they_come_from(store: RunStore) -> None
 
 def test_xmp_names_seeds_recipe_weights_and_version() -> None:
     found = provenance.read_xmp(
-        png(recipe="montage", weights={"canvas": "ab" * 32, "face": "cd" * 32}, code_version="9.1")
+        png(
+            recipe="montage",
+            seeds={"canvas": 7},
+            weights={"canvas": "ab" * 32, "face": "cd" * 32},
+            code_version="9.1",
+        )
     )
     assert found["DigitalSourceType"].endswith("/trainedAlgorithmicMedia")
     assert (found["ItemId"], found["Recipe"], found["Version"]) == ("a.1", "montage", "9.1")
@@ -109,9 +112,7 @@ def test_a_picture_of_the_rows_own_is_not_marked_as_synthetic(store: RunStore) -
         item=ITEM,
         attempt="1-1",
         images={"image": PICTURE, "face_reference": PICTURE},
-        latents={},
-        losses=LossTable(NONE, [], NONE, [], NONE, NONE),
-        summary={},
+        seconds=1.0,
         provenance={"recipe": "montage"},
         given=frozenset({"face_reference"}),
     )

@@ -23,19 +23,11 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.results import LossTable, Result
 from insetgan_batch.data.storage import MemoryStorage
 from insetgan_batch.errors import DamagedError, NotFoundError, StorageError
-from insetgan_batch.records import Item, Source
-from tests import records
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 
-ITEM = Item("body1-face2", Source("seed", 1), {"face": Source("seed", 2)}, meta={"name": "Ada"})
-_BOXES = ("inset", "region", "region_before")
-SUMMARY = {
-    name: value
-    for name, value in records.commit("body1-face2").items()
-    if name not in ("item_id", "attempt", "files", "item", "provenance")
-} | {
-    "seam_after": 0.1,
-    "boxes": {"face": {key: [1.0, 2.0, 3.0, 4.0] for key in _BOXES}},
-}
+ITEM = new_item("body1-face2", Source("seed", 1), {"face": Source("seed", 2)}, meta={"name": "Ada"})
+MEASURES = {"seam_after": 0.1, "losses.canvas.body.l1": 0.5}
+FACTS = {"stop": "converged", "face_region": [1.0, 2.0, 3.0, 4.0]}
 PREFIX = "items/37/body1-face2/1-4"
 
 
@@ -67,7 +59,10 @@ def result(**changes: Any) -> Result:
         },
         "latents": {"canvas.w": rng.normal(size=(1, 16)).astype(np.float32)},
         "losses": losses(),
-        "summary": SUMMARY,
+        "seconds": 30.25,
+        "steps": 12,
+        "measures": MEASURES,
+        "facts": FACTS,
         "provenance": {"weights": {"canvas": "aa"}, "configuration": {"psi": 0.7}},
     }
     return Result(**{**values, **changes})
@@ -84,7 +79,9 @@ def test_everything_comes_back_as_it_was(store: RunStore) -> None:
     latents = results.read_latents(store, record)
     assert latents.keys() == saved.latents.keys()
     assert np.array_equal(latents["canvas.w"], saved.latents["canvas.w"])
-    assert_same(results.read_losses(store, record), saved.losses)
+    found_losses = results.read_losses(store, record)
+    assert found_losses is not None
+    assert_same(found_losses, losses())
 
 
 def test_record_names_every_file_and_keeps_the_item(store: RunStore) -> None:
@@ -104,7 +101,8 @@ def test_record_names_every_file_and_keeps_the_item(store: RunStore) -> None:
         assert file["bytes"] == len(data)
     assert (record["item_id"], record["attempt"]) == ("body1-face2", "1-4")
     assert record["item"] == dataclasses.asdict(ITEM)
-    assert record["seam_after"] == 0.1
+    assert (record["measures"], record["facts"]) == (MEASURES, FACTS)
+    assert (record["steps"], record["seconds"]) == (12, 30.25)
     assert record["provenance"] == {**result().provenance, "synthetic": True}
     assert json.loads(json.dumps(record)) == record
 
@@ -176,9 +174,10 @@ def test_images_that_cannot_be_saved_are_our_own_bug(images: dict[str, Any]) -> 
         result(images=images)
 
 
-def test_summary_cannot_hide_the_record() -> None:
-    with pytest.raises(ValueError, match=r"may not set \['files'\]"):
-        result(summary={"files": {}})
+def test_a_result_without_latents_and_losses_leaves_its_images(store: RunStore) -> None:
+    record = results.save(store, result(latents={}, losses=None))
+    assert record["files"].keys() == {"image", "face"}
+    assert results.read_losses(store, record) is None
 
 
 # Losses

@@ -10,23 +10,25 @@ import pytest
 from insetgan_batch.data import manifest
 from insetgan_batch.data.seeds import Seeds, parse_seeds
 from insetgan_batch.errors import ManifestError
-from insetgan_batch.records import Item, Source
+from insetgan_batch.methods.insetgan.sources import Source, new_item, schema
+from insetgan_batch.records import Item
+from tests.records import montage_items
 
 FACE = ["face"]
 
 
 def rows(uri: str, insets: list[str]) -> list[Item]:
-    items = [row for row in manifest.read(uri, insets) if isinstance(row, Item)]
-    assert manifest.describe(uri, insets).rows == len(items)
+    items = [row for row in manifest.read(uri, schema(insets)) if isinstance(row, Item)]
+    assert manifest.describe(uri, schema(insets)).rows == len(items)
     return items
 
 
 def refused(uri: str, insets: list[str]) -> str:
     """The one line; `read` and `describe` say the same, before a row is asked for."""
     with pytest.raises(ManifestError) as caught:
-        manifest.describe(uri, insets)
+        manifest.describe(uri, schema(insets))
     with pytest.raises(ManifestError) as read:
-        manifest.read(uri, insets)
+        manifest.read(uri, schema(insets))
     assert str(read.value) == str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
@@ -104,14 +106,14 @@ def test_seeds_have_one_text() -> None:
 def test_one_range_is_seeds_of_the_canvas() -> None:
     average = {"face": Source()}
     assert rows("seeds:3-4,9", FACE) == [
-        Item(f"seed{n}", Source("seed", n), average) for n in (3, 4, 9)
+        new_item(f"seed{n}", Source("seed", n), average) for n in (3, 4, 9)
     ]
     assert rows("seeds: canvas = 3-4, 9 ", FACE) == rows("seeds:3-4,9", FACE)
-    assert rows("seeds:7", []) == [Item("seed7", Source("seed", 7), {})]
+    assert rows("seeds:7", []) == [new_item("seed7", Source("seed", 7), {})]
 
 
 def test_every_face_on_every_body_is_the_montage() -> None:
-    expected = manifest.montage_items([1, 2, 5], [7, 8])
+    expected = montage_items([1, 2, 5], [7, 8])
     assert rows("seeds:canvas=1-2,5 face=7-8", FACE) == expected
     assert rows("seeds:face=7-8 canvas=1-2,5", FACE) == expected
 
@@ -119,7 +121,8 @@ def test_every_face_on_every_body_is_the_montage() -> None:
 def test_three_generators_meet_in_every_combination() -> None:
     items = rows("seeds:canvas=0-1 face=3-4 shoes=5-7", ["face", "shoes"])
     seeds = [
-        (item.canvas.value, item.insets["face"].value, item.insets["shoes"].value) for item in items
+        (item.inputs["canvas_seed"], item.inputs["face_seed"], item.inputs["shoes_seed"])
+        for item in items
     ]
     assert seeds == [
         (canvas, face, shoes)
@@ -130,23 +133,23 @@ def test_three_generators_meet_in_every_combination() -> None:
 
 
 def test_an_inset_alone_leaves_the_canvas_at_its_average() -> None:
-    assert rows("seeds:face=7", FACE) == [Item("face7", Source(), {"face": Source("seed", 7)})]
+    assert rows("seeds:face=7", FACE) == [new_item("face7", Source(), {"face": Source("seed", 7)})]
 
 
 def test_the_same_rows_have_the_same_sha256() -> None:
     same = ["seeds:canvas=0-9 face=3", "seeds:face=3 canvas=0-9", "seeds:canvas=5-9,0-4  face=3"]
-    assert len({manifest.describe(uri, FACE).sha256 for uri in same}) == 1
+    assert len({manifest.describe(uri, schema(FACE)).sha256 for uri in same}) == 1
     others = ["seeds:0-9", "seeds:face=0-9", "seeds:canvas=0-8 face=3", "seeds:canvas=3 face=0-9"]
-    found = {manifest.describe(uri, FACE).sha256 for uri in [same[0], *others]}
+    found = {manifest.describe(uri, schema(FACE)).sha256 for uri in [same[0], *others]}
     assert len(found) == 5
-    assert manifest.describe("seeds:0-9", FACE) == manifest.describe("seeds:canvas=0-9", FACE)
+    assert rows("seeds:0-9", FACE) == rows("seeds:canvas=0-9", FACE)
 
 
 def test_a_hundred_million_rows_take_no_memory() -> None:
     tracemalloc.start()
     uri = "seeds:canvas=0-9999 face=0-9999"
-    assert manifest.describe(uri, FACE).rows == 100_000_000
-    items = list(itertools.islice(manifest.read(uri, FACE), 3))
+    assert manifest.describe(uri, schema(FACE)).rows == 100_000_000
+    items = list(itertools.islice(manifest.read(uri, schema(FACE)), 3))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [item.item_id for item in items] == ["body0-face0", "body1-face0", "body2-face0"]

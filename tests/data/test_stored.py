@@ -31,6 +31,8 @@ SOUND: dict[str, tuple[stored.Reader[Any], dict[str, Any]]] = {
     "quarantined": (stored.QUARANTINED, records.quarantined("a")),
     "suspect": (stored.SUSPECT, {"item_id": "a", "crashes": 1}),
 }
+# Without them a record is taken for one of an earlier version.
+_MARKS = {"measures"}
 BROKEN = {
     "empty": b"",
     "half": b'{"item_id": ',
@@ -66,7 +68,7 @@ def test_what_is_no_record_is_told_in_one_line(kind: str, data: bytes) -> None:
 @pytest.mark.parametrize("kind", SOUND)
 def test_every_field_is_missed_and_none_has_another_type(kind: str) -> None:
     reader, record = SOUND[kind]
-    for name in record.keys() - {"provenance"}:
+    for name in record.keys() - {"provenance"} - _MARKS:
         without = {key: value for key, value in record.items() if key != name}
         with pytest.raises(DamagedError, match=f"`{name}` is missing"):
             reader.read(WHERE, json.dumps(without).encode())
@@ -83,12 +85,9 @@ PLACES = [
     ("files", "image", "key"),
     ("files", "image", "sha256"),
     ("files", "image", "bytes"),
-    ("item", "canvas", "kind"),
-    ("item", "canvas", "value"),
-    ("item", "insets", "face", "psi"),
-    ("item", "insets", "face", "box"),
+    ("item", "inputs"),
     ("item", "meta"),
-    ("losses", "face.border.l1"),
+    ("measures", "losses.face.border.l1"),
 ]
 
 
@@ -100,7 +99,7 @@ def test_fields_within_fields_are_checked_too(place: tuple[str, ...], value: Any
     for name in place[:-1]:
         parent = parent[name]
     before = parent[place[-1]]
-    if type(value) is type(before) or (place[-1] in ("psi", "face.border.l1") and value == -1.5):
+    if type(value) is type(before) or (place[0] == "measures" and value == -1.5):
         return
     parent[place[-1]] = value
     with pytest.raises(DamagedError, match=place[-1].replace(".", r"\.")):

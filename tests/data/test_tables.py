@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,20 @@ from insetgan_batch.data import results, tables
 from insetgan_batch.data.results import LossTable
 from insetgan_batch.data.stored import Commit
 from insetgan_batch.data.tables import Collector, Columns
-from insetgan_batch.records import Item, Source
-from tests.report.runs import commit, failure, losses, montage, new_run
+from insetgan_batch.methods.insetgan.measures import MEASURES
+from insetgan_batch.methods.insetgan.sources import Source, new_item, schema
+from insetgan_batch.records import Item
+from tests.report.runs import (
+    REGION,
+    REGION_BEFORE,
+    commit,
+    failure,
+    losses,
+    montage,
+    new_run,
+)
 
-ITEM = Item(
+ITEM = new_item(
     "a.b",
     Source("seed", 2**40),
     {"face": Source("image", "s3://faces/f.png", box=(1, 2, 3, 4)), "shoes": Source()},
@@ -29,12 +40,12 @@ ITEM = Item(
 
 def record_of(item: Item, **changes: Any) -> Commit:
     store = new_run()
-    commit(store, item, **changes)
+    commit(store, item, insets=["face", "shoes"], **changes)
     return store.read_commit(item.item_id)
 
 
-def columns_of(*records: Commit, insets: tuple[str, ...] = ()) -> Columns:
-    collector = Collector(insets)
+def columns_of(*records: Commit, insets: tuple[str, ...] = ("face", "shoes")) -> Columns:
+    collector = Collector(schema(insets), MEASURES)
     for record in records:
         collector.see(record)
     return collector.columns
@@ -61,14 +72,13 @@ def test_a_row_says_where_each_generator_began() -> None:
 
 
 def test_a_row_says_how_it_went() -> None:
-    record = record_of(ITEM, machine="gpu-7", score=None)
+    record = record_of(ITEM, score=None)
     row = as_read(tables.item_row(record, None), tables.item_schema(columns_of(record)))
     assert (row["steps"], row["stop"], row["seconds"]) == (12, "max_rounds", 30.0)
     assert (row["seam_before"], row["seam_after"], row["score"]) == (12.0, 3.0, None)
-    assert (row["attempt"], row["machine"]) == ("1-1", "gpu-7")
-    assert row["face_region"] == record["boxes"]["face"]["region"]
-    assert row["shoes_inset_box"] == record["boxes"]["shoes"]["inset"]
-    assert row["face_region_before"] == record["boxes"]["face"]["region_before"]
+    assert (row["attempt"], row["machine"]) == ("1-1", platform.node())
+    assert (row["face_region"], row["face_region_before"]) == (REGION, REGION_BEFORE)
+    assert row["shoes_inset_box"] == [8, 8, 24, 24]
     assert {name: row[f"sha256.{name}"] for name in record["files"]} == {
         name: file["sha256"] for name, file in record["files"].items()
     }
@@ -78,8 +88,8 @@ def test_all_rows_of_a_run_have_the_same_columns() -> None:
     first = record_of(montage(1, 2), losses={"face.border.l1": 0.1})
     second = record_of(ITEM, losses={"canvas.body.l1": 0.2}, film=2)
     columns = columns_of(first, second, insets=("face",))
-    assert columns.generators == ("canvas", "face", "shoes")
-    assert columns.terms == ("canvas.body.l1", "face.border.l1")
+    assert {"canvas_seed", "face_image"} <= dict(columns.inputs).keys()
+    assert columns.terms == ["canvas.body.l1", "face.border.l1"]
     assert "film" in columns.files
     schema = tables.results_schema(columns)
     for record in (first, second):
@@ -123,11 +133,11 @@ def test_a_final_loss_weighs_what_it_weighed_when_it_was_kept() -> None:
         (3, "canvas", 2, "border", 9.0, 64.0),
         (3, "face", 2, "late", 9.0, 64.0),
     )
-    record = {"best_round": 2, "losses": {"border": 0.5, "late": 0.5, "gone": None}}
-    assert tables.weighted(record, course) == {"weighted.border": 3.0}
-    assert tables.weighted({"best_round": 2, "losses": {"border": None}}, course) == {
-        "weighted.border": None
-    }
+    losses = {"losses.border": 0.5, "losses.late": 0.5, "losses.gone": None}
+    kept = {"best_round": 2}
+    assert tables.weighted({"measures": kept | losses}, course) == {"weighted.border": 3.0}
+    nothing = {"measures": kept | {"losses.border": None}}
+    assert tables.weighted(nothing, course) == {"weighted.border": None}
 
 
 @pytest.mark.parametrize(("every", "kept"), [(1, [0, 1, 2, 3, 4, 5]), (3, [0, 3]), (99, [0])])
@@ -145,6 +155,7 @@ def test_the_losses_of_a_commit_are_those_that_are_kept() -> None:
     commit(store, montage(1, 2))
     record = store.read_commit("body1-face2")
     stored = results.read_losses(store, record)
+    assert stored is not None
     assert tables.loss_rows("body1-face2", stored, 1).num_rows == len(stored.term)
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from insetgan_batch.demo import models, pictures, train
+from insetgan_batch.demo import models, train
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.stylegan2 import Architecture
+from insetgan_batch.people import pictures
+from insetgan_batch.people.person import seeds_to_z
 
 TINY = models.DemoModel(
     name="tiny",
@@ -36,7 +38,7 @@ TINY = models.DemoModel(
 @pytest.fixture(scope="module")
 def data() -> pictures.Pictures:
     """Plain colours that depend on the first entries of z: learnable in a few steps."""
-    z = pictures.seed_to_z(range(40))
+    z = seeds_to_z(range(40))
     colours = (128 + 100 * np.tanh(z[:, :3])).astype(np.uint8)
     rgb = np.broadcast_to(colours[:, None, None], (40, 16, 8, 3)).copy()
     boxes = np.tile(np.array([2, 1, 6, 5], np.float32), (40, 1))

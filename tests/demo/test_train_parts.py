@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from insetgan_batch.demo import train_parts
-from insetgan_batch.demo.paint import Part
 from insetgan_batch.errors import ConfigError
 from insetgan_batch.nets import parts
+from insetgan_batch.people.labels import BodyPart
 
 SHOES = parts.CLASSES.index("shoes")
 COURSES = (train_parts.Course(8, 2e-3, empty=0), train_parts.Course(4, 1e-3, empty=1))
@@ -18,9 +18,9 @@ COURSES = (train_parts.Course(8, 2e-3, empty=0), train_parts.Course(4, 1e-3, emp
 def picture(random: np.random.Generator, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Grey with a bright bar at the bottom that stands for the shoes."""
     rgb = np.full((height, height // 2, 3), 90, np.uint8)
-    labels = np.full((height, height // 2), Part.BACKGROUND, np.uint8)
+    labels = np.full((height, height // 2), BodyPart.BACKGROUND, np.uint8)
     top = height - int(random.integers(height // 8, height // 3))
-    rgb[top:], labels[top:] = 230, Part.SHOES
+    rgb[top:], labels[top:] = 230, BodyPart.SHOES
     return rgb, labels
 
 
@@ -60,19 +60,19 @@ def test_a_resumed_training_goes_on_exactly(
 
 
 def test_every_part_has_its_class() -> None:
-    assert set(train_parts.CLASS_OF_PART) == set(Part)
-    labels = np.array([[list(Part)]], np.uint8)
+    assert set(train_parts.CLASS_OF_PART) == set(BodyPart)
+    labels = np.array([[list(BodyPart)]], np.uint8)
     shares = train_parts.class_shares(labels)
     assert torch.equal(shares.sum(dim=1), torch.ones_like(shares[:, 0]))
     names = [parts.CLASSES[i] for i in shares[0, :, 0].argmax(dim=0)]
-    assert names[Part.EYES] == names[Part.SKIN] == "skin"
-    assert names[Part.HANDS] == names[Part.SKIRT] == "clothes"
-    assert (names[Part.SHOES], names[Part.BACKGROUND]) == ("shoes", "backdrop")
+    assert names[BodyPart.EYES] == names[BodyPart.SKIN] == "skin"
+    assert names[BodyPart.HANDS] == names[BodyPart.SKIRT] == "clothes"
+    assert (names[BodyPart.SHOES], names[BodyPart.BACKGROUND]) == ("shoes", "backdrop")
 
 
 def test_shrinking_gives_a_pixel_the_share_of_each_class() -> None:
-    labels = np.full((1, 4, 4), Part.BACKGROUND, np.uint8)
-    labels[0, 0, 1] = Part.SHOES
+    labels = np.full((1, 4, 4), BodyPart.BACKGROUND, np.uint8)
+    labels[0, 0, 1] = BodyPart.SHOES
     rgb = np.zeros((1, 4, 4, 3), np.uint8)
     rgb[0, 0, 1] = 100
     made = train_parts.to_examples(rgb, labels, 2)

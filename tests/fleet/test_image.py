@@ -53,20 +53,29 @@ def test_it_ends_as_an_ordinary_user() -> None:
     assert "--uid 1000" in made
 
 
-def locked() -> dict[str, str]:
-    """package → version, of what the image installs."""
-    lines = (ROOT / "cluster/requirements.txt").read_text().splitlines()
+IMAGE, TESTS = "cluster/requirements.txt", "tests/requirements.txt"
+
+
+def locked(lock: str = IMAGE) -> dict[str, str]:
+    """package → version, of what the image, or `make test`, installs."""
+    lines = (ROOT / lock).read_text().splitlines()
     return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", "\n".join(lines), re.MULTILINE))
 
 
 def test_what_is_installed_is_locked_to_what_the_package_wants() -> None:
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    for requirement in map(Requirement, wanted):
-        assert locked()[canonicalize_name(requirement.name)] in requirement.specifier
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    tested = project["dependencies"] + project["optional-dependencies"]["test"]
+    for lock, wanted in ((IMAGE, project["dependencies"]), (TESTS, tested)):
+        found = locked(lock)
+        for requirement in map(Requirement, wanted):
+            assert found[canonicalize_name(requirement.name)] in requirement.specifier
+    # What is tested is what is shipped.
+    assert locked(IMAGE).items() <= locked(TESTS).items()
 
 
-def test_every_file_has_to_have_a_hash_and_no_index_is_named() -> None:
-    text = (ROOT / "cluster/requirements.txt").read_text()
+@pytest.mark.parametrize("lock", [IMAGE, TESTS])
+def test_every_file_has_to_have_a_hash_and_no_index_is_named(lock: str) -> None:
+    text = (ROOT / lock).read_text()
     for entry in re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)):
         assert "--hash=sha256:" in entry, entry
     assert not re.search(r"://|--(extra-)?index-url|--find-links", text)

@@ -159,7 +159,7 @@ def test_a_generator_paints_with_them_what_it_paints_without(
 ) -> None:
     architecture = Architecture(
         (4, 2),
-        (6, 5, 4),
+        (6, 5),
         z_dim=4,
         w_dim=5,
         mapping_layers=2,

@@ -1,6 +1,6 @@
 """Heads and shoes of demo people, by the bundled network; files of weights that are none.
 
-The pictures in `tests/data/people` were drawn by `insetgan_batch.demo.people`; `face_boxes.json`
+The pictures in `tests/data/people` were drawn by `insetgan_batch.people`; `face_boxes.json`
 holds the face box that the renderer gave for each, in pixels.
 """
 

@@ -12,7 +12,6 @@ import pytest
 from insetgan_batch import telemetry
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.errors import StorageError
-from insetgan_batch.recipe import Recipe
 from insetgan_batch.records import Event, HeartbeatReply, Outcome, Status, WorkerStats
 from insetgan_batch.runtime import driver
 from insetgan_batch.runtime.failures import REASONS
@@ -54,7 +53,7 @@ def test_every_metric_of_a_run_on_ray_arrives(
     # The driver waited for a last scrape, so nothing is missing.
     assert last('insetgan_items_total{job="real", outcome="committed"}') == 6
     assert last('insetgan_queue_items{job="real", state="waiting"}') == 0
-    assert last('insetgan_item_loss_count{job="real", term="canvas.body.l1"}') == 6
+    assert last('insetgan_item_measure_count{job="real", measure="losses.canvas.body.l1"}') == 6
     assert last('insetgan_steps_total{job="real"}') == 6 * 8
     assert last('insetgan_phase_seconds_total{job="real", phase="face"}') > 0
     assert last('insetgan_upload_bytes_total{job="real"}') > 0
@@ -69,7 +68,9 @@ def eventful(prometheus: Prometheus) -> Iterator[Prometheus]:
     """The same server after a few seconds of a turn, told by the test, in which all goes on."""
     address = prometheus.targets["simulated"]
     storage = MemoryStorage(f"scraped-{uuid.uuid4().hex}")
-    with telemetry.observing(["canvas", "face"], REASONS, address, storage) as observer:
+    with telemetry.observing(
+        ["canvas", "face"], REASONS | {"no_face"}, address, storage
+    ) as observer:
         prometheus.wait_for('insetgan_build_info{job="simulated"}')
         for second in range(1, 5):
             _tell(observer, second)
@@ -93,8 +94,8 @@ def _tell(observer: Telemetry, second: int) -> None:
         gpu_memory_peak_bytes=10**9,
         gpu_utilisation=0.9,
     )
-    losses = {"canvas.body.l1": 0.01, "face.border.lpips": 0.2}
-    done = Outcome("i", "1-1", Status.COMMITTED, seconds=2.0, losses=losses, seam=(8.0, 1.0))
+    measures = {"losses.canvas.body.l1": 0.01, "seam_before": 8.0, "seam_after": 1.0}
+    done = Outcome("i", "1-1", Status.COMMITTED, seconds=2.0, measures=measures)
     for place in (0, 1):
         events = [Event(second, done)]
         reply = HeartbeatReply(events, [], 0, 40 * second, stats=stats)
@@ -104,7 +105,7 @@ def _tell(observer: Telemetry, second: int) -> None:
     observer.retried("storage")
     observer.storage_failed(StorageError("away"))
     observer.lost("2-0", "cuda_error")
-    tracker = ProgressTracker(100, 2 * second, second, Recipe(), clock=iter([0.0, 10.0]).__next__)
+    tracker = ProgressTracker(100, 2 * second, second, 400, clock=iter([0.0, 10.0]).__next__)
     tracker.start_clock()
     tracker.see_steps("0-0", 40 * second)
     observer.progress(tracker.progress(workers=3, ready=2, inside=6, last=[]))

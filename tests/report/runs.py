@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import uuid
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any
 
@@ -16,7 +17,9 @@ from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore, hh
 from insetgan_batch.data.results import LossTable, Result
 from insetgan_batch.data.storage import MemoryStorage
-from insetgan_batch.records import Item, Source
+from insetgan_batch.methods.insetgan import measures as numbers
+from insetgan_batch.methods.insetgan.sources import Source, given, new_item, of
+from insetgan_batch.records import Item
 from insetgan_batch.report import page
 
 HEIGHT, WIDTH, SIDE = 64, 32, 32
@@ -42,7 +45,7 @@ def new_run(**changes: Any) -> RunStore:
 def montage(body: int, face: int) -> Item:
     """A body with a face, each from its seed."""
     name = f"body{body}-face{face}"
-    return Item(name, Source("seed", body), {"face": Source("seed", face)})
+    return new_item(name, Source("seed", body), {"face": Source("seed", face)})
 
 
 def losses(rounds: int = 2, steps: int = 3) -> LossTable:
@@ -70,18 +73,24 @@ def commit(
     table: LossTable | None = None,
     scale: int = 1,
     film: int = 0,
+    insets: Sequence[str] | None = None,
     **changes: Any,
 ) -> None:
-    """An item that is done, with noise for pictures, and for so many frames of a film."""
+    """An item that is done, with noise for pictures, and for so many frames of a film.
+
+    insets: of the run; None for those that the row names.
+    """
     rng = np.random.default_rng(len(item.item_id))
 
     def noise(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         return rng.integers(0, 256, (height * scale, width * scale, 3), dtype=np.uint8)
 
-    whole = ("image", "copy_paste", "canvas", "canvas_reference") if item.insets else ("image",)
-    parts = [name for inset in item.insets for name in (inset, f"{inset}_reference")]
+    found = given(item.inputs) if insets is None else of(item.inputs, insets)
+    insets = [name for name in found if name != "canvas"]
+    whole = ("image", "copy_paste", "canvas", "canvas_reference") if insets else ("image",)
+    parts = [name for inset in insets for name in (inset, f"{inset}_reference")]
     boxes = {"inset": [8, 8, 24, 24], "region": REGION, "region_before": REGION_BEFORE}
-    summary = {
+    said: dict[str, Any] = {
         "rounds": 2,
         "best_round": 2,
         "steps": 12,
@@ -91,17 +100,36 @@ def commit(
         "seam_before": 12.0,
         "seam_after": 3.0,
         "losses": {"face.border.l1": 0.12, "canvas.body.l1": 0.08, "face.face.lpips": 0.2},
-        "boxes": dict.fromkeys(item.insets, boxes),
+        "boxes": dict.fromkeys(insets, boxes),
         "missed_detections": 0,
         "perceptual": "alexnet-random-7",
-    }
+        "psi": {},
+        "inversion": {},
+        "identity": None,
+    } | changes
+    identity = said["identity"] or {}
     result = Result(
         item=item,
         attempt="1-1",
         images={n: noise(HEIGHT, WIDTH) for n in whole} | {n: noise(SIDE, SIDE) for n in parts},
         latents={"canvas.w": np.zeros(4, np.float32)},
         losses=losses() if table is None else table,
-        summary=summary | changes,
+        seconds=said["seconds"],
+        steps=said["steps"],
+        measures=numbers.measures(
+            {name: said[name] for name in numbers.PLAIN if name in said},
+            said["losses"],
+            said["inversion"],
+            {name: one["cosine"] for name, one in identity.items()},
+        ),
+        facts=numbers.facts(
+            stop=said["stop"],
+            perceptual=said["perceptual"],
+            identity_by={name: one["by"] for name, one in identity.items()},
+            sources=found,
+            psi=said["psi"],
+            boxes=said["boxes"],
+        ),
         provenance={},
         film=[noise(HEIGHT, WIDTH) for _ in range(film)],
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.records import Item, Source
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from tests.report.runs import REGION, REGION_BEFORE, commit, montage, view_of
 
 
 def test_a_view_tells_how_its_item_ended_and_what_was_asked_of_it(store: RunStore) -> None:
-    item = Item(
+    item = new_item(
         "ada",
         Source("seed", 1),
         {"face": Source("seed", 2)},

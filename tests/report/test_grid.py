@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.records import Item, Source
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from tests.report.runs import (
     column,
     commit,
@@ -37,7 +37,7 @@ def test_a_failed_item_shows_its_reason_in_its_cell(store: RunStore) -> None:
 
 
 def test_a_failed_item_whose_sources_are_unknown_is_listed_below(store: RunStore) -> None:
-    item = Item("ada", Source("seed", 1), {"face": Source("seed", 2)})
+    item = new_item("ada", Source("seed", 1), {"face": Source("seed", 2)})
     commit(store, item)
     record = failure(montage(1, 7), detail="the face is turned away")
     del record["item"]
@@ -73,7 +73,7 @@ def test_more_columns_than_a_page_can_hold_are_no_grid(store: RunStore) -> None:
 def test_files_of_one_name_in_two_folders_are_two_references(store: RunStore) -> None:
     for n, folder in enumerate("ab"):
         face = Source("image", f"s3://people/{folder}/face.jpg")
-        commit(store, Item(f"p{n}", Source("average"), {"face": face}))
+        commit(store, new_item(f"p{n}", Source("average"), {"face": face}))
     top, row = page_of(store).tables["grid"]
     assert top == ["", "face face.jpg", "face face.jpg"]
     assert row[0] == "canvas average"
@@ -81,8 +81,8 @@ def test_files_of_one_name_in_two_folders_are_two_references(store: RunStore) ->
 
 def test_a_failed_item_opens_the_column_of_its_image(store: RunStore) -> None:
     ada, bob = (Source("image", f"s3://people/{name}.jpg") for name in ("ada", "bob"))
-    commit(store, Item("p", Source("seed", 1), {"face": ada}))
-    fail(store, Item("q", Source("seed", 1), {"face": bob}), reason="bad_input")
+    commit(store, new_item("p", Source("seed", 1), {"face": ada}))
+    fail(store, new_item("q", Source("seed", 1), {"face": bob}), reason="bad_input")
     top, row = page_of(store).tables["grid"]
     assert top == ["", "face ada.jpg", "face bob.jpg"]
     assert row[2] == "its input cannot be used"

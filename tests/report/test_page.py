@@ -8,7 +8,7 @@ import re
 import pytest
 
 from insetgan_batch.data.commits import RunStore, hh
-from insetgan_batch.records import Item, Source
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.report import page, selection
 from insetgan_batch.report.page import Written
 from tests.report.runs import (
@@ -100,15 +100,15 @@ def test_a_page_says_that_it_shows_a_sample(store: RunStore) -> None:
 def test_only_a_page_without_given_images_says_that_nobody_exists(store: RunStore) -> None:
     commit(store, montage(1, 1))
     assert "Every picture on this page is synthetic" in page_of(store).text
-    commit(store, Item("p", Source("seed", 1), {"face": Source("image", "ada.jpg")}))
+    commit(store, new_item("p", Source("seed", 1), {"face": Source("image", "ada.jpg")}))
     assert "References that were given as images" in page_of(store).text
 
 
 def test_special_characters_are_escaped(store: RunStore) -> None:
     evil = "<script>alert('1')</script>"
     face = Source("image", f"s3://people/{evil.replace('/', '')}")
-    commit(store, Item("p", Source("seed", 1), {"face": face}, meta={"note": evil}))
-    other = Item("q", Source("seed", 1), {"face": Source("seed", 2)})
+    commit(store, new_item("p", Source("seed", 1), {"face": face}, meta={"note": evil}))
+    other = new_item("q", Source("seed", 1), {"face": Source("seed", 2)})
     fail(store, other, reason="<b>odd</b>", detail=evil)
     made = page_of(store)
     assert [tag for tag, _ in made.tags].count("script") == 2
@@ -143,7 +143,7 @@ def test_the_foot_names_models(store: RunStore) -> None:
 def test_a_run_without_insets_shows_its_images_and_speaks_of_no_seam() -> None:
     store = new_run(recipe="generate", insets={})
     for n in range(3):
-        item = Item(f"body{n}", Source("seed", n), {})
+        item = new_item(f"body{n}", Source("seed", n), {})
         commit(store, item, losses(0, 0), seam_before=None, seam_after=None, losses={}, rounds=0)
     made = page_of(store)
     assert "grid" not in made.tables
@@ -169,7 +169,7 @@ def test_a_run_with_two_insets_names_and_shows_both() -> None:
     for body in (1, 2):
         for shoes in (7, 8):
             insets = {"face": Source("seed", 5), "shoes": Source("seed", shoes)}
-            commit(store, Item(f"body{body}-{shoes}", Source("seed", body), insets))
+            commit(store, new_item(f"body{body}-{shoes}", Source("seed", body), insets))
     made = page_of(store)
     top, *rows = made.tables["grid"]
     assert top == ["", "face seed 5, shoes seed 7", "face seed 5, shoes seed 8"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from insetgan_batch.data.stored import Source
+from insetgan_batch.methods.insetgan.sources import Source
 from insetgan_batch.report import words
 
 
@@ -35,7 +35,5 @@ def test_what_has_no_words_stays_as_it_is() -> None:
 
 
 def test_a_source_is_its_seed_or_the_end_of_its_uri() -> None:
-    seed: Source = {"kind": "seed", "value": 3, "psi": 0.7, "box": None}
-    assert words.source(seed) == "seed 3, psi 0.7"
-    latent: Source = {"kind": "latent", "value": "s3://a/b.npz/", "psi": None, "box": None}
-    assert words.source(latent) == "b.npz"
+    assert words.source(Source("seed", 3, 0.7)) == "seed 3, psi 0.7"
+    assert words.source(Source("latent", "s3://a/b.npz/")) == "b.npz"

@@ -13,6 +13,7 @@ from PIL import Image
 from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.data import inputs, manifest
 from insetgan_batch.errors import ConfigError, ManifestError, NoConditionalWritesError
+from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.runtime import driver, plan
 from tests.data.test_pictures import encoded
 
@@ -88,7 +89,7 @@ def test_nearly_only_bad_rows_are_a_wrong_manifest_and_nothing_is_written(
 @pytest.mark.parametrize(("good", "bad"), [(61, 539), (2, 31)])
 def test_fewer_bad_rows_are_each_their_own_affair(tmp_path: Path, good: int, bad: int) -> None:
     seen = manifest.BadRows()
-    for row in manifest.read(rows_of(tmp_path, good, bad), []):
+    for row in manifest.read(rows_of(tmp_path, good, bad), schema([])):
         seen.see(row)
     assert (seen.rows, seen.bad) == (good + bad, bad)
     seen.check()

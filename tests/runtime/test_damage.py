@@ -17,7 +17,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from insetgan_batch import cli
+from insetgan_batch.cli.main import app
 from insetgan_batch.data import damage
 from insetgan_batch.data.commits import RunStore, hh
 from insetgan_batch.data.storage import LocalStorage
@@ -158,7 +158,7 @@ def _nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def call(*arguments: str) -> Result:
-    result = CliRunner().invoke(cli.app, list(arguments))
+    result = CliRunner().invoke(app, list(arguments))
     assert "Traceback" not in result.output
     assert all(line.isprintable() for line in result.output.splitlines()), result.output
     return result
@@ -229,7 +229,8 @@ def test_what_was_damaged_is_made_again_by_the_runs_own_command(
     for record in store.commits():
         is_new = record["item_id"] in (ITEM, OTHER)
         assert (record["attempt"] != before[record["item_id"]]["attempt"]) == is_new
-        assert record["score"] == pytest.approx(before[record["item_id"]]["score"], rel=0.02)
+        score = before[record["item_id"]]["measures"]["score"]
+        assert record["measures"]["score"] == pytest.approx(score, rel=0.02)
     # The files of the attempts that were voided have lost to the new ones.
     assert "of 2 attempts" in call("clean", place.out).output
     assert call("verify", place.out).exit_code == 0

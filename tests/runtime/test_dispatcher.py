@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -13,13 +13,17 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import Storage, open_storage
 from insetgan_batch.errors import InsetGanError, ManifestError, RefusedError, StorageError
-from insetgan_batch.recipe import Recipe
-from insetgan_batch.records import HeartbeatReply, Item, Lease, Outcome, Source, Status
+from insetgan_batch.methods.insetgan.sources import Source, new_item
+from insetgan_batch.records import HeartbeatReply, Item, Lease, Outcome, Status
 from insetgan_batch.runtime import dispatcher
-from insetgan_batch.runtime.dispatcher import NOBODY, Dispatcher, Observer
+from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.leases import Ledger
 from insetgan_batch.runtime.progress import Progress, ProgressTracker
+from insetgan_batch.telemetry import Telemetry
 from tests.runtime.simulated import SimulatedPool, commit
+
+if TYPE_CHECKING:
+    from insetgan_batch.runtime.actor_pool import ActorPool
 
 
 class Turn:
@@ -32,19 +36,19 @@ class Turn:
         workers: int = 2,
         slots: int = 2,
         on_progress: Callable[[Progress], None] = lambda progress: None,
-        observer: Observer = NOBODY,
+        observer: Telemetry | None = None,
         make_store: Callable[[Storage], RunStore] = RunStore,
     ) -> None:
         rows = list(rows)
         self.store = make_store(open_storage(f"memory://{uuid.uuid4().hex}"))
         self.epoch = self.store.take_epoch()
         self.pool = SimulatedPool(workers, slots, make_end(self.store))
-        self.tracker = ProgressTracker(len(rows), 0, 0, Recipe())
+        self.tracker = ProgressTracker(len(rows), 0, 0, 400)
         self.shift = Dispatcher(
             self.store,
             self.epoch,
             Ledger(self.epoch, dispatcher.CAPS),
-            self.pool,
+            cast("ActorPool", self.pool),
             iter(rows),
             self.tracker,
             on_progress=on_progress,
@@ -56,7 +60,7 @@ class Turn:
 
 
 def items(count: int) -> list[Item]:
-    return [Item(f"i{n}", Source("seed", n), {}) for n in range(count)]
+    return [new_item(f"i{n}", Source("seed", n), {}) for n in range(count)]
 
 
 def failing(names: Iterable[str], reason: str = "no_face") -> Callable[..., Callable[..., Outcome]]:
@@ -146,7 +150,7 @@ def test_an_item_that_crashes_its_worker_is_quarantined_alone_and_the_others_are
     turn = Turn(items(12), make, slots=4)
     turn.work()
     assert turn.store.read_quarantined("i4")["reason"] == "crashed_its_worker"
-    assert turn.store.read_quarantined("i4")["item"]["canvas"]["value"] == 4
+    assert turn.store.read_quarantined("i4")["item"]["inputs"] == {"canvas_seed": 4}
     assert tried["i4"] == 3
     assert len(turn.store.committed()) == 11
     assert turn.store.suspects() == {}
@@ -280,10 +284,11 @@ def test_a_commit_that_comes_after_the_quarantine_counts() -> None:
     assert (turn.tracker.committed, turn.tracker.quarantined) == (3, 0)
 
 
-class Diary:
+class Diary(Telemetry):
     """An observer that writes down what it is told."""
 
     def __init__(self) -> None:
+        super().__init__((), ())
         self.ends: Counter[tuple[Status, str]] = Counter()
         self.retries: Counter[str] = Counter()
         self.losses: list[str] = []

@@ -29,7 +29,8 @@ from insetgan_batch.errors import (
     ManifestError,
     RunMismatchError,
 )
-from insetgan_batch.records import Item, Source
+from insetgan_batch.methods.insetgan.sources import Source, new_item, schema
+from insetgan_batch.records import Item
 from insetgan_batch.runtime import driver
 from insetgan_batch.runtime.failures import FailureClass, classify
 from insetgan_batch.runtime.progress import Progress
@@ -64,7 +65,7 @@ def test_every_item_is_committed_once_and_the_page_is_there(bench: MakeBench) ->
     assert (summary.items, summary.committed, summary.quarantined) == (4, 4, 0)
     store = RunStore(open_storage(place.out))
     assert store.committed() == {f"body{b}-face{f}" for b in (0, 1) for f in (10, 11)}
-    assert (Path(place.out) / "reply" / "index.html").exists()
+    assert (Path(place.out) / "report" / "index.html").exists()
     assert seen[-1].left == 0
     assert max(progress.inside for progress in seen) > 0
 
@@ -82,15 +83,15 @@ def test_the_second_run_finds_everything_done_and_starts_no_actor(bench: MakeBen
 
 def test_a_data_set_without_insets_is_a_run_like_any_other(bench: MakeBench) -> None:
     place = bench(insets={}, detector="mtcnn", recipe="generate")
-    items = [Item(f"i{n}", Source("seed", n), {}) for n in range(5)]
-    manifest.write(place.manifest, items, [])
+    items = [new_item(f"i{n}", Source("seed", n), {}) for n in range(5)]
+    manifest.write(place.manifest, items, schema([]))
     seen: list[Progress] = []
     summary = driver.run(place.config, place.manifest, place.out, on_progress=seen.append)
     assert (summary.committed, summary.quarantined) == (5, 0)
     assert seen[-1].items_per_minute > 0
     store = RunStore(open_storage(place.out))
     assert len({record["files"]["image"]["sha256"] for record in store.commits()}) == 5
-    assert (Path(place.out) / "reply" / "index.html").exists()
+    assert (Path(place.out) / "report" / "index.html").exists()
     assert driver.run(place.config, place.manifest, place.out).resumed
 
 
@@ -153,16 +154,16 @@ def test_a_row_that_cannot_be_done_is_quarantined_with_its_reason(
     (tmp_path / "no.png").write_text("no picture")
     Image.new("RGB", (40, 40)).save(tmp_path / "yes.png")
     items = [
-        Item("good", Source("image", str(tmp_path / "yes.png")), {"face": Source("seed", 2)}),
-        Item("bad", Source("image", str(tmp_path / "no.png")), {"face": Source("seed", 2)}),
+        new_item("good", Source("image", str(tmp_path / "yes.png")), {"face": Source("seed", 2)}),
+        new_item("bad", Source("image", str(tmp_path / "no.png")), {"face": Source("seed", 2)}),
     ]
-    manifest.write(place.manifest, items, ["face"])
+    manifest.write(place.manifest, items, schema(["face"]))
     summary = driver.run(place.config, place.manifest, place.out)
     assert (summary.committed, summary.quarantined) == (1, 1)
     record = RunStore(open_storage(place.out)).read_quarantined("bad")
     assert record["reason"] == "bad_input"
     assert "no.png" in record["detail"]
-    assert record["item"]["canvas"]["kind"] == "image"
+    assert record["item"]["inputs"]["canvas_image"].endswith("no.png")
 
 
 def test_another_configuration_on_the_same_output_is_refused(bench: MakeBench) -> None:
@@ -263,11 +264,11 @@ def test_a_manifest_reads_only_what_lies_beside_it_or_in_the_listed_roots(
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "a.png"
     Image.new("RGB", (40, 40)).save(elsewhere)
     place = bench()
-    image = Item("image", Source("image", str(elsewhere)), {"face": Source("seed", 1)})
-    manifest.write(place.manifest, [image], ["face"])
+    image = new_item("image", Source("image", str(elsewhere)), {"face": Source("seed", 1)})
+    manifest.write(place.manifest, [image], schema(["face"]))
     with pytest.raises(ManifestError, match="input_roots"):
         driver.run(place.config, place.manifest, place.out)
-    manifest.write(place.manifest, [*[_seeds(n) for n in range(8)], image], ["face"])
+    manifest.write(place.manifest, [*[_seeds(n) for n in range(8)], image], schema(["face"]))
     driver.run(place.config, place.manifest, place.out)
     record = RunStore(open_storage(place.out)).read_quarantined("image")
     assert record["reason"] == "bad_input"
@@ -278,7 +279,7 @@ def test_a_manifest_reads_only_what_lies_beside_it_or_in_the_listed_roots(
 
 
 def _seeds(n: int) -> Item:
-    return Item(f"i{n}", Source("seed", n), {"face": Source("seed", n)})
+    return new_item(f"i{n}", Source("seed", n), {"face": Source("seed", n)})
 
 
 def test_only_some_rows_are_done_when_that_is_asked_for(bench: MakeBench) -> None:
@@ -300,17 +301,18 @@ def test_when_everything_fails_the_run_stops_and_quarantines_nothing(
     place = bench()
     (tmp_path / "good.png").write_text("no picture")
     items = [
-        Item(f"i{n}", Source("image", str(tmp_path / "good.png")), {"face": Source("seed", n)})
+        new_item(f"i{n}", Source("image", str(tmp_path / "good.png")), {"face": Source("seed", n)})
         for n in range(50)
     ]
     Image.new("RGB", (40, 40)).save(tmp_path / "yes.png")
-    sample = [dataclasses.replace(items[0], canvas=Source("image", str(tmp_path / "yes.png")))]
+    inputs = items[0].inputs | {"canvas_image": str(tmp_path / "yes.png")}
+    sample = [dataclasses.replace(items[0], inputs=inputs)]
     # One good picture, so that the sample passes; its item comes last.
-    manifest.write(place.manifest, [*items[1:7], *items[8:], sample[0]], ["face"])
+    manifest.write(place.manifest, [*items[1:7], *items[8:], sample[0]], schema(["face"]))
     config = dataclasses.replace(place.config, max_actors=1, slots=1)
     with pytest.raises(ManifestError, match=r"good\.png"):
         driver.run(config, place.manifest, place.out)
-    manifest.write(place.manifest, [*sample, *items[1:]], ["face"])
+    manifest.write(place.manifest, [*sample, *items[1:]], schema(["face"]))
     with pytest.raises(InsetGanError, match=r"items failed and none was done \(bad_input\)"):
         driver.run(dataclasses.replace(config, slots=8), place.manifest, place.out)
     assert RunStore(open_storage(place.out)).quarantined() == set()

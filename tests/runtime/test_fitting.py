@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -8,14 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insetgan_batch.boxes import Box
-from insetgan_batch.methods.insetgan.slots import SlotOptimizer
-from insetgan_batch.methods.insetgan.states import Slot
-from insetgan_batch.nets.detector import FixedBox
-from insetgan_batch.nets.generator import Generator
-from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import Recipe
-from insetgan_batch.recipe_variants import preset
 from insetgan_batch.runtime import fitting
 from tests.bench import Bench
 from tests.runtime.recording import RecordingWorker
@@ -46,36 +37,6 @@ def test_what_does_not_even_hold_one_says_so() -> None:
 
     with pytest.raises(torch.OutOfMemoryError):
         fitting.measured(peak, MB)
-
-
-def test_a_trial_moves_every_generator_by_one_step_for_each_item(
-    tiny_canvas: Generator, tiny_face: Generator, perceptual: Perceptual
-) -> None:
-    steps: list[tuple[str, int]] = []
-    generators = {"canvas": tiny_canvas, "face": tiny_face}
-
-    class Counting(SlotOptimizer):
-        def _move(
-            self, name: str, slots: list[Slot], count: int, on_step: Callable[[], None]
-        ) -> None:
-            steps.extend([(name, len(slots))] * count)
-            super()._move(name, slots, count, on_step)
-
-    def batch(recipe: Recipe, capacity: int) -> SlotOptimizer:
-        box = FixedBox(Box(8, 4, 24, 20))
-        return Counting(
-            canvas=tiny_canvas,
-            insets={"face": tiny_face},
-            detectors={"face": box},
-            canvas_detectors={"face": box},
-            perceptual=perceptual,
-            recipe=recipe,
-            capacity=capacity,
-        )
-
-    small = dataclasses.replace(preset("montage"), resolution=32, coarse_size=32)
-    fitting.trial(3, generators, small, batch)
-    assert steps == [("canvas", 3), ("face", 3)]
 
 
 def test_on_a_cpu_auto_means_four(bench: Callable[..., Bench]) -> None:

@@ -17,7 +17,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from insetgan_batch.records import Item, Lease, Outcome, Source, Status
+from insetgan_batch.methods.insetgan.sources import Source, new_item
+from insetgan_batch.records import Item, Lease, Outcome, Status
 from insetgan_batch.runtime import leases
 from insetgan_batch.runtime.failures import REASONS, Caps
 from insetgan_batch.runtime.leases import Counts, Decision, Ledger
@@ -26,7 +27,7 @@ LEASE_S = Caps().lease_s
 
 
 def _item(item_id: str) -> Item:
-    return Item(item_id=item_id, canvas=Source(), insets={})
+    return new_item(item_id=item_id, canvas=Source(), insets={})
 
 
 def _ledger(ids: str = "", caps: Caps | None = None, **crashes: int) -> Ledger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -21,14 +22,15 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from insetgan_batch import cli
-from insetgan_batch.data import dataset, provenance
+from insetgan_batch.cli.main import app
+from insetgan_batch.data import dataset, provenance, shards
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.data.dataset import Done, Job, PackSettings
+from insetgan_batch.data.dataset import Done, Job
+from insetgan_batch.data.shards import PackSettings
 from insetgan_batch.data.storage import LocalStorage
 from insetgan_batch.data.where import Where
 from insetgan_batch.errors import ConfigError, NotFoundError, RefusedError, StorageError
-from insetgan_batch.records import Item, Source
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.runtime import cluster
 from insetgan_batch.runtime import pack as packing
 from insetgan_batch.runtime.pack import Packed
@@ -50,7 +52,7 @@ def new_run_at(directory: Path) -> RunStore:
     for body in range(ITEMS):
         item = montage(body, 1)
         if body < 2:
-            item = type(item)(f"v1.{body}.x", item.canvas, item.insets, meta={"body": body})
+            item = dataclasses.replace(item, item_id=f"v1.{body}.x", meta={"body": body})
         commit(made, item, seam_after=float(body), score=None if body == 3 else 0.5)
     fail(made, montage(1, 9))
     for key in made.storage.list(""):
@@ -67,7 +69,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 def packed(run: RunStore) -> Packed:
     """All formats, in several shards each."""
     settings = PackSettings(
-        formats=dataset.FORMATS,
+        formats=shards.FORMATS,
         splits=SPLITS,
         losses_every=2,
         shard_bytes={"parquet": 35_000, "webdataset": 35_000, "jsonl": 12_000},
@@ -132,7 +134,7 @@ def test_a_run_that_is_only_a_folder_of_parquet_loads_too(packed: Packed, tmp_pa
 
 @pytest.mark.parametrize("kind", ["webdataset", "jsonl"])
 def test_hugging_face_loads_the_other_formats(
-    run: RunStore, kind: dataset.Format, tmp_path: Path
+    run: RunStore, kind: shards.Format, tmp_path: Path
 ) -> None:
     packed = packing.pack(run.storage.uri, PackSettings((kind,), splits=SPLITS), spread=here)
     loaded = datasets.load_dataset(str(directory_of(packed)), cache_dir=str(tmp_path))
@@ -143,7 +145,7 @@ def test_hugging_face_loads_the_other_formats(
 
 @pytest.mark.parametrize("kind", ["webdataset", "jsonl"])
 def test_columns_that_are_empty_in_the_first_shards_load(
-    kind: dataset.Format, tmp_path: Path
+    kind: shards.Format, tmp_path: Path
 ) -> None:
     """The first rows have no score, no picture, no truncation for each layer; the last ones do."""
     store = RunStore(LocalStorage(tmp_path / "run"))
@@ -152,16 +154,16 @@ def test_columns_that_are_empty_in_the_first_shards_load(
         item = montage(body, 1)
         name = f"i{body:02d}"
         if body > 8:
-            image = Source("image", "file:///a.png")
-            made_of = Item(name, image, item.insets, meta={"at": "2026-01-02"})
+            image, insets = Source("image", "file:///a.png"), {"face": Source("seed", 1)}
+            made_of = new_item(name, image, insets, meta={"at": "2026-01-02"})
         else:
-            made_of = Item(name, item.canvas, item.insets)
+            made_of = dataclasses.replace(item, item_id=name)
         inversion: dict[str, Any] = {"inversion": {"canvas": {"l1": 0.5}}} if body > 8 else {}
         commit(made, made_of, seam_after=1.5, score=0.5 if body > 8 else None, **inversion)
     for key in made.storage.list(""):
         store.storage.put(key, made.storage.get(key))
     settings = PackSettings(
-        (kind,), splits=SPLITS, shard_bytes=dict.fromkeys(dataset.FORMATS, 12_000)
+        (kind,), splits=SPLITS, shard_bytes=dict.fromkeys(shards.FORMATS, 12_000)
     )
     packed = packing.pack(store.storage.uri, settings, spread=here)
     loaded = datasets.load_dataset(str(directory_of(packed)), cache_dir=str(tmp_path / "cache"))
@@ -196,8 +198,8 @@ def test_pandas_and_pyarrow_read_the_results(run: RunStore, packed: Packed) -> N
     done = frame[frame["outcome"] == "committed"].set_index("item_id")
     for record in run.commits():
         row = done.loc[record["item_id"]]
-        assert row["seam_after"] == record["seam_after"]
-        assert row["losses.face.border.l1"] == record["losses"]["face.border.l1"]
+        assert row["seam_after"] == record["measures"]["seam_after"]
+        assert row["losses.face.border.l1"] == record["measures"]["losses.face.border.l1"]
         assert row["sha256.image"] == record["files"]["image"]["sha256"]
     # In these runs every weight is 1, and two generators are held to the border.
     border = done["losses.face.border.l1"] * 2
@@ -316,7 +318,7 @@ def test_a_damaged_item_is_in_no_file_of_the_dataset(tmp_path: Path, name: str) 
     store = new_run_at(tmp_path)
     key = store.read_commit("body7-face1")["files"][name]["key"]
     store.storage.put(key, b"")
-    settings = PackSettings(dataset.FORMATS, table_items=5)
+    settings = PackSettings(shards.FORMATS, table_items=5)
     packed = packing.pack(store.storage.uri, settings, spread=here)
     assert list(packed.damaged) == ["body7-face1"]
     assert key in packed.damaged["body7-face1"]
@@ -367,9 +369,9 @@ def test_one_task_writes_one_shard(run: RunStore) -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("_on_ray")
 def test_what_a_task_raises_arrives_as_itself(run: RunStore) -> None:
-    (shard, *_) = dataset.ShardPlan(run, PackSettings(), ["face"]).shards()
+    (shard, *_) = shards.ShardPlan(run, PackSettings()).shards()
     nowhere = Job(
-        "ftp://nowhere", "dataset/x", dataset.ShardPlan(run, PackSettings(), []).columns, 1, shard
+        "ftp://nowhere", "dataset/x", shards.ShardPlan(run, PackSettings()).columns, 1, shard
     )
     with pytest.raises(RefusedError, match="'ftp' is not a scheme known here"):
         list(packing.in_tasks([nowhere]))
@@ -379,7 +381,7 @@ def test_what_a_task_raises_arrives_as_itself(run: RunStore) -> None:
 
 
 def call(*arguments: str) -> Any:
-    return CliRunner().invoke(cli.app, list(arguments))
+    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.mark.ray

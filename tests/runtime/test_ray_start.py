@@ -25,7 +25,7 @@ from ray._private import services
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from typer.testing import CliRunner
 
-from insetgan_batch import cli
+from insetgan_batch.cli.main import app
 from insetgan_batch.errors import ConfigError
 from insetgan_batch.runtime import ray_start, submit
 from tests.bench import Bench
@@ -226,7 +226,7 @@ def test_a_run_that_ray_stops_has_written_nothing(
     command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    result = CliRunner().invoke(cli.app, command)
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
     assert "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1" in result.output
     assert not Path(command[-1]).exists()
@@ -239,7 +239,7 @@ def test_nor_has_one_that_ray_stops_for_a_reason_of_its_own(
         raise OSError("of its own")
 
     monkeypatch.setattr(ray, "init", init)
-    result = CliRunner().invoke(cli.app, command)
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
     assert "Ray does not start on this machine: of its own" in result.output
     assert not Path(command[-1]).exists()
@@ -249,7 +249,7 @@ def test_what_stops_ray_stops_pack_before_it_has_read_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://10.0.0.5:10001")
-    result = CliRunner().invoke(cli.app, ["pack", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, ["pack", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert "set RAY_ADDRESS=HOST:6379" in result.output
 

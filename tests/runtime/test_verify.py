@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from insetgan_batch import cli
+from insetgan_batch.cli.main import app
 from insetgan_batch.config import to_fields
 from insetgan_batch.data import manifest, models
 from insetgan_batch.data.commits import RunStore, hh
-from insetgan_batch.data.dataset import LATEST, Done, Job, PackSettings, write
+from insetgan_batch.data.dataset import LATEST, Done, Job, write
+from insetgan_batch.data.shards import PackSettings
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.errors import CheckpointError, InsetGanError, NotFoundError, RefusedError
-from insetgan_batch.records import Item, Lease, Source
+from insetgan_batch.methods.insetgan.sources import Source, new_item, schema
+from insetgan_batch.records import Item, Lease
 from insetgan_batch.runtime import pack as packing
 from insetgan_batch.runtime import verify
 from tests.bench import Bench, bench_in, fields_of
@@ -165,7 +167,7 @@ def test_a_store_that_refuses_is_an_error_and_no_thousand_lines(store: RunStore)
 
 
 def call(*arguments: str) -> Any:
-    return CliRunner().invoke(cli.app, list(arguments))
+    return CliRunner().invoke(app, list(arguments))
 
 
 def test_verify_leaves_with_1_and_a_line_for_each_difference(store: RunStore) -> None:
@@ -197,7 +199,7 @@ def finished(place: Bench) -> RunStore:
     manifest_of_it = {"manifest": {"sha256": "", "items": 1}}
     run = {"run_id": "run", "configuration": fields | manifest_of_it, "machine": machine}
     store.open_run(run | {"weights": weights})
-    rows = manifest.read(place.manifest, list(place.config.insets))
+    rows = manifest.read(place.manifest, schema(list(place.config.insets)))
     items = [row for row in rows if isinstance(row, Item)]
     worker = RecordingWorker(place.config, place.out)
     for n, item in enumerate(items, 1):
@@ -228,6 +230,10 @@ def rewrite(store: RunStore, item_id: str, **changes: Any) -> None:
     store.storage.put(f"commits/{hh(item_id)}/{item_id}.json", json.dumps(record).encode())
 
 
+def rewrite_score(store: RunStore, item_id: str, score: float) -> None:
+    rewrite(store, item_id, measures=store.read_commit(item_id)["measures"] | {"score": score})
+
+
 def test_items_that_are_made_again_have_the_same_scores(done: RunStore) -> None:
     before = {key: done.storage.get(key) for key in done.storage.list("")}
     for count, made in ((2, 2), (99, 3)):
@@ -239,9 +245,9 @@ def test_items_that_are_made_again_have_the_same_scores(done: RunStore) -> None:
 
 def test_a_score_beyond_2_percent_is_one_line(done: RunStore) -> None:
     first, second, _ = sorted(done.committed())
-    score, other = (done.read_commit(i)["score"] or 0.0 for i in (first, second))
-    rewrite(done, first, score=score * 1.03)
-    rewrite(done, second, score=other * 1.01)
+    score, other = (done.read_commit(i)["measures"]["score"] or 0.0 for i in (first, second))
+    rewrite_score(done, first, score * 1.03)
+    rewrite_score(done, second, other * 1.01)
     (line,) = verify.redo(done, 3)
     found = re.fullmatch(
         rf"item {first}: its score is (\S+) when .* expected (\S+) within 2%.*", line
@@ -253,7 +259,7 @@ def test_a_score_beyond_2_percent_is_one_line(done: RunStore) -> None:
 
 def test_which_items_are_made_again_is_drawn(done: RunStore) -> None:
     for item_id in done.committed():
-        rewrite(done, item_id, score=99.0)
+        rewrite_score(done, item_id, 99.0)
     drawn = {verify.redo(done, 1, draw=random.Random(seed))[0] for seed in (0, 1)}
     assert len({line.split(":")[0] for line in drawn}) == 2
 
@@ -264,8 +270,8 @@ def test_an_item_that_began_at_files_is_made_again_from_them(
     path = tmp_path / "canvas.png"
     path.write_bytes(done.storage.get(key_of(done, "image", "body0-face10")))
     place = bench(input_roots=[str(tmp_path)])
-    item = Item("of-file", Source("image", str(path)), {"face": Source("seed", 3)}, seed=4)
-    manifest.write(place.manifest, [item], ["face"])
+    item = new_item("of-file", Source("image", str(path)), {"face": Source("seed", 3)}, seed=4)
+    manifest.write(place.manifest, [item], schema(["face"]))
     store = finished(place)
     assert store.committed() == {"of-file"}
     assert verify.redo(store, 1) == []
@@ -293,7 +299,8 @@ def test_a_commit_that_names_other_weights_than_the_run_is_one_line(done: RunSto
 def test_an_item_that_cannot_be_made_again_is_one_line(done: RunStore) -> None:
     item_id, *_ = done.committed()
     record = done.read_commit(item_id)
-    record["item"]["canvas"] |= {"kind": "image", "value": "/nowhere/at/all.png"}
+    del record["item"]["inputs"]["canvas_seed"]
+    record["item"]["inputs"]["canvas_image"] = "/nowhere/at/all.png"
     rewrite(done, item_id, item=record["item"])
     (line,) = verify.redo(done, 3)
     assert line.startswith(f"item {item_id}: cannot be made again: ")
@@ -309,7 +316,7 @@ def test_the_command_makes_items_again(done: RunStore) -> None:
     assert good.exit_code == 0, good.output
     assert "1 items made again: all as it was" in good.output
     for item_id in done.committed():
-        rewrite(done, item_id, score=9.0)
+        rewrite_score(done, item_id, 9.0)
     bad = call("verify", done.storage.uri, "--redo", "1")
     assert bad.exit_code == 1
     assert "expected 9.0 within 2%" in bad.stdout

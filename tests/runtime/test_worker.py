@@ -24,12 +24,14 @@ from insetgan_batch.data import provenance as origin
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.data.storage import open_storage
+from insetgan_batch.data.stored import Commit
 from insetgan_batch.errors import CheckpointError, RefusedError, StorageError
 from insetgan_batch.methods.insetgan import images, saved
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan.sources import Source, given, inputs_of, new_item, schema
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.generator import Generator, best_precision
-from insetgan_batch.records import Item, Lease, Outcome, Source, Status
+from insetgan_batch.records import Item, Lease, Outcome, Status
 from tests.bench import CANVAS, Bench
 from tests.conftest import random_generator
 from tests.runtime.recording import RecordingWorker
@@ -42,8 +44,20 @@ def lease(item: Item, n: int = 1) -> Lease:
 
 
 def first_items(bench: Bench, n: int) -> list[Item]:
-    rows = manifest.read(bench.manifest, ["face"])
+    rows = manifest.read(bench.manifest, schema(["face"]))
     return [row for row in rows if isinstance(row, Item)][:n]
+
+
+def with_canvas(item: Item, source: Source) -> Item:
+    """The item with another source of its canvas."""
+    sources = given(item.inputs) | {"canvas": source}
+    return dataclasses.replace(item, inputs=inputs_of(sources))
+
+
+def box_of(record: Commit, fact: str) -> list[float]:
+    box = record["facts"][fact]
+    assert isinstance(box, list)
+    return box
 
 
 def test_an_item_leaves_image_latents_losses_and_a_commit(bench: MakeBench) -> None:
@@ -56,8 +70,8 @@ def test_an_item_leaves_image_latents_losses_and_a_commit(bench: MakeBench) -> N
     record = store.read_commit(item.item_id)
     assert results.read_image(store, record, "image").shape == (64, 32, 3)
     assert results.read_image(store, record, "face").shape == (32, 32, 3)
-    assert (record["seam_before"] or 0) > 0
-    assert record["seam_after"] is not None
+    assert (record["measures"]["seam_before"] or 0) > 0
+    assert record["measures"]["seam_after"] is not None
     assert set(results.read_latents(store, record)) == {
         "canvas.w",
         "canvas.delta",
@@ -65,6 +79,7 @@ def test_an_item_leaves_image_latents_losses_and_a_commit(bench: MakeBench) -> N
         "face.delta",
     }
     losses = results.read_losses(store, record)
+    assert losses is not None
     # Two rounds of two steps for each generator, and every step has the border's row.
     steps = {(p, s) for p, s in zip(losses.phase, losses.step.tolist(), strict=True)}
     assert steps == {(phase, step) for phase in ("canvas", "face") for step in range(4)}
@@ -81,7 +96,7 @@ def test_the_picture_itself_says_that_it_is_synthetic_and_from_what(bench: MakeB
     provenance = origin.read(storage.get(record["files"]["image"]["key"]))
     assert provenance["synthetic"] is True
     assert provenance["run_id"] == "run-7"
-    assert provenance["sources"]["canvas"]["value"] == item.canvas.value
+    assert provenance["sources"]["canvas"]["value"] == item.inputs["canvas_seed"]
     assert len(provenance["weights"]["face"]) == 64
     assert provenance["perceptual"] == "alexnet-random-0"
     assert provenance["precision"] == best_precision(torch.device("cpu"))
@@ -130,7 +145,7 @@ def test_an_item_goes_on_elsewhere_where_it_was_and_ends_the_same(bench: MakeBen
     assert outcome.status is Status.COMMITTED
     assert heir.steps == expected.steps / 2  # one of two rounds had been done
     assert outcome.steps == expected.steps
-    assert outcome.losses == pytest.approx(expected.losses, rel=1e-6)
+    assert outcome.measures == pytest.approx(expected.measures, rel=1e-6)
     assert store.checkpoints() == set()
 
 
@@ -259,9 +274,10 @@ def test_a_state_that_the_store_will_not_give_only_costs_the_item_its_steps(
 @pytest.mark.parametrize(
     "where",
     [
-        "insetgan_batch.runtime.prepare.Preparer.start",
+        "insetgan_batch.methods.insetgan.prepare.Preparer.prepare",
+        "insetgan_batch.methods.insetgan.prepare.Preparer.start",
         "insetgan_batch.methods.insetgan.slots.SlotOptimizer.admit",
-        "insetgan_batch.runtime.encode.result",
+        "insetgan_batch.methods.insetgan.encode.result",
         "insetgan_batch.data.results.save",
     ],
 )
@@ -277,11 +293,11 @@ def test_what_one_items_entry_or_exit_raises_ends_that_item_alone(
             raise error
         return right(*args, **kwargs)
 
-    def names(argument: Any) -> str:
-        """The item that a lease, a start or a result is of."""
+    def names(argument: Any) -> object:
+        """The item that an item, a lease, a start or a result is of."""
         attempt = {"1-1": poison.item_id, "1-2": neighbour.item_id}
-        key = getattr(argument, "attempt", getattr(argument, "key", ""))
-        return attempt.get(key, "")
+        key = getattr(argument, "attempt", getattr(argument, "key", argument))
+        return attempt.get(key, "") if isinstance(key, str) else getattr(key, "item_id", "")
 
     monkeypatch.setattr(where, wrong)
     worker = RecordingWorker(place.config, place.out)
@@ -395,12 +411,13 @@ def test_its_figures_say_where_time_slots_and_bytes_went(bench: MakeBench) -> No
         assert (found.gpu_memory_peak_bytes, found.gpu_utilisation) == (None, None)
 
 
-def test_an_outcome_has_the_seam_of_its_commit(bench: MakeBench) -> None:
+def test_an_outcome_has_the_measures_of_its_commit(bench: MakeBench) -> None:
     place = bench(bodies=1, faces=1)
     (item,) = first_items(place, 1)
     outcome = RecordingWorker(place.config, place.out).serve_all([lease(item)])[item.item_id]
     record = RunStore(open_storage(place.out)).read_commit(item.item_id)
-    assert outcome.seam == (record["seam_before"], record["seam_after"])
+    assert outcome.measures == record["measures"]
+    assert {"seam_before", "score", "losses.canvas.body.l1"} <= outcome.measures.keys()
 
 
 def test_the_copy_and_paste_is_of_the_untouched_references(bench: MakeBench) -> None:
@@ -412,7 +429,7 @@ def test_the_copy_and_paste_is_of_the_untouched_references(bench: MakeBench) -> 
     record = store.read_commit(item.item_id)
     paste = results.read_image(store, record, "copy_paste")
     reference = results.read_image(store, record, "canvas_reference")
-    x0, y0, x1, y1 = (round(v) for v in record["boxes"]["face"]["region_before"])
+    x0, y0, x1, y1 = (round(v) for v in box_of(record, "face_region_before"))
     inside = np.zeros(paste.shape[:2], bool)
     inside[max(0, y0 - 1) : y1 + 1, max(0, x0 - 1) : x1 + 1] = True
     assert (paste == reference)[~inside].all()
@@ -431,20 +448,20 @@ def test_several_insets_are_pasted_side_by_side_and_kept_by_name(
         recipe=fields["recipe"]
         | {"insets": {name: {"steps": 2, "border": {"l1": 1}} for name in boxes}},
     )
-    item = Item("both", Source("seed", 1), {n: Source("seed", i) for i, n in enumerate(boxes)})
+    item = new_item("both", Source("seed", 1), {n: Source("seed", i) for i, n in enumerate(boxes)})
     outcome = RecordingWorker(place.config, place.out).serve_all([lease(item)])["both"]
     assert outcome.status is Status.COMMITTED
     assert outcome.steps == 2 * (2 + 2 + 2)
-    assert {"face.border.l1", "shoes.border.l1", "canvas.body.l1"} <= outcome.losses.keys()
+    assert {"losses.face.border.l1", "losses.shoes.border.l1"} <= outcome.measures.keys()
     store = RunStore(open_storage(place.out))
     record = store.read_commit("both")
-    assert record["psi"].keys() == {"canvas", "face", "shoes"}
+    assert {"canvas_psi", "face_psi", "shoes_psi"} <= record["facts"].keys()
     before = {name: results.read_image(store, record, name) for name in ("copy_paste", "canvas")}
     assert before["copy_paste"].shape == before["canvas"].shape
     paste = before["copy_paste"]
     untouched = results.read_image(store, record, "canvas_reference")
-    for found in record["boxes"].values():
-        x0, y0, x1, y1 = (round(v) for v in found["region_before"])
+    for name in boxes:
+        x0, y0, x1, y1 = (round(v) for v in box_of(record, f"{name}_region_before"))
         rows, columns = slice(max(0, y0 + 1), y1 - 1), slice(max(0, x0 + 1), x1 - 1)
         assert (paste != untouched)[rows, columns].any(axis=2).mean() > 0.5
     assert {"shoes", "shoes_reference"} <= record["files"].keys()
@@ -458,16 +475,17 @@ def test_without_insets_an_item_is_the_generators_image(
         insets={}, detector="mtcnn", recipe={"min_rounds": 0, "max_rounds": 0, "stages": []}
     )
     worker = RecordingWorker(place.config, place.out)
-    items = [Item(f"i{n}", Source("seed", n, 0.5), {}) for n in range(3)]
+    items = [new_item(f"i{n}", Source("seed", n, 0.5), {}) for n in range(3)]
     outcomes = worker.serve_all([lease(item, n) for n, item in enumerate(items[:2])])
     outcomes |= worker.serve_all([lease(items[2], 9)])
     assert {outcome.status for outcome in outcomes.values()} == {Status.COMMITTED}
     store = RunStore(open_storage(place.out))
     record = store.read_commit("i2")
     assert record["files"].keys() == {"image", "latents", "losses"}
-    assert (record["steps"], record["rounds"]) == (0, 0)
-    assert (record["seam_before"], record["seam_after"]) == (None, None)
-    assert record["psi"] == {"canvas": 0.5}
+    assert (record["steps"], record["measures"]["rounds"]) == (0, 0)
+    measures = record["measures"]
+    assert (measures["seam_before"], measures["seam_after"]) == (None, None)
+    assert record["facts"]["canvas_psi"] == 0.5
     generator = Generator.load(tiny_models["canvas"], torch.device("cpu"))
     expected = images.to_pixels(generator.images_of_seeds([2], 0.5))[0].numpy()
     assert np.abs(results.read_image(store, record).astype(int) - expected).max() <= 1
@@ -501,7 +519,7 @@ def test_an_unreadable_image_ends_its_row_alone(bench: MakeBench, tmp_path: Path
     worker = RecordingWorker(place.config, place.out)
     (tmp_path / "note.png").write_text("no picture")
     good, other = first_items(place, 2)
-    bad = dataclasses.replace(other, canvas=Source("image", str(tmp_path / "note.png")))
+    bad = with_canvas(other, Source("image", str(tmp_path / "note.png")))
     outcomes = worker.serve_all([lease(good), lease(bad, 2)])
     assert outcomes[good.item_id].status is Status.COMMITTED
     assert outcomes[bad.item_id].status is Status.QUARANTINED
@@ -515,9 +533,7 @@ def test_a_missing_image_is_the_rows_failure_and_not_the_stores(
 ) -> None:
     place = bench()
     worker = RecordingWorker(place.config, place.out)
-    item = dataclasses.replace(
-        first_items(place, 1)[0], canvas=Source("image", str(tmp_path / "nowhere.png"))
-    )
+    item = with_canvas(first_items(place, 1)[0], Source("image", str(tmp_path / "nowhere.png")))
     outcome = worker.serve_all([lease(item)])[item.item_id]
     assert (outcome.status, outcome.reason) == (Status.QUARANTINED, "bad_input")
 
@@ -529,15 +545,14 @@ def test_an_image_as_canvas_is_what_the_body_is_held_to(bench: MakeBench, tmp_pa
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     (tmp_path / "green.png").write_bytes(buffer.getvalue())
-    item = dataclasses.replace(
-        first_items(place, 1)[0], canvas=Source("image", str(tmp_path / "green.png"))
-    )
+    item = with_canvas(first_items(place, 1)[0], Source("image", str(tmp_path / "green.png")))
     worker.serve_all([lease(item)])
     store = RunStore(open_storage(place.out))
     record = store.read_commit(item.item_id)
     latents = results.read_latents(store, record)
     assert latents["canvas.w"].shape == (16,)
     losses = results.read_losses(store, record)
+    assert losses is not None
     errors = [r for r, t in zip(losses.raw, losses.term, strict=True) if t == "canvas.picture.l1"]
     assert errors[-1] < errors[0]
     reference = results.read_image(store, record, "canvas_reference")
@@ -556,7 +571,7 @@ def test_latents_that_an_item_left_are_a_start_for_another(
     file = tmp_path / "start.safetensors"
     tensors = {"w": latents["canvas.w"], "delta": latents["canvas.delta"]}
     safetensors.torch.save_file({k: torch.from_numpy(v) for k, v in tensors.items()}, file)
-    again = dataclasses.replace(item, item_id="again", canvas=Source("latent", str(file)))
+    again = with_canvas(dataclasses.replace(item, item_id="again"), Source("latent", str(file)))
     outcome = worker.serve_all([lease(again, 2)])["again"]
     assert outcome.status is Status.COMMITTED
     moved = results.read_image(store, store.read_commit(item.item_id), "canvas")
@@ -571,7 +586,7 @@ def test_latents_of_another_shape_are_refused_with_both_shapes(
     worker = RecordingWorker(place.config, place.out)
     file = tmp_path / "w.safetensors"
     safetensors.torch.save_file({"w": torch.zeros(5)}, file)
-    item = dataclasses.replace(first_items(place, 1)[0], canvas=Source("latent", str(file)))
+    item = with_canvas(first_items(place, 1)[0], Source("latent", str(file)))
     outcome = worker.serve_all([lease(item)])[item.item_id]
     assert outcome.reason == "bad_input"
     assert "[5]" in outcome.detail
@@ -582,17 +597,14 @@ def test_boxes_of_the_manifest_need_no_detector(bench: MakeBench) -> None:
     place = bench(detector="manifest")
     worker = RecordingWorker(place.config, place.out)
     with_box, without = first_items(place, 2)
-    with_box = dataclasses.replace(
-        with_box,
-        canvas=dataclasses.replace(with_box.canvas, box=(8.0, 8.0, 20.0, 24.0)),
-        insets={"face": dataclasses.replace(with_box.insets["face"], box=(8.0, 8.0, 24.0, 28.0))},
-    )
+    boxes = {"canvas_box": [8.0, 8.0, 20.0, 24.0], "face_box": [8.0, 8.0, 24.0, 28.0]}
+    with_box = dataclasses.replace(with_box, inputs=with_box.inputs | boxes)
     outcomes = worker.serve_all([lease(with_box), lease(without, 2)])
     assert outcomes[with_box.item_id].status is Status.COMMITTED
     assert outcomes[without.item_id].reason == "no_face"
-    boxes = RunStore(open_storage(place.out)).read_commit(with_box.item_id)["boxes"]["face"]
-    assert boxes["inset"] == [8, 8, 24, 28]
-    assert boxes["region"] == boxes["region_before"]
+    facts = RunStore(open_storage(place.out)).read_commit(with_box.item_id)["facts"]
+    assert facts["face_inset_box"] == [8, 8, 24, 28]
+    assert facts["face_region"] == facts["face_region_before"]
 
 
 def test_a_run_on_s3_leaves_the_same_as_one_on_a_disk(
@@ -666,9 +678,9 @@ def test_a_file_that_changes_between_fetch_and_load_stops_the_worker(
         "identity": {"identity": {"face": str(path)}},
     }
     reader = {
-        "perceptual": "insetgan_batch.runtime.loading.Perceptual",
+        "perceptual": "insetgan_batch.methods.insetgan.loading.Perceptual",
         "encoder": "insetgan_batch.nets.encoder.load",
-        "identity": "insetgan_batch.runtime.loading.Identity",
+        "identity": "insetgan_batch.methods.insetgan.loading.Identity",
     }.get(role, "insetgan_batch.nets.checkpoint.load")
     right = pkgutil.resolve_name(reader)
 

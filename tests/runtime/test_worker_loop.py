@@ -6,21 +6,24 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from insetgan_batch.errors import CheckpointError
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.records import (
     HeartbeatReply,
     HeartbeatRequest,
-    Item,
     Lease,
     Outcome,
-    Source,
     Status,
     WorkerStats,
 )
 from insetgan_batch.runtime.worker_loop import Ending, WorkerLoop
+
+if TYPE_CHECKING:
+    from insetgan_batch.runtime.worker import Worker
 
 WAIT_S = 250.0  # for what comes at once, unless it never comes
 
@@ -37,7 +40,9 @@ class FakeWorker:
         self.entered: list[list[str]] = []  # by round
         self.occupied: list[int] = []
         self.fails: Exception | None = None
-        self.steps = 0
+        self.steps = self.ahead = 0
+        self.slow: set[str] = set()  # whose files are not there yet
+        self._expected: set[str] = set()
 
     @property
     def inside(self) -> list[str]:
@@ -54,6 +59,13 @@ class FakeWorker:
     @property
     def stats(self) -> WorkerStats:
         return WorkerStats(slots=self._capacity, busy=self.in_batch)
+
+    def expect(self, lease: Lease) -> None:
+        self._expected.add(lease.attempt)
+
+    def is_ready(self, lease: Lease) -> bool:
+        assert lease.attempt in self._expected
+        return lease.attempt not in self.slow
 
     def serve(self, leases: list[Lease]) -> None:
         assert len(leases) <= self.free
@@ -82,13 +94,13 @@ class FakeWorker:
 
 
 def lease(number: int) -> Lease:
-    return Lease(Item(f"i{number}", Source(), {}), f"1-{number}", "w", 1e9)
+    return Lease(new_item(f"i{number}", Source(), {}), f"1-{number}", "w", 1e9)
 
 
 def started(capacity: int = 2, rounds: int = 2) -> tuple[WorkerLoop, FakeWorker]:
     loop = WorkerLoop()
     worker = FakeWorker(loop.post, capacity, rounds)
-    loop.start(worker)
+    loop.start(cast("Worker", worker))
     return loop, worker
 
 
@@ -163,6 +175,29 @@ def test_a_place_that_gets_free_is_filled_at_the_same_boundary() -> None:
         loop.heartbeat(request(*fresh, ack=acknowledged, wait_s=0))
     assert len(worker.occupied) > 10
     assert set(worker.occupied[3:-3]) == {2}
+
+
+def test_those_inside_do_not_wait_for_the_files_of_others() -> None:
+    loop, worker = started(capacity=2, rounds=3)
+    worker.slow = {"1-2"}
+    reply = heartbeat_until(loop, 1, request(1, 2))
+    assert ended(reply) == [("i1", Status.COMMITTED)]
+    assert worker.entered[0] == ["1-1"]
+    # Alone there is time to wait for them: it enters though it is not ready.
+    reply = heartbeat_until(loop, 2, request(1, 2))
+    assert {item_id for item_id, _ in ended(reply)} == {"i1", "i2"}
+
+
+def test_a_worker_that_works_ahead_asks_for_more_than_its_slots() -> None:
+    loop, worker = started(capacity=2)
+    worker.ahead = 3
+    assert loop.heartbeat(request(wait_s=0)).free == 5
+    worker.gate.clear()
+    assert loop.heartbeat(request(*range(1, 6), wait_s=0)).free == 0
+    worker.gate.set()
+    reply = heartbeat_until(loop, 5, request(*range(1, 6)))
+    assert len(ended(reply)) == 5
+    assert all(len(entered) <= 2 for entered in worker.entered)
 
 
 def test_an_error_is_raised_by_every_call_once_all_events_are_acknowledged() -> None:

@@ -1,1 +1,1 @@
-"""The method: regions, losses, schedule and the continuous batch. No files, no clock, no Ray."""
+"""InsetGAN: a person of a canvas generator, with parts of inset generators sewn in."""

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from insetgan_batch import __version__
 from insetgan_batch.config import Precision
 from insetgan_batch.data import results
-from insetgan_batch.methods.insetgan import compose, images
+from insetgan_batch.methods.insetgan import compose, images, measures, sources
 from insetgan_batch.methods.insetgan.likeness import likeness
 from insetgan_batch.methods.insetgan.states import Finished, State
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.recipe import CANVAS
-from insetgan_batch.records import CONSENT_NOTE, Lease
+from insetgan_batch.records import Lease
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,7 +25,6 @@ class Origin:
     steps; identities: what tells faces apart, by inset.
     """
 
-    run_id: str
     recipe: str
     weights: Mapping[str, str]
     precision: Precision
@@ -40,12 +36,31 @@ def result(
     lease: Lease, finished: Finished, seconds: float, psi: Mapping[str, Any], origin: Origin
 ) -> results.Result:
     """Everything that is stored of an item; psi: the truncations that it started with."""
-    sources = {CANVAS: lease.item.canvas, **lease.item.insets}
-    summary = summarize(finished, seconds) | {
-        "perceptual": origin.perceptual,
-        "identity": _identity(finished, origin.identities),
-        "psi": dict(psi),
-        "machine": platform.node(),
+    start, best = finished.start, finished.best
+    insets = list(best.regions)
+    given = sources.of(lease.item.inputs, [name for name in psi if name != CANVAS])
+    identity = {
+        name: likeness(
+            faces, best.images[name], finished.references[name], finished.inset_boxes[name]
+        )
+        for name, faces in origin.identities.items()
+    }
+    plain = {
+        "seam_before": _mean_seam(start, insets),
+        "seam_after": _mean_seam(best, insets),
+        "score_start": start.score,
+        "score": best.score,
+        "rounds": len(finished.scores),
+        "best_round": best.round,
+        "missed_detections": finished.missed_detections,
+    }
+    boxes = {
+        name: {
+            "inset": finished.inset_boxes[name].as_tuple(),
+            "region": best.regions[name].as_tuple(),
+            "region_before": start.regions[name].as_tuple(),
+        }
+        for name in insets
     }
     return results.Result(
         item=lease.item,
@@ -53,54 +68,28 @@ def result(
         images=result_images(finished),
         latents=_latents_to_keep(finished.best),
         losses=_loss_table(finished),
-        summary=summary,
+        seconds=seconds,
+        steps=finished.steps,
+        measures=measures.measures(plain, best.terms, finished.inversion, identity),
+        facts=measures.facts(
+            stop=finished.stop,
+            perceptual=origin.perceptual,
+            identity_by={name: faces.name for name, faces in origin.identities.items()},
+            sources=given,
+            psi=psi,
+            boxes=boxes,
+        ),
         film=finished.film,
-        given=frozenset(f"{name}_reference" for name, s in sources.items() if s.kind == "image"),
-        provenance=_consent(lease)
-        | {
-            "run_id": origin.run_id,
-            "item_id": lease.item.item_id,
-            "attempt": lease.attempt,
-            "synthetic": True,
-            "sources": {name: dataclasses.asdict(source) for name, source in sources.items()},
+        given=frozenset(f"{name}_reference" for name, s in given.items() if s.kind == "image"),
+        provenance={
+            "sources": {name: dataclasses.asdict(source) for name, source in given.items()},
+            "seeds": {name: s.value for name, s in given.items() if s.kind == "seed"},
             "recipe": origin.recipe,
             "weights": dict(origin.weights),
             "precision": origin.precision,
             "perceptual": origin.perceptual,
-            "code_version": __version__,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
-
-
-def summarize(finished: Finished, seconds: float) -> dict[str, Any]:
-    """What the commit says of an item: seam (levels of 0..255) before and after, final losses,
-    boxes.
-    """
-    start, best = finished.start, finished.best
-    insets = list(best.regions)
-    return {
-        "rounds": len(finished.scores),
-        "best_round": best.round,
-        "steps": finished.steps,
-        "stop": finished.stop,
-        "seconds": round(seconds, 3),
-        "score_start": start.score,
-        "score": best.score,
-        "seam_before": _mean_seam(start, insets),
-        "seam_after": _mean_seam(best, insets),
-        "losses": best.terms,
-        "inversion": finished.inversion,
-        "boxes": {
-            name: {
-                "inset": finished.inset_boxes[name].as_tuple(),
-                "region": best.regions[name].as_tuple(),
-                "region_before": start.regions[name].as_tuple(),
-            }
-            for name in insets
-        },
-        "missed_detections": finished.missed_detections,
-    }
 
 
 def result_images(finished: Finished) -> dict[str, np.ndarray]:
@@ -114,28 +103,6 @@ def result_images(finished: Finished) -> dict[str, np.ndarray]:
         pictures |= {"copy_paste": _composed(start)} | best.images
         pictures |= {f"{name}_reference": image for name, image in finished.references.items()}
     return {name: images.to_pixels(p[None])[0].cpu().numpy() for name, p in pictures.items()}
-
-
-def _identity(finished: Finished, identities: Mapping[str, Identity]) -> dict[str, Any] | None:
-    """By inset: which FaceNet, and the cosine of what it says of the result's face and of what that
-    was held to. None where the run has none.
-    """
-    best = finished.best.images
-    return {
-        name: {
-            "by": faces.name,
-            "cosine": likeness(
-                faces, best[name], finished.references[name], finished.inset_boxes[name]
-            ),
-        }
-        for name, faces in identities.items()
-    } or None
-
-
-def _consent(lease: Lease) -> dict[str, Any]:
-    """What the manifest says of who agreed to what, if it says anything."""
-    note = lease.item.meta.get(CONSENT_NOTE)
-    return {} if note is None else {CONSENT_NOTE: note}
 
 
 def _composed(state: State) -> Tensor:

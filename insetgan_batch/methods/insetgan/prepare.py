@@ -1,9 +1,14 @@
-"""A leased row → an item of the batch: where each generator starts, and what it is held to."""
+"""A row → an item of the batch: where each generator starts, and what it is held to.
+
+Files are read, decoded and checked first, in any thread (`Preparer.prepare`); latents and
+references are made of them on the device when the item enters (`Preparer.start`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,23 +20,36 @@ from torch import Tensor
 
 from insetgan_batch.boxes import Box
 from insetgan_batch.data import inputs, pictures
-from insetgan_batch.data.storage import within
-from insetgan_batch.errors import BadInputError, RefusedError
+from insetgan_batch.errors import BadInputError
 from insetgan_batch.methods.insetgan import images
 from insetgan_batch.methods.insetgan.nearest import Nearest
+from insetgan_batch.methods.insetgan.sources import Source, of
 from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, AdaptivePsi, GeneratorSettings, Recipe
+from insetgan_batch.recipe import AdaptivePsi, GeneratorSettings, Recipe
 from insetgan_batch.recipe_variants import for_item
-from insetgan_batch.records import Item, Lease, Source
+from insetgan_batch.records import Item
 
 _NO_ENCODERS: Mapping[str, Encoder] = {}
 _TRIED = 8  # truncations, between the highest and the lowest
 _LARGEST_BOX = 4  # times the picture's side
 _SMALLEST_BOX_PX = 1.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """A row whose files are read. recipe: the item's own; sources: by generator; pictures: pixels
+    `[H W 3]` in the generator's size, with (width, height) before that; latents: `[1+l c]`.
+    """
+
+    item: Item
+    recipe: Recipe
+    sources: dict[str, Source]
+    pictures: dict[str, tuple[Tensor, tuple[int, int]]]
+    latents: dict[str, Tensor]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,33 +75,43 @@ class Preparer:
         generators: Mapping[str, Generator],
         detectors: Mapping[str, list[Detector]],
         classes: Mapping[str, int],
-        roots: Sequence[str] = (),
         *,
         encoders: Mapping[str, Encoder] = _NO_ENCODERS,
         perceptual: Perceptual | None = None,
     ) -> None:
-        """classes: by generator. roots: what rows may read from (`storage.within`); empty for
-        anything. perceptual: tells which seed's picture is nearest; None: by L1 alone.
+        """classes: by generator. perceptual: tells which seed's picture is nearest; None: by L1
+        alone.
         """
         self._recipe, self._generators = recipe, generators
-        self._detectors, self._classes, self._roots = detectors, classes, roots
+        self._detectors, self._classes = detectors, classes
         self._encoders, self._perceptual = encoders, perceptual
         self._nearest: dict[str, Nearest] = {}
 
-    def start(self, lease: Lease) -> Start:
-        """The item of a row; raises `BadInputError` where the row cannot be one, and
-        `StorageError`.
+    def prepare(self, item: Item, read: Callable[[str], bytes]) -> Prepared:
+        """Read what the row names. read: URI → bytes.
+
+        Raises `BadInputError` where the row cannot be an item, and `StorageError`.
         """
-        item = lease.item
         recipe = self._recipe_of(item)
-        sources = {CANVAS: item.canvas, **item.insets}
+        sources = of(item.inputs, self._recipe.insets)
+        pictures, latents = {}, {}
+        for name, source in sources.items():
+            generator, uri = self._generators[name], str(source.value)
+            with _of_column(f"{name}_{source.kind}"):
+                if source.kind == "image":
+                    pictures[name] = _decoded(read(uri), uri, generator)
+                if source.kind == "latent":
+                    latents[name] = _checked_latents(read(uri), uri, generator)
+        return Prepared(item, recipe, sources, pictures, latents)
+
+    def start(self, key: str, prepared: Prepared) -> Start:
+        """The item as it enters; raises `BadInputError` where the row cannot be one."""
+        item, recipe, sources = prepared.item, prepared.recipe, prepared.sources
         latents, references, psi, boxes = {}, {}, {}, {}
         for name, source in sources.items():
             settings = recipe.generators[name]
-            try:
-                given = self._given(name, self._confined(source), settings, recipe)
-            except BadInputError as err:
-                raise BadInputError(f"column {name}_{source.kind}: {err}") from err
+            with _of_column(f"{name}_{source.kind}"):
+                given = self._given(name, prepared, settings)
             latents[name], references[name], psi[name] = given.latents, given.reference, given.psi
             if settings.start == "average":
                 latents[name] = self._average(name)
@@ -93,25 +121,12 @@ class Preparer:
                 if source.kind == "average":  # nothing is given: it is held to what it starts from
                     references[name] = self._painted(name, latents[name])
             if source.box:
-                try:
+                with _of_column(f"{name}_box"):
                     boxes[name] = _checked_box(source.box, given.size, self._generators[name])
-                except BadInputError as err:
-                    raise BadInputError(f"column {name}_box: {err}") from err
         pictures = tuple(
-            name
-            for name, source in sources.items()
-            if source.kind == "image" and recipe.generators[name].start == "given"
+            name for name in prepared.pictures if recipe.generators[name].start == "given"
         )
-        return Start(lease.attempt, recipe, latents, references, boxes, psi, pictures, item.seed)
-
-    def _confined(self, source: Source) -> Source:
-        """The same with the file that its URI leads to; `BadInputError` outside the roots."""
-        if not self._roots or source.kind not in ("image", "latent"):
-            return source
-        try:
-            return dataclasses.replace(source, value=within(str(source.value), self._roots))
-        except RefusedError as err:
-            raise BadInputError(inputs.cut(err)) from err
+        return Start(key, recipe, latents, references, boxes, psi, pictures, item.seed)
 
     def _recipe_of(self, item: Item) -> Recipe:
         try:
@@ -119,21 +134,21 @@ class Preparer:
         except BadInputError as err:  # it repeats the row's keys, which may hold anything
             raise BadInputError(inputs.cut(err)) from err
 
-    def _given(
-        self, name: str, source: Source, settings: GeneratorSettings, recipe: Recipe
-    ) -> _Given:
+    def _given(self, name: str, prepared: Prepared, settings: GeneratorSettings) -> _Given:
         """What a row gives."""
-        generator = self._generators[name]
-        if source.kind == "image":
-            reference, size = _read_reference(str(source.value), generator)
+        generator, source = self._generators[name], prepared.sources[name]
+        if name in prepared.pictures:
+            pixels, size = prepared.pictures[name]
+            reference = images.from_pixels(pixels[None])[0].to(generator.device)
             is_inverted = settings.start == "given"
-            latents = self._encoded(name, reference, recipe) if is_inverted else self._average(name)
+            average = self._average(name)
+            latents = self._encoded(name, reference, prepared.recipe) if is_inverted else average
             return _Given(latents, reference, size)
         latents, psi = self._average(name), None
         if source.kind == "seed":
-            latents, psi = self._of_seed(name, source, settings, recipe)
-        if source.kind == "latent":
-            latents = _read_latents(str(source.value), latents)
+            latents, psi = self._of_seed(name, source, settings, prepared.recipe)
+        if name in prepared.latents:
+            latents = prepared.latents[name].to(latents)
         size = (generator.width, generator.height)
         return _Given(latents, self._painted(name, latents), size, psi)
 
@@ -235,24 +250,32 @@ def _checked_box(
     return scaled
 
 
-def _read_reference(uri: str, generator: Generator) -> tuple[Tensor, tuple[int, int]]:
-    """An image of any size as the generator's own size, `[3 H W]` in -1..1; and its (width, height)
+@contextlib.contextmanager
+def _of_column(column: str) -> Iterator[None]:
+    """What is wrong with a value names its column."""
+    try:
+        yield
+    except BadInputError as err:
+        raise BadInputError(f"column {column}: {err}") from err
+
+
+def _decoded(data: bytes, uri: str, generator: Generator) -> tuple[Tensor, tuple[int, int]]:
+    """An image of any size as pixels `[H W 3]` of the generator's own size; and its (width, height)
     before that.
     """
-    picture = pictures.read(inputs.read(uri), uri)
+    picture = pictures.read(data, uri)
     resized = picture.resize((generator.width, generator.height), Image.Resampling.LANCZOS)
-    pixels = torch.from_numpy(np.array(resized))[None]
-    return images.from_pixels(pixels)[0].to(generator.device), picture.size
+    return torch.from_numpy(np.array(resized)), picture.size
 
 
-def _read_latents(uri: str, like: Tensor) -> Tensor:
+def _checked_latents(data: bytes, uri: str, generator: Generator) -> Tensor:
     """Latents `[1+l c]` from a safetensors file with `w [c]` and, optionally, `delta [l c]`."""
-    tensors = _read_tensors(uri)
+    tensors = _tensors(data, uri)
     if "w" not in tensors:
         raise BadInputError(
             f"{uri}: found {inputs.cut(sorted(tensors))}, expected `w` and optionally `delta`"
         )
-    latents = torch.zeros_like(like)
+    latents = torch.zeros(1 + generator.num_ws, len(generator.w_avg))
     for name, rows in (("w", latents[0]), ("delta", latents[1:])):
         if name not in tensors:
             continue
@@ -269,8 +292,7 @@ def _read_latents(uri: str, like: Tensor) -> Tensor:
     return latents
 
 
-def _read_tensors(uri: str) -> dict[str, Tensor]:
-    data = inputs.read(uri)
+def _tensors(data: bytes, uri: str) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(data)
     except (

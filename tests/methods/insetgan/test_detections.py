@@ -6,10 +6,11 @@ import dataclasses
 
 import pytest
 import torch
-from insetgan_batch.runtime.prepare import Preparer
 
-from insetgan_batch.data import models
+from insetgan_batch.data import inputs, models
+from insetgan_batch.methods.insetgan.prepare import Preparer
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
+from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.methods.insetgan.states import Finished, Start
 from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_CANVAS,
@@ -20,7 +21,6 @@ from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, GeneratorSettings
 from insetgan_batch.recipe_variants import preset
-from insetgan_batch.records import Item, Lease, Source
 
 CPU = torch.device("cpu")
 SEEDS = (7000, 7003, 7004)  # without slack their scores end 4 to 32 % apart
@@ -57,7 +57,7 @@ def test_after_30_steps_with_mtcnn_in_the_loop_scores_differ_by_2_percent_at_mos
             optimizer.admit(start)
         return {found.key: found for _ in range(3) for found in a_round(optimizer)}
 
-    starts = [makes.start(lease(seed)) for seed in SEEDS]
+    starts = [begun(makes, seed) for seed in SEEDS]
     together = ends(*starts)
     assert len(together) == len(SEEDS)
     for start in starts:
@@ -71,7 +71,7 @@ def a_round(optimizer: SlotOptimizer) -> list[Finished]:
     return optimizer.release()
 
 
-def lease(seed: int) -> Lease:
+def begun(preparer: Preparer, seed: int) -> Start:
     face = Source("seed", seed + 100_000)
-    item = Item(str(seed), Source("seed", seed), {"face": face})
-    return Lease(item, item.item_id, "", 0.0)
+    item = new_item(str(seed), Source("seed", seed), {"face": face})
+    return preparer.start(str(seed), preparer.prepare(item, inputs.read))

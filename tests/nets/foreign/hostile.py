@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
-from insetgan_batch import cli
+from insetgan_batch.cli.main import app
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets.foreign import reader
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
@@ -64,7 +64,7 @@ def refusal_of(data: bytes, directory: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
         reader.read(path)
     message = str(caught.value)
-    result = CliRunner().invoke(cli.app, ["import", str(path), "--out", str(out)])
+    result = CliRunner().invoke(app, ["import", str(path), "--out", str(out)])
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr == f"insetgan-batch: {message}\n"

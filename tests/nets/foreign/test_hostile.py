@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from insetgan_batch import cli
+from insetgan_batch.cli.main import app
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets.foreign import convert, reader
 from tests.nets.foreign import pretend
@@ -234,7 +234,7 @@ def test_names_from_a_file_do_nothing_to_the_terminal(name: str, tmp_path: Path)
     generator = nvidia_generator(SMALL, TENSORS)
     path = tmp_path / "people.pkl"
     path.write_bytes(pretend.pickled({name: generator, name[:9] + "x": persistent("D")}))
-    result = CliRunner().invoke(cli.app, ["import", str(path), "--inspect"])
+    result = CliRunner().invoke(app, ["import", str(path), "--inspect"])
     assert result.exit_code == 0
     assert all(line.isprintable() and len(line) < 300 for line in result.stdout.splitlines())
 
@@ -264,7 +264,7 @@ def test_a_disk_that_is_full_leaves_everything_as_it_was(
     before = contents_of(tmp_path)
     command = ["import", str(path), "--out", str(out), "--format", layout]
     with at_most(resource.RLIMIT_FSIZE, 1000):
-        result = CliRunner().invoke(cli.app, command)
+        result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert "cannot be written: File too large" in result.stderr
@@ -274,7 +274,7 @@ def test_a_disk_that_is_full_leaves_everything_as_it_was(
 def test_a_name_that_is_too_long_for_the_disk(tmp_path: Path) -> None:
     path = tmp_path / f"{'p' * 250}.pkl"
     path.write_bytes(VALID["nvidia"])
-    result = CliRunner().invoke(cli.app, ["import", str(path), "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, ["import", str(path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert "cannot be written: File name too long" in result.stderr
     assert not contents_of(tmp_path / "out")
@@ -285,6 +285,6 @@ def test_a_directory_without_permission_is_named(tmp_path: Path) -> None:
     path, out = tmp_path / "people.pkl", tmp_path / "out"
     path.write_bytes(VALID["nvidia"])
     out.mkdir(mode=0o500)
-    result = CliRunner().invoke(cli.app, ["import", str(path), "--out", str(out)])
+    result = CliRunner().invoke(app, ["import", str(path), "--out", str(out)])
     assert result.exit_code == 2
     assert not contents_of(out)

@@ -1,0 +1,1 @@
+"""What the method InsetGAN adds to the command line."""

@@ -1,0 +1,1 @@
+"""Rendered people: adults drawn from numbers, with exact masks, labels, joints and boxes."""

@@ -1,0 +1,65 @@
+"""A method of a few lines: the negative of a picture. What runs anything must run this."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from insetgan_batch.config import RunConfig
+from insetgan_batch.data import pictures
+from insetgan_batch.errors import DivergedError, ItemError
+from insetgan_batch.method import Column, Measure, Schema
+from insetgan_batch.methods.feed_forward import PREDICT, FeedForward, Prediction
+from insetgan_batch.records import Item
+
+NAME = "tests.methods.negative"
+MEASURES = (Measure("mean", "mean level of the result", tolerance=0.0),)
+REASONS: dict[str, str] = {}
+
+
+class Config(RunConfig):
+    """The settings of a run that are not the method's: it has none."""
+
+    method: ClassVar[str] = NAME
+
+
+def rows(config: RunConfig) -> Schema:
+    return Schema({"picture": Column("picture")}, {}, str, lambda item: item.inputs)
+
+
+def phases(config: RunConfig) -> list[str]:
+    return [PREDICT]
+
+
+def steps(config: RunConfig) -> int:
+    return 1
+
+
+def load(config: RunConfig, device: Any) -> FeedForward[np.ndarray[Any, Any]]:
+    return FeedForward(prepare, predict, config.least_slots)
+
+
+def prepare(item: Item, read: Callable[[str], bytes]) -> np.ndarray[Any, Any]:
+    uri = item.inputs["picture"]
+    return np.asarray(pictures.read(read(uri), uri))
+
+
+def predict(found: Sequence[np.ndarray[Any, Any]]) -> list[Prediction | ItemError]:
+    """A black picture is one that cannot be done."""
+    return [
+        Prediction({"image": 255 - pixels}, {"mean": 255 - float(pixels.mean())})
+        if pixels.any()
+        else DivergedError("a black picture has no negative here")
+        for pixels in found
+    ]
+
+
+def picture(level: int, side: int = 16) -> bytes:
+    """A PNG of one grey."""
+    sink = io.BytesIO()
+    Image.new("RGB", (side, side), (level,) * 3).save(sink, "PNG")
+    return sink.getvalue()

@@ -581,11 +581,11 @@ def test_every_application_looks_at_its_seam_and_no_published_program_does() -> 
         }
         for name in preset_names()
     }
-    for name, by_player in seams.items():
+    for name, by_generator in seams.items():
         if name in APPLICATIONS - {"generate"}:
-            assert all(by_player.values()), name
+            assert all(by_generator.values()), name
         else:
-            assert not any(by_player.values()), name
+            assert not any(by_generator.values()), name
 
 
 def test_generate_has_no_insets_and_no_steps() -> None:

@@ -153,7 +153,7 @@ class StyledConv(nn.Module):
             x = F.conv_transpose2d(x, kernel, stride=2)
         added = self._noise(noise, len(x))
         if window is not None:
-            added = window.cut(added[:, None])[:, 0]
+            added = window.crop(added[:, None])[:, 0]
         # Demodulation, noise, bias and gain in one pass over the features, whose size is what costs
         # time here: leaky ReLU passes a positive factor through.
         clamp = None if self.clamp is None else self.clamp * gain

@@ -241,12 +241,12 @@ class Synthesis(nn.Module):
             factor = self.resolutions[-1][0] // self.resolutions[i - 1][0]
             # What lies in the margin is spoilt by this block, and cut off before the next.
             wider = window.scaled_down(factor).with_margin(self.resolutions[i - 1])
-            x, below = (wider.within(here).cut(tensor) for tensor in (x, image))
+            x, below = (wider.within(here).crop(tensor) for tensor in (x, image))
             here = wider.scaled_up(2)
             x, painted = self._block(i, x, below, ws, "const", here)
             assert painted is not None
             image = painted
-        return window.within(here).cut(image)
+        return window.within(here).crop(image)
 
     def _block(
         self,

@@ -97,7 +97,7 @@ class Window:
         corners = boxes.new_tensor([[left, top] * 2 for top, left in self.corners])
         return torch.cat([boxes[:, :4] - corners, boxes[:, 4:]], dim=1)
 
-    def cut(self, x: Tensor) -> Tensor:
+    def crop(self, x: Tensor) -> Tensor:
         """Crops `[n c h w]` of images `[n c H W]`, or of one image `[1 c H W]` for all windows."""
         if x.shape[2:] == (self.height, self.width):
             return x
@@ -122,9 +122,9 @@ class Crop:
         """The crop of all pixels of images `[n c H W]`."""
         return cls(Window.whole(len(images), (images.shape[2], images.shape[3])), images)
 
-    def cut(self, window: Window) -> Tensor:
+    def crop(self, window: Window) -> Tensor:
         """The pixels `[n c h w]` of a window within this one's."""
-        return window.within(self.window).cut(self.pixels)
+        return window.within(self.window).crop(self.pixels)
 
 
 def _steps(low: float, high: float, size: int, step: int) -> tuple[int, int]:

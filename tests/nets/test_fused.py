@@ -178,7 +178,7 @@ def test_they_see_through_windows_too(monkeypatch: pytest.MonkeyPatch) -> None:
     network = random_generator(architecture).freeze()
     ws = drawn(2, architecture.num_ws, architecture.w_dim).requires_grad_()
     window = Window(((4, 0), (0, 8)), 8, 4)
-    expected = window.cut(network.synthesis(ws))
+    expected = window.crop(network.synthesis(ws))
     monkeypatch.setattr(layers, "has_fused_kernels", lambda x, weight: True)
     _, (found,) = network.synthesis.synthesise_crops(ws, 1, [window])
     assert_same(found, expected, [ws])

@@ -97,7 +97,7 @@ def test_images_are_differentiable_in_ws(generator: Generator) -> None:
     assert (gradient.abs().amax(dim=2) > 0).all()
 
 
-# Drafts
+# Low precision
 
 
 CLAMPED = dataclasses.replace(SMALL, conv_clamp=256.0, num_fp16_res=1)
@@ -112,7 +112,7 @@ FIVE = dataclasses.replace(CLAMPED, channels=(6, 5, 4, 4, 3))
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 5e-2), ("float16", 1e-2)])
-def test_drafts_are_nearly_the_same_and_pictures_exactly(
+def test_low_precision_is_near_and_float32_stays_exact(
     precision: Precision, tolerance: float
 ) -> None:
     exact = generator_of(FIVE).images_of_seeds([1, 2], 0.7)
@@ -123,7 +123,7 @@ def test_drafts_are_nearly_the_same_and_pictures_exactly(
     assert torch.equal(generator.images_of_seeds([1, 2], 0.7), exact)
 
 
-def test_without_a_lower_precision_drafts_are_the_pictures() -> None:
+def test_in_float32_low_precision_is_the_generator_itself() -> None:
     generator = generator_of(FIVE)
     assert generator.low_precision is generator
     low = generator_of(FIVE, precision="bfloat16").low_precision
@@ -142,7 +142,7 @@ def test_without_a_lower_precision_drafts_are_the_pictures() -> None:
         ("bfloat16", 4, [4, 8, 16, 32]),
     ],
 )
-def test_drafts_are_exact_at_the_lower_resolutions(
+def test_low_precision_is_exact_at_the_lower_resolutions(
     precision: Precision, trained: int, exact_heights: list[int]
 ) -> None:
     """float16 is for those that were trained in it, the highest four where the file does not say
@@ -304,7 +304,7 @@ def test_a_look_is_the_lower_resolution_and_windows_of_the_whole(generator: Gene
     place = Window(((4, 0), (8, 4)), 8, 4)
     low, (crop,) = generator.synthesise_crops(ws, [place], upto=8)
     assert torch.equal(low, generator.synthesise(ws, upto=8))
-    torch.testing.assert_close(crop, place.cut(generator.synthesise(ws)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(crop, place.crop(generator.synthesise(ws)), rtol=0, atol=1e-5)
 
 
 def test_it_knows_the_lowest_resolution_that_is_large_enough(generator: Generator) -> None:

@@ -60,7 +60,7 @@ def test_the_distance_to_features_is_the_distance(perceptual: Perceptual) -> Non
     assert torch.equal(found, distance(perceptual, a, b))
 
 
-def test_a_draft_of_the_distance_and_its_gradient_are_near() -> None:
+def test_the_distance_and_its_gradient_in_low_precision_are_near() -> None:
     exact, target = Perceptual(None, "bfloat16"), pictures(seed=1)
     results = []
     for perceptual in (exact, exact.low_precision):
@@ -74,7 +74,7 @@ def test_a_draft_of_the_distance_and_its_gradient_are_near() -> None:
     assert torch.cosine_similarity(here.flatten(), there.flatten(), dim=0) > 0.99
 
 
-def test_the_precision_concerns_drafts_alone(perceptual: Perceptual) -> None:
+def test_the_precision_concerns_low_precision_alone(perceptual: Perceptual) -> None:
     a, b = pictures(seed=0), pictures(seed=1)
     low = Perceptual(None, "bfloat16")
     assert torch.equal(distance(low, a, b), distance(perceptual, a, b))

@@ -114,4 +114,4 @@ class PhaseRenderer:
     def _corrected(self, pixels: Tensor, window: Window) -> Tensor:
         """Low-precision pixels of a window plus their error when the phase began."""
         error = self._precision_error
-        return pixels if error is None else pixels + window.cut(error)
+        return pixels if error is None else pixels + window.crop(error)

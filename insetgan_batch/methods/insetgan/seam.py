@@ -58,4 +58,4 @@ class SeamTerm:
 
     def __call__(self, canvas: Crop, inset: Tensor) -> Tensor:
         """The excess `[n]` of crops of canvases and insets `[n 3 h w]`, in units of -1..1."""
-        return excess(self._paste(canvas.cut(self._window), inset), self._inside)
+        return excess(self._paste(canvas.crop(self._window), inset), self._inside)

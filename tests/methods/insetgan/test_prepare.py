@@ -152,7 +152,7 @@ def test_given_latents_are_taken_with_their_offsets(
         (0.0, 0.4, True, 0.0),
     ],
 )
-def test_the_rows_psi_goes_before_the_players_the_adaptive_and_the_recipes(
+def test_the_rows_psi_goes_before_the_generators_the_adaptive_and_the_recipes(
     generators: dict[str, Generator],
     row: float | None,
     settings: float | None,

@@ -1,9 +1,9 @@
 """A recipe: which generators move, their starts, losses and weights, the schedule, and the stop.
 
-A recipe is data: this module holds its fields and their defaults, a plain montage of one stage, and
-`recipe_variants.py` what is made of a recipe. A weight is a number that multiplies a loss; 0 leaves
-the loss out. Every image loss is a sum over its mask divided by
-the mask's area, in the range -1..1 of images, so that a weight means the same at every size.
+This module holds a recipe's fields and their defaults, a plain montage of one stage;
+`recipe_variants.py` makes other recipes of it. A weight multiplies a loss; 0 leaves the loss out.
+Every image loss is a sum over its mask divided by the mask's area, of images in -1..1, so that a
+weight means the same at every size.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.foreign import reader
 
 SIZE = 160
-MARGIN = 0.1  # of a box' sides, on each of them: its authors' 32 pixels of 160, shared by two sides
+# Added on each side of a box, as a share of its length: the authors' 32 of 160 px, by two sides.
+MARGIN = 0.1
 _TO_FACENET = 127.5 / 128  # its input is (byte - 127.5) / 128
 
 

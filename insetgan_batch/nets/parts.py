@@ -39,7 +39,8 @@ BOXED: dict[PartName, tuple[str, ...]] = {"head": ("skin",), "shoes": ("shoes",)
 CHANNELS = (16, 24, 32, 48)
 _KIND = "parts"
 _TAIL = 0.02  # of the part's pixels, left out on each side when its box is measured
-_HAZE = 0.1  # a share of less is none; all over the picture it would weigh as much as a shoe
+# A share of less counts as 0: summed over the whole picture it would weigh as much as a shoe.
+_HAZE = 0.1
 LEAST_SHARE = 0.002  # of the picture: a part that covers less is not there
 
 

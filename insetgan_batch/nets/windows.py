@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# How far, in pixels of the lower resolution, an edge that is none of the image's spoils what one
-# block paints: the upsampling convolution misses neighbours of two pixels of the higher resolution,
-# the other one of a third, and each pixel that was spoilt before spoils two.
+# In pixels of the lower resolution. Where a crop ends inside the image, neighbours are missing, and
+# a block's pixels along that edge are wrong: two of the higher resolution by the upsampling
+# convolution, a third by the other one, and two for each pixel that was wrong before.
 MARGIN_PX = 3
 
 

@@ -1,6 +1,7 @@
-"""How the page groups, orders and labels loss terms (`inset/terms.py`), by their stored texts.
+"""How the page groups, orders and labels loss terms, by their stored texts.
 
-Curves and tables group them by family, in one order, and name them alike.
+Curves and tables group them by family, in one order, and name them alike. What a term is:
+`methods/insetgan/terms.py`.
 """
 
 from __future__ import annotations

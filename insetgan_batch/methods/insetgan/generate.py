@@ -44,8 +44,8 @@ def generate(
     """Write `seed<n>.<format>` for every seed and `sheet.png` of the first hundred; yields each
     path when it is written.
 
-    Raises `CheckpointError`, `StorageError`, and `ConfigError` where the generator and the look do
-    not fit; then nothing is written.
+    Raises `CheckpointError`, `StorageError`, and `ConfigError` for settings that the generator
+    cannot serve; then nothing is written.
     """
     file = models.fetch(model)
     path, device = file.path, best_device()

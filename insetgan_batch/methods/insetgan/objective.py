@@ -33,7 +33,8 @@ from insetgan_batch.recipe import CANVAS
 Crops = Mapping[str, Crop]
 _NONE: Mapping[str, Tensor] = {}
 _NO_CROPS: Crops = {}
-_MARGIN_PX = 2  # beyond a mask's edge, in pixels of the region: there the canvas gives way too
+# The canvas' `body` loss leaves out so much around a mask, in pixels of the region.
+_MARGIN_PX = 2
 
 
 class Objective(Protocol):
@@ -85,7 +86,7 @@ class CanvasObjective:
             part = None
             if name in masks:
                 part = images.downsample(masks[name], resolution)
-                beside = 1 - images.dilate(part, _MARGIN_PX)  # exactly 0 in the part, spread too
+                beside = 1 - images.dilate(part, _MARGIN_PX)  # resampled it is still 0 in the part
                 left = left + images.spread(beside, regions[name], size)
             outside = outside * left
             self._region_terms[name] = RegionTerm(

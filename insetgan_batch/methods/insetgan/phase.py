@@ -1,9 +1,9 @@
 """A phase: one generator of some items takes all of its steps, and everything else stands still.
 
 What changes from step to step are numbers that are known before: step sizes, weights, noise. They
-are brought to the device once for the whole phase, so that no step waits for anything. On a GPU
-that is done with a step before Python has described it, the steps that follow are recorded once (a
-CUDA graph) and replayed.
+are brought to the device once for the whole phase, so that no step waits for anything. Where a GPU
+finishes a step before Python has launched the next one, a step is recorded (a CUDA graph) and
+replayed.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Phase:
         return {term: value.detach() for term, value in losses.items()}
 
     def _waits_for_python(self) -> bool:
-        """Whether the device has nothing left to do, though it was given a step a moment ago."""
+        """Whether a GPU is idle: it has finished the step before, and Python launches the next."""
         device = self._batch.latents.device
         return device.type == "cuda" and torch.cuda.current_stream(device).query()
 

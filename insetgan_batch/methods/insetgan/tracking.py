@@ -112,7 +112,9 @@ class RegionTracker:
         slot.regions[name] = boxes.move(slot.regions[name], target, step, slack)
 
     def _region(self, recipe: Recipe, name: str, canvas_box: Box, inset_box: Box) -> Box:
-        """Upright also where it should be turned, if the detector gives no landmarks."""
+        """An inset's region in canvas pixels: turned if the recipe says so and both boxes have
+        landmarks, else upright.
+        """
         generator = self._insets[name]
         is_turned = recipe.insets[name].align == "similarity"
         if is_turned and canvas_box.landmarks and inset_box.landmarks:

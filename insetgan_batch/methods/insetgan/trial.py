@@ -23,7 +23,7 @@ def trial(
     recipe: Recipe,
     batch: Callable[[Recipe, int], SlotOptimizer],
 ) -> None:
-    """A round of one step of every generator that ever moves, for items at their averages."""
+    """Run one step of every generator that moves in any stage, for items that start at `w_avg`."""
     short = _one_step(recipe)
     optimizer = batch(short, items)
     latents, references, boxes = {}, {}, {}
@@ -40,8 +40,8 @@ def trial(
 
 
 def _one_step(recipe: Recipe) -> Recipe:
-    """The recipe without stages, with one round of one step, which takes as much as any: it looks
-    at whole pictures.
+    """The recipe without stages, with one round of one step. The step is in full resolution, which
+    takes the most memory.
     """
     ever = [stage for _, stage in stages(recipe)]
 

@@ -1,8 +1,8 @@
 """What lies between two convolutions of a generator: one Triton kernel for each direction.
 
-Features are filtered, scaled, shifted, bent (leaky ReLU) and scaled again. What that costs is
-moving them through memory, so each kernel reads and writes them once, and a backward pass needs
-only what the next convolution keeps anyway. `layers.py` has the same steps in torch's own
+Features are filtered, scaled, shifted, put through a leaky ReLU and scaled again. Nearly all of its
+time is memory traffic, so each kernel reads and writes them once, and a backward pass needs only
+what the next convolution keeps anyway. `layers.py` has the same steps in torch's own
 operations, which these are tested against and which other devices use.
 
 Features are `[n c h w]` with the channels innermost in memory (`torch.channels_last`), in float32,

@@ -28,7 +28,7 @@ from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.nets.detector import PhotographFaces
 from insetgan_batch.records import Item
 
-PEOPLE = Path(__file__).parents[1] / "data" / "people"
+PEOPLE = Path(__file__).parents[2] / "data" / "people"
 # As the demo's faces are cut out; nearly, since it is measured.
 CUT = FaceCrop(Frame(1.44, 0.23), 128)
 
@@ -195,7 +195,7 @@ def test_a_run_of_a_folder_keeps_its_manifest_beside_its_results(
 
 def test_a_real_photograph_has_its_one_face_found() -> None:
     """NASA's portrait of Eileen Collins; public domain."""
-    picture = Image.open(Path(__file__).parents[1] / "data" / "astronaut.jpg").convert("RGB")
+    picture = Image.open(Path(__file__).parents[2] / "data" / "astronaut.jpg").convert("RGB")
     (face,) = faces.find_faces(picture, PhotographFaces(torch.device("cpu")))
     square = alignment.square_of(face.landmarks)
     assert square.centre == pytest.approx((225, 106), abs=12)

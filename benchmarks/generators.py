@@ -74,10 +74,10 @@ def measure(size: int, repeats: int, device: torch.device) -> dict[str, tuple[fl
     }
     ws = torch.randn(1, network.architecture.num_ws, 512, device=device, requires_grad=True)
     network.to(device).freeze()
-    draft = network.in_precision(torch.bfloat16, len(heights))
+    low_precision = network.in_precision(torch.bfloat16, len(heights))
     formulations: dict[str, Callable[[], Tensor]] = {
         "ours": lambda: _paint(network, ws),
-        "ours, all of it in bfloat16": lambda: _paint(draft, ws),
+        "ours, all of it in bfloat16": lambda: _paint(low_precision, ws),
         "literal": lambda: paint_literally(weights, heights, ws),
         "literal, with gradients of weights": lambda: paint_literally(
             weights | learned, heights, ws

@@ -49,7 +49,7 @@ import torch.nn.functional as F
 from optimiser import LiteralLoop, Scene, finish, with_steps
 from torch.utils.flop_counter import FlopCounterMode
 
-from insetgan_batch import recipe as recipes
+from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.config import Precision
 from insetgan_batch.data.models import demo_path
 from insetgan_batch.methods.insetgan import encode, images
@@ -222,7 +222,7 @@ def _blocks_of(
     tflops: float,
     ceilings: dict[str, float],
 ) -> list[dict[str, object]]:
-    generator = scene.generators[CANVAS].draft
+    generator = scene.generators[CANVAS].low_precision
     latents = torch.cat([scene.start(seed).latents[CANVAS][1:][None] for seed in range(_BATCH)])
     ws = (latents + scene.start(0).latents[CANVAS][:1]).requires_grad_()
     rows: list[dict[str, object]] = []
@@ -330,11 +330,11 @@ def _not_recorded() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_kernels() -> Iterator[None]:
-    own, layers.fused_kernels = layers.fused_kernels, lambda x, weight: None
+    own, layers.has_fused_kernels = layers.has_fused_kernels, lambda x, weight: False
     try:
         yield
     finally:
-        layers.fused_kernels = own
+        layers.has_fused_kernels = own
 
 
 @contextlib.contextmanager
@@ -359,7 +359,7 @@ _WAYS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
 def _steps_of(recipe: Recipe) -> int:
     """Of all generators together, in the whole schedule."""
     return sum(
-        rounds * sum(player.steps for player in stage.players.values())
+        rounds * sum(settings.steps for settings in stage.generators.values())
         for rounds, stage in recipes.stages(recipe)
     )
 

@@ -37,7 +37,7 @@ from photographs import FIRST_SEED, Camera
 from PIL import Image
 from rich.progress import Progress
 
-from insetgan_batch import recipe as recipes
+from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.data import alignment, inputs, models
 from insetgan_batch.methods.insetgan import images
 from insetgan_batch.methods.insetgan.faces import FaceCrop, cut_for, find_faces

@@ -61,7 +61,7 @@ from generators import Weights, paint_literally
 from torch import Tensor
 
 from insetgan_batch import boxes
-from insetgan_batch import recipe as recipes
+from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.boxes import Box
 from insetgan_batch.config import Precision
 from insetgan_batch.methods.insetgan import images, schedule
@@ -74,8 +74,9 @@ from insetgan_batch.nets.generator import Generator, best_precision
 from insetgan_batch.nets.layers import Noise
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
-from insetgan_batch.nets.windows import Cutting
-from insetgan_batch.recipe import CANVAS, ImageWeights, Player, Recipe, for_item
+from insetgan_batch.nets.windows import Crop
+from insetgan_batch.recipe import CANVAS, GeneratorSettings, ImageWeights, Recipe
+from insetgan_batch.recipe_variants import for_item
 from insetgan_batch.runtime.allocator import keep_freed_memory
 
 _CPU = torch.device("cpu")
@@ -330,8 +331,7 @@ class Scene:
         """A pair of seeds, each generator held to its own picture."""
         latents, references = {}, {}
         for name, generator in self.generators.items():
-            w = generator.seeds_to_w([seed], _PSI)
-            latents[name] = torch.cat([w, w.new_zeros(generator.num_ws, w.shape[1])])
+            latents[name] = generator.latents_of(generator.seeds_to_w([seed], _PSI)[0])
             references[name] = generator.images_of_seeds([seed], _PSI)[0]
         return Start(str(seed), recipe or self.recipe, latents, references)
 
@@ -380,7 +380,7 @@ class LiteralLoop:
     def run_round(self) -> None:
         """One phase of each generator."""
         for name in _NAMES:
-            for _ in range(self._recipe.players[name].steps):
+            for _ in range(self._recipe.generators[name].steps):
                 self._step(name)
 
     def run_all(self) -> None:
@@ -403,56 +403,60 @@ class LiteralLoop:
         return sum(float(loss) for loss in losses)
 
     def _step(self, moving: str) -> None:
-        player, step = self._recipe.players[moving], self._steps[moving]
+        settings, step = self._recipe.generators[moving], self._steps[moving]
         painted = {}
         for name in _NAMES:
             with torch.set_grad_enabled(name == moving):
                 painted[name] = self._paint(name, self._latents[name])
-        ramp = schedule.border_ramp(self._recipe, player, step)
+        ramp = schedule.border_ramp(self._recipe, settings, step)
         loss = self._losses[moving](painted, self._latents[moving], ramp=ramp)
         adam = self._adam[moving]
-        adam.param_groups[0]["lr"] = schedule.learning_rate(self._recipe, player, step)
+        adam.param_groups[0]["lr"] = schedule.learning_rate(self._recipe, settings, step)
         adam.zero_grad()
         torch.autograd.backward(loss)
         adam.step()
         self._steps[moving] += 1
 
     def _paint(self, name: str, latents: Tensor) -> Tensor:
-        ws = latents[:, :1] + latents[:, 1:]
+        ws = self._scene.generators[name].ws_of(latents)
         if self._generators is not None:
             return self._generators[name].synthesise(ws)
         return paint_literally(self._weights[name], self._scene.heights, ws)
 
     def _canvas_loss(self, painted: dict[str, Tensor], latents: Tensor, *, ramp: float) -> Tensor:
-        canvas, player = painted[CANVAS], self._recipe.canvas
+        canvas, settings = painted[CANVAS], self._recipe.canvas
         covered = images.box_mask(
             _tensor(self._scene.region, canvas), (canvas.shape[2], canvas.shape[3])
         )
-        body = self._image_loss(canvas, self._references[CANVAS], 1 - covered, player.body)
-        return body + self._region_loss(painted, player, ramp) + self._latent_loss(CANVAS, latents)
+        body = self._image_loss(canvas, self._references[CANVAS], 1 - covered, settings.body)
+        return (
+            body + self._region_loss(painted, settings, ramp) + self._latent_loss(CANVAS, latents)
+        )
 
     def _inset_loss(self, painted: dict[str, Tensor], latents: Tensor, *, ramp: float) -> Tensor:
-        inset, player = painted[_FACE], self._recipe.insets[_FACE]
+        inset, settings = painted[_FACE], self._recipe.insets[_FACE]
         inside = images.box_mask(
             _tensor(self._scene.inset_box, inset), (inset.shape[2], inset.shape[3])
         )
-        face = self._image_loss(inset, self._references[_FACE], inside, player.face)
-        return face + self._region_loss(painted, player, ramp) + self._latent_loss(_FACE, latents)
+        face = self._image_loss(inset, self._references[_FACE], inside, settings.face)
+        return face + self._region_loss(painted, settings, ramp) + self._latent_loss(_FACE, latents)
 
-    def _region_loss(self, painted: dict[str, Tensor], player: Player, ramp: float) -> Tensor:
+    def _region_loss(
+        self, painted: dict[str, Tensor], settings: GeneratorSettings, ramp: float
+    ) -> Tensor:
         """Coarse and border: the canvas' crop against the inset."""
         side = self._recipe.resolution
         region = _tensor(self._scene.region, painted[CANVAS])
         crop = images.resample(painted[CANVAS], region, (side, side))
         inset = images.downsample(painted[_FACE], side)
         border = self._image_loss(
-            crop, inset, images.border_mask(side).to(crop.device), player.border
+            crop, inset, images.border_mask(side).to(crop.device), settings.border
         )
         crop, inset = (images.downsample(x, self._recipe.coarse_size) for x in (crop, inset))
-        coarse = self._image_loss(crop, inset, torch.ones_like(crop[:, :1]), player.coarse)
+        coarse = self._image_loss(crop, inset, torch.ones_like(crop[:, :1]), settings.coarse)
         seam = SeamTerm(region, (painted[CANVAS].shape[2], painted[CANVAS].shape[3]))
-        visible = seam(Cutting.whole(painted[CANVAS]), painted[_FACE]).sum()
-        return coarse + ramp * (border + player.seam * visible)
+        visible = seam(Crop.whole(painted[CANVAS]), painted[_FACE]).sum()
+        return coarse + ramp * (border + settings.seam * visible)
 
     def _image_loss(
         self, image: Tensor, target: Tensor, mask: Tensor, weights: ImageWeights
@@ -463,9 +467,9 @@ class LiteralLoop:
         return distances / mask.mean()
 
     def _latent_loss(self, name: str, latents: Tensor) -> Tensor:
-        player, w_avg = self._recipe.players[name], self._scene.generators[name].w_avg
+        settings, w_avg = self._recipe.generators[name], self._scene.generators[name].w_avg
         from_average = (latents[0, 0] - w_avg).square().mean()
-        return player.latent * from_average + player.delta * latents[0, 1:].square().mean()
+        return settings.latent * from_average + settings.delta * latents[0, 1:].square().mean()
 
 
 def _learnable(network: StyleGAN2) -> Weights:
@@ -494,8 +498,8 @@ def _evenly_in_the_logarithm(share: float) -> float:
 _L1 = ImageWeights(l1=1.0)
 _WAYS = ("fixed", "shrinking", "continuous")
 _TINY = Recipe(
-    canvas=Player(steps=20, coarse=_L1, border=_L1, body=_L1),
-    insets={_FACE: Player(steps=20, coarse=_L1, border=_L1, face=_L1)},
+    canvas=GeneratorSettings(steps=20, coarse=_L1, border=_L1, body=_L1),
+    insets={_FACE: GeneratorSettings(steps=20, coarse=_L1, border=_L1, face=_L1)},
     resolution=32,
     coarse_size=32,
     max_rounds=_MOST_ROUNDS,

@@ -38,7 +38,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from insetgan_batch import recipe as recipes
+from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.data import inputs, models
 from insetgan_batch.methods.insetgan import compose, images, losses, objective
 from insetgan_batch.methods.insetgan.prepare import Preparer
@@ -203,7 +203,7 @@ def measure(finished: Finished, references: Mapping[str, Tensor]) -> dict[str, f
     box = canvas.new_tensor([finished.inset_boxes[_FACE].as_tuple()])
     terms = {
         "coarse": losses.masked_l1(
-            objective.crop(canvas[None], on_canvas, _COARSE_PX),
+            objective.crop_region(canvas[None], on_canvas, _COARSE_PX),
             images.downsample(inset[None], _COARSE_PX),
             objective.on_canvas(on_canvas, size, _COARSE_PX),
         ),

@@ -18,7 +18,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from yaml.constructor import ConstructorError
 
-from insetgan_batch import recipe as recipes
+from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.errors import ConfigError
 from insetgan_batch.explain import explain
 from insetgan_batch.recipe import STRICT, Recipe
@@ -217,7 +217,9 @@ class RunConfig:
                 "detector finds one place on the canvas, but there are the insets"
                 f" {sorted(self.insets)}; give each its own: `{{face: mtcnn, shoes: demo:shoes}}`"
             )
-        masked = {name for name, player in self.recipe.insets.items() if player.region == "mask"}
+        masked = {
+            name for name, settings in self.recipe.insets.items() if settings.region == "mask"
+        }
         if missing := sorted(masked - self.segmenter.keys()):
             raise ValueError(f"segmenter lacks {missing}, whose recipe says `region: mask`")
         for name, model in self.models.items():

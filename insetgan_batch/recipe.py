@@ -1,25 +1,19 @@
-"""A recipe: what moves, from where it starts, what it is held to, for how long, and when to stop.
+"""A recipe: which generators move, their starts, losses and weights, the schedule, and the stop.
 
-A recipe is data. `recipes/*.yaml` holds those that come with the package, each as its differences
-from the plain recipe below, a montage of one stage; the default is `montage`. A weight is a number
-that multiplies a loss; 0 leaves the loss out. Every image loss is a sum over its mask divided by
-the mask's area, in the range -1..1 of images, so that a weight means the same at every size.
+This module holds a recipe's fields and their defaults, a plain montage of one stage;
+`recipe_variants.py` makes other recipes of it. A weight multiplies a loss; 0 leaves the loss out.
+Every image loss is a sum over its mask divided by the mask's area, of images in -1..1, so that a
+weight means the same at every size.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.resources
-from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-
-from insetgan_batch.errors import BadInputError, ConfigError
-from insetgan_batch.explain import explain
 
 STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 CANVAS = "canvas"
@@ -43,7 +37,7 @@ _OF_A_STAGE = {
     "border_ramp_rounds",
     "full_share",
 }
-# What of a player is settled when an item enters, so that a stage cannot change it.
+# What of a generator's settings is fixed when an item enters, so that a stage cannot change it.
 _OF_AN_ITEM = ("start", "latents", "psi", "region", "align")
 
 
@@ -57,8 +51,8 @@ class ImageWeights:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Player:
-    """One generator: where it starts, how it moves in its phases, and what it is held to.
+class GeneratorSettings:
+    """One generator of a recipe: its start, its optimisation in its phases, and its losses.
 
     A term that a generator has not (`body` of an inset, `face` of the canvas) must be 0.
     """
@@ -69,7 +63,7 @@ class Player:
     learning_rate: Annotated[float, Field(gt=0)] = 0.02
     # Where the latents begin: "given": the manifest's seed or latent; "average": w_avg; "seed": the
     # manifest's seed, else the row's own random numbers. Where it is not "given", what the manifest
-    # gives is still what the generator is held to.
+    # gives is still the generator's reference.
     start: Literal["given", "average", "seed"] = "given"
     # What `body` and `face` compare with: "given": what the manifest gives; "stage": what the
     # generator painted when the stage began; "previous": what they compared with in the stage
@@ -112,7 +106,7 @@ class Player:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Inversion:
     """What comes before an item's first round where a row gives pictures: their generators' latents
-    move until they paint these pictures, all else stands still.
+    move until they paint these pictures; the other generators stand still.
 
     It concerns generators that start from what is `given`. Steps are `rounds` x `steps`, in rounds
     so that it shares the batch's clock. The weights found on the demo's faces: docs/faces.md.
@@ -125,7 +119,7 @@ class Inversion:
     rounds: CountOrZero = 10
     steps: Count = 20
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
-    # What is free, as in a player.
+    # What is free, as in the generators' settings.
     latents: Literal["w", "w+delta", "w+"] = "w+delta"
     picture: ImageWeights = ImageWeights(l1=1.0, lpips=1.0)
     latent: Weight = 0.0
@@ -170,7 +164,7 @@ class Guards:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Stage:
-    """Some rounds under changed fields: players, ramps and `region_step`.
+    """Some rounds under changed fields: generators, ramps and `region_step`.
 
     kept: whether the result may be one of its rounds.
     """
@@ -184,9 +178,9 @@ class Stage:
 class Recipe:
     """An application with its weights and schedule.
 
-    These are the fields that presets change: a plain montage of one stage. Who gives way is a
-    matter of weights: the canvas hardly follows the inset's surroundings (`coarse`) and keeps its
-    body, so backdrop, collar and hair of the inset have to come to it; the face itself is held.
+    These are the fields that presets change: a plain montage of one stage. The weights decide
+    which generator adapts: the canvas has a low weight on the region (`coarse`) and a high one on
+    its `body`, so the inset's backdrop, collar and hair adapt to it; `face` keeps the face.
     """
 
     name: str = "montage"
@@ -196,7 +190,7 @@ class Recipe:
     adaptive_psi: AdaptivePsi | None = None
     # How pictures of the manifest become latents.
     inversion: Inversion = Inversion()
-    canvas: Player = Player(
+    canvas: GeneratorSettings = GeneratorSettings(
         learning_rate=0.03,
         coarse=ImageWeights(l1=0.3, lpips=0.03),
         border=ImageWeights(l1=2.0, lpips=0.012),
@@ -204,9 +198,9 @@ class Recipe:
         latent=0.01,
         delta=0.1,
     )
-    insets: dict[str, Player] = dataclasses.field(
+    insets: dict[str, GeneratorSettings] = dataclasses.field(
         default_factory=lambda: {
-            "face": Player(
+            "face": GeneratorSettings(
                 learning_rate=0.02,
                 coarse=ImageWeights(l1=2.0, lpips=0.1),
                 border=ImageWeights(l1=4.0, lpips=0.012),
@@ -247,10 +241,10 @@ class Recipe:
     final_rate: Share = 0.1
     # Border weights rise linearly over so many rounds; 0 for full from the start.
     border_ramp_rounds: Annotated[float, Field(ge=0, le=MOST_STEPS)] = 1.0
-    # How far a region moves towards where the detector sees it now; below 1 damps the detector's
+    # How far a region moves towards where the detector finds it now; below 1 damps the detector's
     # noise, 0 leaves regions where they are.
     region_step: Share = 0.5
-    # Up to this share of its height a region may be off from where the detector sees it now, and
+    # Up to this share of its height a region may be off from where the detector finds it now, and
     # does not move: a detector's noise is of that size, and half a pixel is another result.
     region_slack: Share = 0.06
     guards: Guards = Guards()
@@ -274,12 +268,12 @@ class Recipe:
         for name in _TAKEN:
             if name in self.insets:
                 raise ValueError(f"recipe.insets has `{name}`, which is taken; choose another name")
-        if self.order and sorted(self.order) != sorted(self.players):
+        if self.order and sorted(self.order) != sorted(self.generators):
             raise ValueError(
-                f"recipe.order is {list(self.order)}, expected each of {list(self.players)} once"
+                f"recipe.order is {list(self.order)}, expected each of {list(self.generators)} once"
             )
         absent = {"canvas.face": self.canvas.face}
-        absent |= {f"insets.{name}.body": player.body for name, player in self.insets.items()}
+        absent |= {f"insets.{name}.body": settings.body for name, settings in self.insets.items()}
         if self.canvas.identity:
             raise ValueError("recipe.canvas.identity has a weight, but only insets have one")
         for name, weights in absent.items():
@@ -298,164 +292,25 @@ class Recipe:
             raise ValueError(
                 f"{where}.insets has {unknown}, expected some of {sorted(self.insets)}"
             )
-        players = {CANVAS: changes.get(CANVAS)} | {f"insets.{k}": v for k, v in insets.items()}
-        for name, player in players.items():
-            if isinstance(player, dict) and (fixed := [f for f in _OF_AN_ITEM if f in player]):
+        generators = {CANVAS: changes.get(CANVAS)} | {f"insets.{k}": v for k, v in insets.items()}
+        for name, settings in generators.items():
+            if isinstance(settings, dict) and (fixed := [f for f in _OF_AN_ITEM if f in settings]):
                 raise ValueError(
                     f"{where}.{name} has {fixed}, which no stage can change; set it in"
                     f" recipe.{name}"
                 )
 
     @property
-    def players(self) -> dict[str, Player]:
-        """All generators by name, the canvas first."""
+    def generators(self) -> dict[str, GeneratorSettings]:
+        """The settings of all generators by name, the canvas first."""
         return {CANVAS: self.canvas} | self.insets
 
     @property
     def phases(self) -> tuple[str, ...]:
         """The generators in the order in which a round moves them."""
-        return self.order or tuple(self.players)
+        return self.order or tuple(self.generators)
 
     @property
     def rounds(self) -> int:
         """At most so many, over all stages."""
         return sum(stage.rounds for stage in self.stages) if self.stages else self.max_rounds
-
-
-_ADAPTER = pydantic.TypeAdapter(Recipe)
-# For hints: what an unknown key may have been meant to be.
-FIELD_NAMES = [
-    field.name
-    for kind in (Recipe, Player, ImageWeights, Inversion, AdaptivePsi, Guards, Stage)
-    for field in dataclasses.fields(kind)
-]
-
-
-def preset(name: str) -> Recipe:
-    """A recipe that comes with the package; `ConfigError` names them all."""
-    return from_fields(preset_fields(name), f"recipe {name}")
-
-
-def preset_names() -> list[str]:
-    """The recipes that come with the package."""
-    return sorted(p.name.removesuffix(".yaml") for p in _folder().iterdir() if p.name[0] != "_")
-
-
-def preset_fields(name: str) -> dict[str, Any]:
-    """What the file of a recipe says, over the default's fields."""
-    if name not in preset_names():
-        raise ConfigError(f"recipe {name!r}: expected one of {', '.join(preset_names())}")
-    fields: dict[str, Any] = yaml.safe_load((_folder() / f"{name}.yaml").read_text()) or {}
-    default = dataclasses.asdict(Recipe())
-    if "insets" in fields:  # an inset beside the face has no weights of the default
-        default["insets"] = {k: v for k, v in default["insets"].items() if k in fields["insets"]}
-    return merged(default, fields)
-
-
-def from_fields(fields: dict[str, Any], where: str) -> Recipe:
-    """A checked recipe; `where` names the source in a `ConfigError`."""
-    try:
-        recipe = _ADAPTER.validate_python(fields)
-        stages(recipe)
-    except pydantic.ValidationError as err:
-        lines = [
-            f"{where}: {explain(error, FIELD_NAMES)}" for error in err.errors(include_url=False)
-        ]
-        raise ConfigError("\n".join(lines)) from err
-    return recipe
-
-
-def stages(recipe: Recipe) -> list[tuple[int, Recipe]]:
-    """(rounds, the recipe as it is in them) of every stage; one for a recipe without stages.
-
-    Raises pydantic's `ValidationError` for a change that cannot be.
-    """
-    if not recipe.stages:
-        return [(recipe.max_rounds, recipe)]
-    fields = dataclasses.asdict(recipe) | {"stages": ()}
-    return [
-        (
-            stage.rounds,
-            _ADAPTER.validate_python(
-                merged(fields, stage.changes) | {"min_rounds": 0, "max_rounds": stage.rounds}
-            ),
-        )
-        for stage in recipe.stages
-    ]
-
-
-def inverting(recipe: Recipe, names: Collection[str]) -> Recipe:
-    """The recipe as it is while these generators become what their pictures show."""
-    how = recipe.inversion
-    still = Player(steps=0)
-    moving = Player(
-        steps=how.steps,
-        learning_rate=how.learning_rate,
-        latents=how.latents,
-        picture=how.picture,
-        latent=how.latent,
-        delta=how.delta,
-        w_noise=how.w_noise,
-    )
-    return dataclasses.replace(
-        recipe,
-        canvas=moving if CANVAS in names else still,
-        insets={name: moving if name in names else still for name in recipe.insets},
-        stages=(),
-        min_rounds=0,
-        max_rounds=how.rounds,
-        warm_up=how.warm_up,
-        cool_down=how.cool_down,
-        final_rate=how.final_rate,
-        border_ramp_rounds=0.0,
-        region_step=0.0,
-        full_share=1.0,  # all layers move, so all are looked at
-    )
-
-
-def for_item(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
-    """The recipe of one row. Raises `BadInputError`: a row's mistake is a row's failure.
-
-    What all items of a batch share cannot differ by row: the phases and the number of steps, which
-    are their common clock, the sizes at which regions are compared, and what has a mask.
-    """
-    if not overrides:
-        return recipe
-    try:
-        changed = _ADAPTER.validate_python(merged(dataclasses.asdict(recipe), overrides))
-        is_same = _shared(changed) == _shared(recipe)
-    except pydantic.ValidationError as err:
-        lines = [explain(error, FIELD_NAMES) for error in err.errors(include_url=False)]
-        raise BadInputError(f"overrides: {'; '.join(lines)}") from err
-    if recipe.stages and "max_rounds" in overrides:
-        raise BadInputError(
-            "overrides: the recipe has stages, so `max_rounds` would change nothing"
-        )
-    if not is_same:
-        raise BadInputError(
-            "overrides: `steps`, `region`, `order`, `stages`, `resolution`, `coarse_size`,"
-            " `picture_size`, `full_share`, what an inversion takes and the set of insets belong to"
-            " the whole run"
-        )
-    return changed
-
-
-def merged(defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested changes over nested defaults: a file that changes one weight keeps all others."""
-    result = dict(defaults)
-    for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if both else value
-    return result
-
-
-def _shared(recipe: Recipe) -> tuple[object, ...]:
-    players = {name: (player.steps, player.region) for name, player in recipe.players.items()}
-    how = recipe.inversion
-    inversion = how.rounds, how.steps, how.resolution
-    sizes = recipe.resolution, recipe.coarse_size, recipe.picture_size, recipe.full_share
-    return players, recipe.order, recipe.stages, sizes, inversion
-
-
-def _folder() -> Any:
-    return importlib.resources.files("insetgan_batch") / "recipes"

@@ -12,7 +12,8 @@ import yaml
 from insetgan_batch import config
 from insetgan_batch.config import FixedBoxes, RunConfig, parse, split_model, to_fields
 from insetgan_batch.errors import BadInputError, ConfigError
-from insetgan_batch.recipe import ImageWeights, Player, Recipe, for_item, preset
+from insetgan_batch.recipe import GeneratorSettings, ImageWeights, Recipe
+from insetgan_batch.recipe_variants import for_item, preset
 
 REAL = {"canvas": "s3://weights/body.safetensors", "insets": {"face": "face.safetensors"}}
 SHA256 = "0123456789abcdef" * 4
@@ -81,7 +82,7 @@ def test_a_file_with_other_insets_has_only_these() -> None:
         "perceptual": "random",
     }
     recipe = parse(fields, "run.yaml").recipe
-    assert recipe.insets == {"shoes": Player(border=ImageWeights(l1=2.0))}
+    assert recipe.insets == {"shoes": GeneratorSettings(border=ImageWeights(l1=2.0))}
     both = {
         **fields,
         "insets": {"shoes": "shoes.safetensors", "face": "face.safetensors"},

@@ -27,6 +27,7 @@ LAYERS = (
     {"method"},
     {"names"},
     {"recipe"},
+    {"recipe_variants"},
     {"config"},
     {"nets", "data", "people"},
     {"methods"},
@@ -54,7 +55,12 @@ DOORS = {
     "botocore": {"data/s3.py"},
     "s3transfer": {"data/s3.py"},
     "pyarrow": {"data/"},
-    "triton": {"nets/fused.py"},
+    "triton": {
+        "nets/fused/colours.py",
+        "nets/fused/features.py",
+        "nets/fused/lpips.py",
+        "nets/fused/tiles.py",
+    },
     "torch": {
         "nets/",
         "methods/",

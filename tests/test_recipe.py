@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from insetgan_batch import recipe as recipes
+from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.boxes import Box
 from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.errors import BadInputError, ConfigError
@@ -28,18 +28,8 @@ from insetgan_batch.methods.insetgan.states import Finished, Start
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import (
-    CANVAS,
-    ImageWeights,
-    Player,
-    Recipe,
-    Stage,
-    for_item,
-    merged,
-    preset,
-    preset_names,
-    stages,
-)
+from insetgan_batch.recipe import CANVAS, GeneratorSettings, ImageWeights, Recipe, Stage
+from insetgan_batch.recipe_variants import for_item, merged, preset, preset_names, stages
 
 FOLDER = Path(recipes.__file__).parent / "recipes"
 DOCS = Path(recipes.__file__).parents[1] / "docs" / "recipes.md"
@@ -234,7 +224,7 @@ def test_a_stage_keeps_what_it_does_not_name() -> None:
         canvas, border=dataclasses.replace(canvas.border, l1=0.0)
     )
     assert now.insets == Recipe().insets
-    assert then.players == Recipe().players
+    assert then.generators == Recipe().generators
 
 
 # Which round is the result
@@ -261,7 +251,7 @@ class Step:
     its own the generator was what it is held to, None for its start.
     """
 
-    player: str
+    generator: str
     border: bool
     held: bool
     anchor: int | None = None
@@ -270,23 +260,23 @@ class Step:
 def timeline(recipe: Recipe) -> list[Step]:
     """What a recipe does, in the order in which `SlotOptimizer.run_round` does it."""
     steps: list[Step] = []
-    anchors: dict[str, int | None] = dict.fromkeys(recipe.players)
+    anchors: dict[str, int | None] = dict.fromkeys(recipe.generators)
     for rounds, now in stages(recipe):
-        for name, player in now.players.items():
-            if player.anchor != "previous":
-                anchors[name] = _done(steps, name) if player.anchor == "stage" else None
+        for name, settings in now.generators.items():
+            if settings.anchor != "previous":
+                anchors[name] = _done(steps, name) if settings.anchor == "stage" else None
         for _ in range(rounds):
             for name in recipe.phases:
-                player = now.players[name]
-                own = player.body if name == CANVAS else player.face
+                settings = now.generators[name]
+                own = settings.body if name == CANVAS else settings.face
                 held = own != NOTHING
-                step = Step(name, player.border != NOTHING, held, anchors[name] if held else None)
-                steps += [step] * player.steps
+                step = Step(name, settings.border != NOTHING, held, anchors[name] if held else None)
+                steps += [step] * settings.steps
     return steps
 
 
-def looks(recipe: Recipe) -> dict[int, float]:
-    """How far the region goes at each look, by the steps that the canvas has done by then."""
+def detections(recipe: Recipe) -> dict[int, float]:
+    """How far the region goes at each detection, by the steps that the canvas has done by then."""
     found: dict[int, float] = {}
     done = 0
     for rounds, now in stages(recipe):
@@ -297,8 +287,8 @@ def looks(recipe: Recipe) -> dict[int, float]:
     return found
 
 
-def _done(steps: list[Step], player: str) -> int:
-    return sum(step.player == player for step in steps)
+def _done(steps: list[Step], generator: str) -> int:
+    return sum(step.generator == generator for step in steps)
 
 
 def official(first: str, held: Mapping[str, Mapping[int, int | None]]) -> list[Step]:
@@ -307,17 +297,17 @@ def official(first: str, held: Mapping[str, Mapping[int, int | None]]) -> list[S
     held: of each generator, from which step on it is held to what it was after how many steps.
     """
     steps: list[Step] = []
-    player = first
+    generator = first
     for j in range(400):
-        since = [begin for begin in held[player] if j >= begin]
-        anchor = held[player][max(since)] if since else None
-        steps.append(Step(player, border=j > 300, held=bool(since), anchor=anchor))
+        since = [begin for begin in held[generator] if j >= begin]
+        anchor = held[generator][max(since)] if since else None
+        steps.append(Step(generator, border=j > 300, held=bool(since), anchor=anchor))
         if j % 40 == 0:
-            player = "face" if player == CANVAS else CANVAS
+            generator = "face" if generator == CANVAS else CANVAS
     return steps
 
 
-def official_looks(steps: list[Step]) -> dict[int, float]:
+def official_detections(steps: list[Step]) -> dict[int, float]:
     """At every 20th step up to 100 it goes (250 - j) / 250 of the way, on the canvas as it is."""
     left: dict[int, float] = {}
     for j in range(20, 101, 20):
@@ -343,7 +333,7 @@ def test_the_official_program_is_reproduced_step_by_step(name: str) -> None:
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_the_official_program_moves_each_generator_200_times(name: str) -> None:
     steps = timeline(preset(name))
-    assert [_done(steps, player) for player in (CANVAS, "face")] == [200, 200]
+    assert [_done(steps, name) for name in (CANVAS, "face")] == [200, 200]
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -352,14 +342,15 @@ def test_the_border_counts_from_step_301_on_and_then_fully(name: str) -> None:
     steps = timeline(found)
     assert [j for j, step in enumerate(steps) if step.border] == list(range(301, 400))
     for _, now in stages(found):
-        for player, full in found.players.items():
-            assert now.players[player].border in (NOTHING, full.border)
-            assert schedule.border_ramp(now, now.players[player], 0) == 1.0
+        for generator, full in found.generators.items():
+            own = now.generators[generator]
+            assert own.border in (NOTHING, full.border)
+            assert schedule.border_ramp(now, own, 0) == 1.0
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_the_region_is_found_again_as_the_official_program_does(name: str) -> None:
-    assert looks(preset(name)) == pytest.approx(official_looks(OFFICIAL[name]))
+    assert detections(preset(name)) == pytest.approx(official_detections(OFFICIAL[name]))
 
 
 @pytest.mark.parametrize(("name", "last"), [("official-1", 360), ("official-2", 399)])
@@ -368,7 +359,7 @@ def test_the_last_state_after_a_step_of_the_face_is_the_result(name: str, last: 
     kept = [n for n in range(1, found.rounds + 1) if schedule.is_better(found, n, 2.0, 1.0)]
     before = _first_rounds(found, kept[-1])
     assert len(timeline(before)) - 1 == last
-    assert OFFICIAL[name][last].player == "face"
+    assert OFFICIAL[name][last].generator == "face"
 
 
 def _first_rounds(recipe: Recipe, count: int) -> Recipe:
@@ -386,10 +377,10 @@ def test_the_official_step_sizes_are_constant(name: str) -> None:
     found = preset(name)
     expected = {CANVAS: 0.035, "face": 0.006 if name == "official-1" else 0.005}
     for rounds, now in stages(found):
-        for player in now.players.values():
-            for step in range(rounds * player.steps):
-                assert schedule.learning_rate(now, player, step) == player.learning_rate
-        assert {n: p.learning_rate for n, p in now.players.items()} == expected
+        for settings in now.generators.values():
+            for step in range(rounds * settings.steps):
+                assert schedule.learning_rate(now, settings, step) == settings.learning_rate
+        assert {n: p.learning_rate for n, p in now.generators.items()} == expected
 
 
 def test_stylegan_humans_program_is_reproduced_step_by_step() -> None:
@@ -400,17 +391,17 @@ def test_stylegan_humans_program_is_reproduced_step_by_step() -> None:
 
 
 def test_stylegan_humans_program_looks_for_the_face_before_steps_50_and_100_of_the_body() -> None:
-    """Before step 0 is the start, where we look too."""
-    assert looks(preset("sgh")) == {50: 1.0, 100: 1.0}
+    """Before step 0 is the start, where our detector looks too."""
+    assert detections(preset("sgh")) == {50: 1.0, 100: 1.0}
 
 
 def test_stylegan_humans_step_sizes_rise_and_fall_as_its_own() -> None:
     """In the third stage each generator counts its own 250 steps."""
     found: dict[str, list[float]] = {CANVAS: [], "face": []}
     for rounds, now in stages(preset("sgh")):
-        for name, player in now.players.items():
-            steps = range(rounds * player.steps)
-            found[name] += [schedule.learning_rate(now, player, step) for step in steps]
+        for name, settings in now.generators.items():
+            steps = range(rounds * settings.steps)
+            found[name] += [schedule.learning_rate(now, settings, step) for step in steps]
     expected = {
         "face": [0.01 * ramp(t, 25) for t in range(25)] + [0.02 * ramp(t, 250) for t in range(250)],
         CANVAS: [0.05 * ramp(t, 150) for t in range(150)]
@@ -437,7 +428,7 @@ BOX = 0.2  # of the inset's picture
 
 
 @pytest.mark.parametrize(
-    ("name", "player", "term", "expected"),
+    ("name", "generator", "term", "expected"),
     [
         ("official-1", CANVAS, "coarse.l1", 1000 / 64**2),
         ("official-1", CANVAS, "coarse.lpips", 0.15),
@@ -476,14 +467,16 @@ BOX = 0.2  # of the inset's picture
     ],
 )
 def test_a_published_weight_is_converted(
-    name: str, player: str, term: str, expected: float
+    name: str, generator: str, term: str, expected: float
 ) -> None:
-    assert weights_of(preset(name).players[player])[term] == pytest.approx(expected, rel=0.005)
+    assert weights_of(preset(name).generators[generator])[term] == pytest.approx(
+        expected, rel=0.005
+    )
 
 
-def weights_of(player: Player) -> dict[str, float]:
+def weights_of(settings: GeneratorSettings) -> dict[str, float]:
     """All weights that are not 0, by name."""
-    fields = dataclasses.asdict(player)
+    fields = dataclasses.asdict(settings)
     found = {term: fields[term] for term in ("latent", "delta")}
     for term in ("coarse", "whole", "border", "body", "face"):
         found |= {f"{term}.{distance}": weight for distance, weight in fields[term].items()}
@@ -523,10 +516,10 @@ def test_truncation_is_psi_and_the_official_one_is_1_minus_it() -> None:
 def test_the_paper_has_no_ramps_finds_the_box_anew_and_stops_when_converged() -> None:
     found = preset("paper")
     assert (found.region_step, found.border_ramp_rounds, found.keep) == (1.0, 0.0, "last")
-    for player in found.players.values():
-        assert schedule.learning_rate(found, player, 0) == player.learning_rate
-        assert schedule.learning_rate(found, player, 900) == player.learning_rate
-        assert player.latents == "w+delta"
+    for settings in found.generators.values():
+        assert schedule.learning_rate(found, settings, 0) == settings.learning_rate
+        assert schedule.learning_rate(found, settings, 900) == settings.learning_rate
+        assert settings.latents == "w+delta"
     assert found.canvas.latent > found.insets["face"].latent
     assert schedule.has_converged(found, [1.0, 0.995])
 
@@ -557,7 +550,7 @@ def test_the_applications_start_and_hold_as_they_say() -> None:
 
 
 def test_one_way_refinement_does_not_move_the_canvas() -> None:
-    assert {step.player for step in timeline(preset("refine_one_way"))} == {"face"}
+    assert {step.generator for step in timeline(preset("refine_one_way"))} == {"face"}
     assert weights_of(preset("refine_one_way").canvas) == {}
 
 
@@ -581,14 +574,18 @@ def test_multi_inset_is_the_montage_with_shoes_that_weigh_as_the_face() -> None:
 
 def test_every_application_looks_at_its_seam_and_no_published_program_does() -> None:
     seams = {
-        name: {key: player.seam for key, player in preset(name).players.items() if player.steps}
+        name: {
+            key: settings.seam
+            for key, settings in preset(name).generators.items()
+            if settings.steps
+        }
         for name in preset_names()
     }
-    for name, by_player in seams.items():
+    for name, by_generator in seams.items():
         if name in APPLICATIONS - {"generate"}:
-            assert all(by_player.values()), name
+            assert all(by_generator.values()), name
         else:
-            assert not any(by_player.values()), name
+            assert not any(by_generator.values()), name
 
 
 def test_generate_has_no_insets_and_no_steps() -> None:
@@ -607,9 +604,9 @@ def small(recipe: Recipe) -> Recipe:
         fields["min_rounds"] = fields["max_rounds"] = min(2, recipe.max_rounds)
     parts = [fields] + [stage["changes"] for stage in fields["stages"]]
     for part in parts:
-        for player in (part.get("canvas", {}), *part.get("insets", {}).values()):
-            if "steps" in player:
-                player["steps"] = min(2, player["steps"])
+        for settings in (part.get("canvas", {}), *part.get("insets", {}).values()):
+            if "steps" in settings:
+                settings["steps"] = min(2, settings["steps"])
     for stage in fields["stages"]:
         stage["rounds"] = 1
     return recipes.from_fields(fields, "small")
@@ -629,8 +626,7 @@ def finish(recipe: Recipe, canvas: Generator, inset: Generator, trunk: Perceptua
     )
     latents, references = {}, {}
     for seed, (name, generator) in enumerate(generators.items()):
-        w = generator.seeds_to_w([seed], 0.7)
-        latents[name] = torch.cat([w, w.new_zeros(generator.num_ws, w.shape[1])])
+        latents[name] = generator.latents_of(generator.seeds_to_w([seed], 0.7)[0])
         references[name] = generator.images_of_seeds([seed], 0.7)[0]
     optimizer.admit(Start("one", recipe, latents, references))
     for _ in range(max(1, recipe.rounds)):
@@ -647,7 +643,7 @@ def test_a_recipe_runs(
     recipe = small(preset(name))
     found = finish(recipe, tiny_canvas, tiny_face, perceptual)
     assert found.error is None
-    assert [row.phase for row in found.trace] == [step.player for step in timeline(recipe)]
+    assert [row.phase for row in found.trace] == [step.generator for step in timeline(recipe)]
     assert math.isfinite(found.best.score)
     if recipe.keep == "last":
         assert found.best.round == max(
@@ -656,9 +652,9 @@ def test_a_recipe_runs(
             if schedule.is_better(recipe, n, 2.0, 1.0)
             if n <= len(found.scores)
         )
-    for player in recipe.players:
-        moved = not torch.equal(found.best.latents[player], found.start.latents[player])
-        assert moved == (_done(timeline(recipe), player) > 0)
+    for generator in recipe.generators:
+        moved = not torch.equal(found.best.latents[generator], found.start.latents[generator])
+        assert moved == (_done(timeline(recipe), generator) > 0)
 
 
 def test_the_official_body_is_held_to_what_it_was_at_step_74_until_the_end(

@@ -172,7 +172,7 @@ def _picture_loss(
     latents: Tensor, target: Tensor, generator: Generator, perceptual: Perceptual
 ) -> Tensor:
     """L1 and LPIPS of what the generator paints of latents `[n 1+l c]` to images `[n 3 h w]`."""
-    again = generator.synthesise(latents[:, :1] + latents[:, 1:])
+    again = generator.synthesise(generator.ws_of(latents))
     features = perceptual.features(torch.cat([again, target]))
     distance = perceptual.distance(
         [f[: len(again)] for f in features], [f[len(again) :] for f in features]
@@ -187,7 +187,7 @@ def write_samples(
     faces = pixels.from_pixels(torch.from_numpy(pictures.rgb[-12:]))
     latents = network.encode(faces)
     with torch.no_grad():
-        again = generator.synthesise(latents[:, :1] + latents[:, 1:])
+        again = generator.synthesise(generator.ws_of(latents))
     rows = [torch.cat(list(row), dim=2) for row in (faces, again)]
     sheet = pixels.to_pixels(torch.cat(rows, dim=1)[None])[0]
     Image.fromarray(sheet.numpy()).save(path)

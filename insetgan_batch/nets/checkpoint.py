@@ -88,7 +88,7 @@ def printable(text: str, most: int = 400) -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write or replace a file; nobody ever sees half of it, also when this fails."""
+    """Write or replace a file; a reader never finds half of it, also when this fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:

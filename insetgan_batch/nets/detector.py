@@ -17,7 +17,7 @@ from torch import Tensor
 
 from insetgan_batch.boxes import Box
 
-# MTCNN sees nothing under 20 px and is sure of nothing under 40: images are resized so that the
+# MTCNN finds no face under 20 px and none reliably under 40 px: images are resized so that the
 # smallest face that is worth finding has this height.
 _SMALLEST_FACE_PX = 48
 _MIN_FACE_SIZE_PX = 36
@@ -26,7 +26,7 @@ _MIN_FACE_SIZE_PX = 36
 # standing person, and fills much of an inset that paints faces.
 SMALLEST_FACE_OF_CANVAS = 0.07
 SMALLEST_FACE_OF_INSET = 0.35
-# Photographs are looked at with so many pixels along the longer side.
+# Photographs are resized to so many pixels along the longer side.
 _WORKING_SIDE_PX = 720
 _SMALLEST_OF_PHOTOGRAPH = 30
 
@@ -48,7 +48,7 @@ class Segmenter(Protocol):
 
 
 class FixedBox:
-    """The part is where somebody said it is: no network, for any kind of inset."""
+    """Answers the same box for every image, without a network, for any kind of inset."""
 
     def __init__(self, box: Box) -> None:
         self._box = box
@@ -108,7 +108,7 @@ class PhotographFaces:
     """All faces of a photograph of any size: MTCNN as in `FaceDetector`.
 
     Why resized to one working size: MTCNN's time and its smallest face follow from the number of
-    pixels. Faces of less than a thirtieth of the longer side are not looked for.
+    pixels. Faces of less than a thirtieth of the longer side are not found.
     """
 
     def __init__(self, device: torch.device) -> None:

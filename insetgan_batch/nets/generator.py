@@ -24,7 +24,7 @@ from insetgan_batch.nets.windows import Window
 # Where a file does not say how many of its highest resolutions were trained in float16: NVIDIA's
 # usual number.
 _FLOAT16_RESOLUTIONS = 4
-# Lower ones cost little, and what they round is seen all over the picture.
+# Lower ones cost little, and their rounding errors show all over the picture.
 LOWEST_BFLOAT16_PX = 64
 
 
@@ -46,9 +46,9 @@ def best_precision(device: torch.device) -> Precision:
 class Generator:
     """One generator with fixed weights on one device.
 
-    sha256: of its file. height, width: of its images in pixels. w_avg: `[c]`. draft: the same
-    generator for pictures that nobody keeps, those of an optimiser's steps: in lower precision,
-    nearly the same in half the time; itself where there is no lower one.
+    sha256: of its file. height, width: of its images in pixels. w_avg: `[c]`. low_precision: the
+    same generator in bfloat16 or float16, for the images of an optimiser's steps, which are not
+    kept: nearly the same images in half the time; itself where `precision` is float32.
     """
 
     def __init__(
@@ -60,9 +60,10 @@ class Generator:
     ) -> None:
         """Move the weights to the device; the network of `source` becomes this generator's own.
 
-        precision: of drafts: in bfloat16 the resolutions of 64 pixels and more, in float16 as many
-        of the highest ones as were trained in it, else 4. Colours are summed in float32. Raises
-        `CheckpointError` for float16 where activations are not clamped: they may leave its range.
+        precision: of `low_precision`, for its highest resolutions: in bfloat16 those of 64 pixels
+        and more, in float16 as many as were trained in it, 4 if the file does not say. Colours are
+        summed in float32. Raises `CheckpointError` for float16 where activations are not clamped:
+        they may leave its range.
         """
         architecture = source.network.architecture
         if precision == "float16" and architecture.conv_clamp is None:
@@ -85,12 +86,12 @@ class Generator:
             "bfloat16": sum(height >= LOWEST_BFLOAT16_PX for height in self._heights),
             "float16": architecture.num_fp16_res or _FLOAT16_RESOLUTIONS,
         }[precision]
-        self.draft = self
+        self.low_precision = self
         if low_resolutions:
             dtype = getattr(torch, precision)
-            self.draft = copy.copy(self)
-            self.draft.draft = self.draft
-            self.draft._network = self._network.in_precision(dtype, low_resolutions)
+            self.low_precision = copy.copy(self)
+            self.low_precision.low_precision = self.low_precision
+            self.low_precision._network = self._network.in_precision(dtype, low_resolutions)
 
     @classmethod
     def load(
@@ -139,6 +140,15 @@ class Generator:
         factors = torch.tensor(per_layer, dtype=offset.dtype, device=self.device)
         return self.w_avg + factors[:, None] * offset[:, None]
 
+    def latents_of(self, w: Tensor) -> Tensor:
+        """Latents `[1+l c]` of w `[c]`: w, then for each of the `num_ws` layers an offset of 0."""
+        return torch.cat([w[None], w.new_zeros(self.num_ws, len(w))])
+
+    @staticmethod
+    def ws_of(latents: Tensor) -> Tensor:
+        """ws `[(n) l c]` of latents `[(n) 1+l c]`: w plus each layer's offset."""
+        return latents[..., :1, :] + latents[..., 1:, :]
+
     def synthesise(self, ws: Tensor, *, upto: int | None = None, noise: Noise = "const") -> Tensor:
         """Images `[n 3 H W]`, nominally in -1..1, from ws `[n l c]`; differentiable in ws.
 
@@ -150,15 +160,16 @@ class Generator:
         image: Tensor = self._network.synthesis(ws, blocks, noise)
         return image
 
-    def look(
+    def synthesise_crops(
         self, ws: Tensor, windows: Sequence[Window], *, upto: int
     ) -> tuple[Tensor, list[Tensor]]:
-        """Images at the lower resolution that is `upto` pixels high, and what `synthesise` would
-        paint in windows, for the price of these; differentiable in ws.
+        """Images of a lower resolution, `upto` pixels high, and crops of the full-resolution ones.
 
-        windows: in pixels of the whole image, corners and sizes multiples of `height / upto`.
+        Differentiable in ws. A crop `[n 3 h w]` has the pixels that `synthesise` would give there,
+        and costs no more than its own pixels. windows: in pixels of the full image, corners and
+        sizes multiples of `height / upto`.
         """
-        return self._network.synthesis.look(ws, self._blocks(upto), windows)
+        return self._network.synthesis.synthesise_crops(ws, self._blocks(upto), windows)
 
     def lowest_height(self, side: int) -> int:
         """The height of the lowest resolution whose smaller side has at least so many pixels; the
@@ -170,7 +181,7 @@ class Generator:
         return next((height for height, width in sizes if min(height, width) >= side), self.height)
 
     def layers(self, upto: int) -> int:
-        """How many latents an image of that height needs."""
+        """How many of the `num_ws` layers an image of that height in pixels depends on."""
         return 2 * self._blocks(upto)
 
     def images_of_seeds(

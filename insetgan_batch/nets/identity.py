@@ -19,17 +19,21 @@ from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.foreign import reader
 
 SIZE = 160
-MARGIN = 0.1  # of a box' sides, on each of them: its authors' 32 pixels of 160, shared by two sides
+# Added on each side of a box, as a share of its length: the authors' 32 of 160 px, by two sides.
+MARGIN = 0.1
 _TO_FACENET = 127.5 / 128  # its input is (byte - 127.5) / 128
 
 
 class Identity:
-    """Says who is who. name: which weights these are; kept with every score."""
+    """FaceNet: vectors whose cosine says whether two faces are one person's.
+
+    name: which weights these are; kept with every score.
+    """
 
     def __init__(self, path: Path, device: torch.device) -> None:
         """path: a torch file or safetensors; raises `CheckpointError`."""
         tensors = reader.read_tensors(path)
-        # The last layer knows the people of the training; who a face is stands in the one before.
+        # The last layer classifies the people of the training set; the vector is the layer before.
         weights = {name: t for name, t in tensors.items() if not name.startswith("logits.")}
         network = InceptionResnetV1(pretrained=None)
         try:

@@ -3,7 +3,7 @@
 Why activations are scaled and not weights: `demodulate(W * s) * x == d(s) * (W * (s * x))`. With
 the style on the activations one ordinary convolution serves the whole batch, and a gradient with
 respect to the latents never computes one with respect to the weights. On a GPU what lies between
-the convolutions is done by fused kernels (`fused.py`); here it stands in torch's own operations.
+the convolutions is done by fused kernels (`fused/`); here it stands in torch's own operations.
 
 Features lie in memory with their channels innermost (`channels_last`), which kernels bring about:
 other layouts are turned into it and back for every convolution, on a CPU too.
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import Literal
 
 import torch
@@ -125,11 +124,11 @@ class StyledConv(nn.Module):
 
     def scale(self, x: Tensor, style: Tensor) -> Tensor:
         """Features `[n i h w]` times their style."""
-        ours = fused_kernels(x, self.weight)
-        if ours is None:
+        if not has_fused_kernels(x, self.weight):
             return _affine(x, style)
-        scaled: Tensor = ours.scale(x, style)
-        return scaled
+        from insetgan_batch.nets.fused import features
+
+        return features.scale(x, style)
 
     def forward(
         self,
@@ -154,17 +153,18 @@ class StyledConv(nn.Module):
             x = F.conv_transpose2d(x, kernel, stride=2)
         added = self._noise(noise, len(x))
         if window is not None:
-            added = window.cut(added[:, None])[:, 0]
+            added = window.crop(added[:, None])[:, 0]
         # Demodulation, noise, bias and gain in one pass over the features, whose size is what costs
         # time here: leaky ReLU passes a positive factor through.
         clamp = None if self.clamp is None else self.clamp * gain
         gain *= ACTIVATION_GAIN
         factor = factor * gain
-        ours = fused_kernels(x, self.weight)
-        if ours is None:
+        if not has_fused_kernels(x, self.weight):
             x = self._finish(x, factor, added, gain, clamp)
             return x if after is None else self.scale(x, after)
-        finished: Tensor = ours.finish(
+        from insetgan_batch.nets.fused import features
+
+        return features.finish(
             x,
             factor,
             added,
@@ -175,7 +175,6 @@ class StyledConv(nn.Module):
             slope=LEAKY_SLOPE,
             clamp=clamp,
         )
-        return finished
 
     def _finish(
         self, x: Tensor, factor: Tensor, added: Tensor, gain: float, clamp: float | None
@@ -226,19 +225,17 @@ class ToRGB(nn.Module):
         below: an image of half the size, to which they are added.
         """
         weights = self.weight[:, :, 0, 0] * (self.affine(w) * self.gain)[:, None]
-        ours = fused_kernels(x, self.weight)
-        if ours is not None and len(self.bias) in (1, 3):
-            image: Tensor = ours.colours(x, weights, self.bias, below, self.clamp)
-            return image
+        if has_fused_kernels(x, self.weight) and len(self.bias) in (1, 3):
+            from insetgan_batch.nets.fused import colours
+
+            return colours.colours(x, weights, self.bias, below, self.clamp)
         # Image by image: the gradient of one product for all of them takes four times as long.
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2).to(weights.dtype)
         mixed = [torch.addmm(self.bias, *own) for own in zip(pixels, weights.mT, strict=True)]
-        colours = torch.stack(mixed).mT.reshape(len(x), -1, *x.shape[2:])
+        image = torch.stack(mixed).mT.reshape(len(x), -1, *x.shape[2:])
         if self.clamp is not None:
-            colours = colours.clamp(-self.clamp, self.clamp)
-        if below is not None:
-            colours = self.twice(below) + colours
-        return colours
+            image = image.clamp(-self.clamp, self.clamp)
+        return image if below is None else self.twice(below) + image
 
 
 class Shortcut(nn.Module):
@@ -292,8 +289,8 @@ def blur_kernel() -> Tensor:
 def _affine(x: Tensor, factor: Tensor, offset: Tensor | None = None) -> Tensor:
     """Features `[n c h w]` times `[n c]` plus `[c]`.
 
-    As a batch norm of which nothing is left but this, since that is one pass in each direction, and
-    rounds features of low precision once: rounding the factors too would tint whole pictures.
+    Computed as a batch norm with mean 0 and variance 1: that is one pass over memory in each
+    direction, and rounds low-precision features once. Rounding the factors too would tint pictures.
     """
     factor = factor.to(torch.promote_types(x.dtype, torch.float32))
     mean, variance = torch.zeros_like(factor[0]), torch.ones_like(factor[0])
@@ -306,10 +303,9 @@ def _affine(x: Tensor, factor: Tensor, offset: Tensor | None = None) -> Tensor:
     return scaled[0] if len(x) == 1 else torch.cat(scaled)
 
 
-def fused_kernels(x: Tensor, weight: Tensor) -> ModuleType | None:
-    """The fused kernels where they serve: on a GPU, for weights that have no gradient."""
-    if not x.is_cuda or weight.requires_grad or x.dtype == torch.float64:
-        return None
-    from insetgan_batch.nets import fused  # Triton is there where a GPU is
+def has_fused_kernels(x: Tensor, weight: Tensor) -> bool:
+    """Whether `fused/` serves: on a GPU (Triton is installed there), for weights without gradient.
 
-    return fused
+    Its modules are imported where they are used, because Triton is not installed elsewhere.
+    """
+    return x.is_cuda and not weight.requires_grad and x.dtype != torch.float64

@@ -39,7 +39,8 @@ BOXED: dict[PartName, tuple[str, ...]] = {"head": ("skin",), "shoes": ("shoes",)
 CHANNELS = (16, 24, 32, 48)
 _KIND = "parts"
 _TAIL = 0.02  # of the part's pixels, left out on each side when its box is measured
-_HAZE = 0.1  # a share of less is none; all over the picture it would weigh as much as a shoe
+# A share of less counts as 0: summed over the whole picture it would weigh as much as a shoe.
+_HAZE = 0.1
 LEAST_SHARE = 0.002  # of the picture: a part that covers less is not there
 
 
@@ -130,9 +131,10 @@ def box_of_shares(share: np.ndarray, size: tuple[int, int]) -> Box | None:
 
 
 def fill_holes(mask: Tensor) -> Tensor:
-    """A soft mask `[n 1 h w]` whose every dark spot that is shut in is as bright as the way out.
+    """A soft mask `[n 1 h w]` with its holes filled (greyscale fill by reconstruction).
 
-    As water does that comes in from the border: it falls wherever the mask lets it.
+    Each pixel gets the least value over all paths to the border of the largest mask value on the
+    path: a dark spot that is enclosed becomes as bright as the darkest gap in what encloses it.
     """
     level = torch.ones_like(mask)
     level[:, :, 0], level[:, :, -1] = mask[:, :, 0], mask[:, :, -1]

@@ -53,8 +53,8 @@ class Perceptual(nn.Module):
     def __init__(self, trunk: Path | None, precision: Precision = "float32") -> None:
         """trunk: torchvision's `alexnet` state dict (`.pth`), or None for seeded random weights.
 
-        precision: of drafts. With any but float32 their convolutions are computed in bfloat16 (what
-        a loss passes back would leave float16's range), what is made of them in float32.
+        precision: of `low_precision`. With any but float32 its convolutions are computed in
+        bfloat16 (gradients would leave float16's range), all that follows in float32.
         """
         super().__init__()
         with torch.random.fork_rng(devices=[]):
@@ -66,22 +66,28 @@ class Perceptual(nn.Module):
             self.name = f"alexnet-random-{_RANDOM_SEED}"
         else:
             self.name = f"alexnet-{trunk.stem}"
-            _load_trunk(self._lpips.net, trunk)
+            load_trunk(self._lpips.net, trunk)
         self.requires_grad_(False).eval()
         self._lpips.net.to(memory_format=torch.channels_last)
         kernel = _of_squares(self._lpips.net.slice1[0].weight)
         self.register_buffer("_kernel", kernel, persistent=False)
         self.register_buffer("_ones", torch.ones(max(self._lpips.chns)), persistent=False)
-        self._draft: Perceptual | None = None
+        self._low_precision: Perceptual | None = None
         if precision != "float32":
-            self._draft = copy.deepcopy(self)
-            self._draft._lpips.net.to(torch.bfloat16)
-            self._draft._kernel = self._draft._kernel.bfloat16()
+            self._low_precision = copy.deepcopy(self)
+            self._low_precision._lpips.net.to(torch.bfloat16)
+            self._low_precision._kernel = self._low_precision._kernel.bfloat16()
 
     @property
-    def draft(self) -> Perceptual:
-        """The same in lower precision, for steps; itself where there is no lower one."""
-        return self._draft or self
+    def trunk(self) -> nn.Module:
+        """AlexNet's convolutions, under the names of the `lpips` package (`slice2.3.weight`)."""
+        trunk: nn.Module = self._lpips.net
+        return trunk
+
+    @property
+    def low_precision(self) -> Perceptual:
+        """The same features in lower precision, for an optimiser's steps; itself in float32."""
+        return self._low_precision or self
 
     def features(self, image: Tensor) -> Features:
         """Feature maps of images `[n 3 h w]` (-1..1, at least 32 px), normalised over channels."""
@@ -101,11 +107,12 @@ class Perceptual(nn.Module):
 
         Differentiable in the images. On a GPU it takes less time and memory than `distance`.
         """
-        ours = layers.fused_kernels(image, self._kernel)
-        if ours is None:
+        if not layers.has_fused_kernels(image, self._kernel):
             return self.distance(self.features(image), target)
+        from insetgan_batch.nets.fused import lpips as kernels
+
         distances = [
-            ours.apart(found, expected, self._channel_weights(i), _EPS)
+            kernels.apart(found, expected, self._channel_weights(i), _EPS)
             for i, (found, expected) in enumerate(zip(self._maps(image), target, strict=True))
         ]
         return torch.stack(distances).sum(dim=0)
@@ -149,7 +156,7 @@ def _of_squares(kernel: Tensor) -> Tensor:
     return squares.contiguous(memory_format=torch.channels_last)
 
 
-def _load_trunk(net: nn.Module, path: Path) -> None:
+def load_trunk(net: nn.Module, path: Path) -> None:
     """Fill the trunk from torchvision's names: `features.3.weight` is `slice2.3.weight`."""
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")

@@ -206,18 +206,17 @@ class Synthesis(nn.Module):
             self._check_early()
         return self._paint(ws, len(names), noise)[1]
 
-    def look(
+    def synthesise_crops(
         self, ws: Tensor, blocks: int, windows: Sequence[Window]
     ) -> tuple[Tensor, list[Tensor]]:
-        """The image at the resolution of so many blocks, and what the whole one has in windows.
+        """The image at the resolution of so many blocks, and crops `[n 3 h w]` of the full one.
 
-        windows: in pixels of the whole image, corners and sizes multiples of one pixel of the lower
-        resolution; a cutting `[n 3 h w]` of each. `ValueError` where colours are made in the last
-        block only.
+        windows: in pixels of the full image; corners and sizes are multiples of one pixel of the
+        lower resolution. Raises `ValueError` where colours are made in the last block only.
         """
         self._check_early()
         x, image = self._paint(ws, blocks, "const")
-        return image, [self._cutting(x, image, ws, blocks, window) for window in windows]
+        return image, [self._crop(x, image, ws, blocks, window) for window in windows]
 
     def _check_early(self) -> None:
         if not self.can_stop_early:
@@ -235,19 +234,19 @@ class Synthesis(nn.Module):
         assert image is not None
         return x, image
 
-    def _cutting(self, x: Tensor, image: Tensor, ws: Tensor, blocks: int, window: Window) -> Tensor:
+    def _crop(self, x: Tensor, image: Tensor, ws: Tensor, blocks: int, window: Window) -> Tensor:
         """Go on from features and image after so many blocks, in a window only."""
         here = Window.whole(len(ws), self.resolutions[blocks - 1])
         for i in range(blocks, len(self.blocks)):
             factor = self.resolutions[-1][0] // self.resolutions[i - 1][0]
             # What lies in the margin is spoilt by this block, and cut off before the next.
             wider = window.scaled_down(factor).with_margin(self.resolutions[i - 1])
-            x, below = (wider.within(here).cut(tensor) for tensor in (x, image))
+            x, below = (wider.within(here).crop(tensor) for tensor in (x, image))
             here = wider.scaled_up(2)
             x, painted = self._block(i, x, below, ws, "const", here)
             assert painted is not None
             image = painted
-        return window.within(here).cut(image)
+        return window.within(here).crop(image)
 
     def _block(
         self,

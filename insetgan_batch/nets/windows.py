@@ -1,8 +1,8 @@
 """Windows into images and feature maps: rectangles of one size, each image's at its own place.
 
-Layers at high resolution are most of a generator's cost, and most of what they paint is not looked
-at. In a window around what is looked at they paint exactly what they would have painted there, if
-the window is cut out of the lower resolution with `MARGIN_PX` more on every side.
+Layers at high resolution are most of a generator's cost, and losses read little of what they
+compute. In a window they compute the very pixels of the full image, if the features of the lower
+resolution are cropped to that window and `MARGIN_PX` more on every side.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# How far, in pixels of the lower resolution, an edge that is none of the image's spoils what one
-# block paints: the upsampling convolution misses neighbours of two pixels of the higher resolution,
-# the other one of a third, and each pixel that was spoilt before spoils two.
+# In pixels of the lower resolution. Where a crop ends inside the image, neighbours are missing, and
+# a block's pixels along that edge are wrong: two of the higher resolution by the upsampling
+# convolution, a third by the other one, and two for each pixel that was wrong before.
 MARGIN_PX = 3
 
 
@@ -32,12 +32,13 @@ class Window:
 
     @classmethod
     def whole(cls, images: int, size: tuple[int, int]) -> Window:
-        """All of so many images of `size` (h, w)."""
+        """The window of all pixels of so many images of `size` (h, w)."""
         return cls(((0, 0),) * images, *size)
 
     @classmethod
     def around(cls, boxes: Sequence[tuple[float, ...]], size: tuple[int, int], step: int) -> Window:
-        """The smallest that holds every image's box (x0, y0, x1, y1), on a grid of `step` pixels.
+        """The smallest window that holds every image's box (x0, y0, x1, y1), on a grid of `step`
+        pixels.
 
         A box that leaves the image of `size` (h, w, multiples of the step) counts as far as it is
         inside, with the pixels of the edge nearest to it.
@@ -55,7 +56,7 @@ class Window:
         return cls(tuple(corners), step * height, step * width)
 
     def scaled_up(self, factor: int) -> Window:
-        """The same place in images that are `factor` times as large."""
+        """The same window in images that are `factor` times as large."""
         corners = tuple((factor * top, factor * left) for top, left in self.corners)
         return Window(corners, factor * self.height, factor * self.width)
 
@@ -67,7 +68,7 @@ class Window:
         return Window(corners, self.height // factor, self.width // factor)
 
     def with_margin(self, size: tuple[int, int]) -> Window:
-        """`MARGIN_PX` larger on every side in images of `size` (h, w), where they go on there."""
+        """The window `MARGIN_PX` larger on every side, as far as images of `size` (h, w) reach."""
         height, width = (
             min(own + 2 * MARGIN_PX, most)
             for own, most in zip((self.height, self.width), size, strict=True)
@@ -82,7 +83,7 @@ class Window:
         return Window(tuple(corners), height, width)
 
     def within(self, outer: Window) -> Window:
-        """The same place in what `outer` cuts out."""
+        """The same window in the pixels of the crop of `outer`."""
         corners = (
             (top - outer_top, left - outer_left)
             for (top, left), (outer_top, outer_left) in zip(
@@ -92,12 +93,12 @@ class Window:
         return Window(tuple(corners), self.height, self.width)
 
     def boxes(self, boxes: Tensor) -> Tensor:
-        """Boxes `[n 4|5]` of whole images, in pixels of what is cut out."""
+        """Boxes `[n 4|5]` in pixels of the whole images, in pixels of the crops."""
         corners = boxes.new_tensor([[left, top] * 2 for top, left in self.corners])
         return torch.cat([boxes[:, :4] - corners, boxes[:, 4:]], dim=1)
 
-    def cut(self, x: Tensor) -> Tensor:
-        """`[n c H W]` to `[n c h w]`; `[1 c H W]` is what all images share."""
+    def crop(self, x: Tensor) -> Tensor:
+        """Crops `[n c h w]` of images `[n c H W]`, or of one image `[1 c H W]` for all windows."""
         if x.shape[2:] == (self.height, self.width):
             return x
         x = x.expand(len(self.corners), -1, -1, -1)
@@ -110,24 +111,24 @@ class Window:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Cutting:
-    """What images `[n c h w]` show in a window."""
+class Crop:
+    """The pixels `[n c h w]` of images in a window."""
 
     window: Window
     pixels: Tensor
 
     @classmethod
-    def whole(cls, images: Tensor) -> Cutting:
-        """All of images `[n c H W]`."""
+    def whole(cls, images: Tensor) -> Crop:
+        """The crop of all pixels of images `[n c H W]`."""
         return cls(Window.whole(len(images), (images.shape[2], images.shape[3])), images)
 
-    def cut(self, window: Window) -> Tensor:
-        """The pixels of a smaller window."""
-        return window.within(self.window).cut(self.pixels)
+    def crop(self, window: Window) -> Tensor:
+        """The pixels `[n c h w]` of a window within this one's."""
+        return window.within(self.window).crop(self.pixels)
 
 
 def _steps(low: float, high: float, size: int, step: int) -> tuple[int, int]:
-    """The first and the one after the last step of a grid that hold low to high, one at least."""
+    """The steps of a grid that cover low to high: the first, and the one after the last."""
     first = min(max(int(low // step), 0), size // step - 1)
     last = min(max(int(-(-high // step)), first + 1), size // step)
     return first, last

@@ -1,11 +1,14 @@
-"""The loss terms, like `face.border.l1`: generator, family and, where there are several, distance.
+"""How the page groups, orders and labels loss terms, by their stored texts.
 
-Curves and tables group them by family, in one order, and name them alike.
+Curves and tables group them by family, in one order, and name them alike. What a term is:
+`methods/insetgan/terms.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+from insetgan_batch.methods.insetgan.terms import Term
 
 FAMILIES = {
     "coarse": "inset against canvas, whole region, reduced",
@@ -21,7 +24,7 @@ DISTANCES = {"l1": "L1", "l2": "L2", "lpips": "LPIPS"}
 
 def family(term: str) -> str:
     """`face.border.l1` → border; the offsets count as latent."""
-    name = term.split(".")[1]
+    name = Term.parse(term).family
     return "latent" if name == "delta" else name
 
 
@@ -33,7 +36,7 @@ def order(term: str) -> tuple[int, str]:
 
 def label(term: str, among: Iterable[str]) -> str:
     """A term's name below its family's: with the generator's where there are several."""
-    generator, name, *distance = term.split(".")
-    words = [DISTANCES.get(word, word) for word in distance] or [name]
-    is_alone = len({other.split(".")[0] for other in among}) == 1
-    return " ".join(words if is_alone else [generator, *words])
+    own = Term.parse(term)
+    word = DISTANCES[own.distance] if own.distance else own.family
+    is_alone = len({Term.parse(other).generator for other in among}) == 1
+    return word if is_alone else f"{own.generator} {word}"

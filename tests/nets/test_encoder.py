@@ -27,7 +27,7 @@ def face() -> Generator:
 def error(generator: Generator, latents: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean absolute error of each picture, `[n]`."""
     with torch.no_grad():
-        painted = generator.synthesise(latents[:, :1] + latents[:, 1:])
+        painted = generator.synthesise(generator.ws_of(latents))
     return (painted.clamp(-1, 1) - target).abs().mean(dim=(1, 2, 3))
 
 
@@ -35,8 +35,7 @@ def test_what_the_demo_face_paints_is_found_again(face: Generator) -> None:
     """Of seeds that nobody trained on; nearer than the average is by far."""
     painted = face.images_of_seeds(list(range(12)), 0.8).clamp(-1, 1)
     latents = encoder.load(demo_path("encoder"), CPU).encode(painted)
-    average = face.w_avg.expand(12, 1, -1)
-    around = torch.cat([average, torch.zeros(12, face.num_ws, average.shape[2])], dim=1)
+    around = face.latents_of(face.w_avg).expand(12, -1, -1)
     assert float(error(face, latents, painted).mean()) < 0.4 * float(
         error(face, around, painted).mean()
     )

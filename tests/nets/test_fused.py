@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from insetgan_batch.nets import fused, layers
+from insetgan_batch.nets import layers
+from insetgan_batch.nets.fused import colours as colour_kernels
+from insetgan_batch.nets.fused import features, lpips
 from insetgan_batch.nets.layers import Blur, Upsample
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture
@@ -53,7 +55,7 @@ def finished(
     after: Tensor | None,
     clamp: float | None,
 ) -> Tensor:
-    """What `fused.finish` is said to be."""
+    """What `features.finish` is said to be."""
     shifted = x * factor[:, :, None, None] + (noise[:, None] + bias[:, None, None]) * GAIN
     bent = F.leaky_relu(shifted, SLOPE)
     if clamp is not None:
@@ -78,7 +80,7 @@ def test_what_follows_a_convolution_is_torchs(
     noise = drawn(images if own_noise else 1, height, width)
     bias = drawn(channels)
     after = drawn(images, channels, seed=3).requires_grad_() if styled else None
-    found = fused.finish(
+    found = features.finish(
         x, factor, noise, bias, after, blur=blur, gain=GAIN, slope=SLOPE, clamp=clamp
     )
     filtered = Blur(channels)(x) if blur else x
@@ -90,7 +92,7 @@ def test_a_style_of_0_passes_nothing_back_and_is_no_division_by_it() -> None:
     x, factor = drawn(1, 2, 4, 4).requires_grad_(), torch.ones(1, 2)
     after = torch.tensor([[0.0, 2.0]])
     numbers: Any = {"blur": False, "gain": GAIN, "slope": SLOPE, "clamp": None}
-    found = fused.finish(x, factor, torch.zeros(1, 4, 4), torch.zeros(2), after, **numbers)
+    found = features.finish(x, factor, torch.zeros(1, 4, 4), torch.zeros(2), after, **numbers)
     (gradient,) = torch.autograd.grad(found.sum(), x)
     assert not gradient[:, 0].any()
     assert bool(gradient[:, 1].all())
@@ -101,7 +103,7 @@ def test_a_style_of_0_passes_nothing_back_and_is_no_division_by_it() -> None:
 def test_scaling_is_torchs(images: int, channels: int, height: int, width: int) -> None:
     x = drawn(images, channels, height, width).requires_grad_()
     style = drawn(images, channels).requires_grad_()
-    assert_same(fused.scale(x, style), x * style[:, :, None, None], [x, style])
+    assert_same(features.scale(x, style), x * style[:, :, None, None], [x, style])
 
 
 @SLOW
@@ -124,7 +126,7 @@ def test_colours_are_torchs(
     inputs = [x, weights]
     if below is not None:
         expected, inputs = expected + Upsample(colours)(below), [*inputs, below]
-    assert_same(fused.colours(x, weights, bias, below, clamp), expected, inputs)
+    assert_same(colour_kernels.colours(x, weights, bias, below, clamp), expected, inputs)
 
 
 @SLOW
@@ -136,7 +138,7 @@ def test_the_distance_of_features_is_torchs(
     target, weights = drawn(images, channels, height, width, seed=1), drawn(channels).abs()
     normalised = x * torch.rsqrt(x.square().sum(dim=1, keepdim=True) + 1e-10)
     squares = (normalised - target).square() * weights[:, None, None]
-    assert_same(fused.apart(x, target, weights, 1e-10), squares.sum(dim=1).mean(dim=(1, 2)), [x])
+    assert_same(lpips.apart(x, target, weights, 1e-10), squares.sum(dim=1).mean(dim=(1, 2)), [x])
 
 
 def test_low_precision_is_near() -> None:
@@ -144,8 +146,8 @@ def test_low_precision_is_near() -> None:
     x, style = drawn(2, 12, 9, 9), drawn(2, 12)
     factor, noise, bias = drawn(2, 12).abs(), drawn(1, 8, 8), drawn(12)
     numbers: Any = {"blur": True, "gain": GAIN, "slope": SLOPE, "clamp": None}
-    exact = fused.finish(x, factor, noise, bias, style, **numbers)
-    found = fused.finish(x.bfloat16(), factor, noise, bias, style, **numbers)
+    exact = features.finish(x, factor, noise, bias, style, **numbers)
+    found = features.finish(x.bfloat16(), factor, noise, bias, style, **numbers)
     assert found.dtype == torch.bfloat16
     assert float((found.float() - exact).norm() / exact.norm()) < 5e-3
 
@@ -167,7 +169,7 @@ def test_a_generator_paints_with_them_what_it_paints_without(
     network = random_generator(architecture).freeze()
     ws = drawn(2, architecture.num_ws, architecture.w_dim).requires_grad_()
     expected = network.synthesis(ws)
-    monkeypatch.setattr(layers, "fused_kernels", lambda x, weight: fused)
+    monkeypatch.setattr(layers, "has_fused_kernels", lambda x, weight: True)
     assert_same(network.synthesis(ws), expected, [ws])
 
 
@@ -176,25 +178,23 @@ def test_they_see_through_windows_too(monkeypatch: pytest.MonkeyPatch) -> None:
     network = random_generator(architecture).freeze()
     ws = drawn(2, architecture.num_ws, architecture.w_dim).requires_grad_()
     window = Window(((4, 0), (0, 8)), 8, 4)
-    expected = window.cut(network.synthesis(ws))
-    monkeypatch.setattr(layers, "fused_kernels", lambda x, weight: fused)
-    _, (found,) = network.synthesis.look(ws, 1, [window])
+    expected = window.crop(network.synthesis(ws))
+    monkeypatch.setattr(layers, "has_fused_kernels", lambda x, weight: True)
+    _, (found,) = network.synthesis.synthesise_crops(ws, 1, [window])
     assert_same(found, expected, [ws])
 
 
 def test_weights_that_learn_and_other_devices_do_without_them() -> None:
     network = random_generator(Architecture((4, 4), (6, 5), z_dim=4, w_dim=5, mapping_layers=2))
     x = torch.zeros(1, 6, 4, 4)
-    assert layers.fused_kernels(x, network.get_parameter("synthesis.b8.conv0.weight")) is None
+    assert not layers.has_fused_kernels(x, network.get_parameter("synthesis.b8.conv0.weight"))
     network.freeze()
-    assert layers.fused_kernels(x, network.get_parameter("synthesis.b8.conv0.weight")) is None
+    assert not layers.has_fused_kernels(x, network.get_parameter("synthesis.b8.conv0.weight"))
 
 
-def test_lpips_is_summed_from_them(perceptual: Perceptual) -> None:
+def test_lpips_is_summed_from_them(monkeypatch: pytest.MonkeyPatch, perceptual: Perceptual) -> None:
     image = (drawn(2, 3, 40, 36) / 3).requires_grad_()
     target = perceptual.features(drawn(2, 3, 40, 36, seed=1) / 3)
-    parts = [
-        fused.apart(found, there, perceptual._channel_weights(level), 1e-10)
-        for level, (found, there) in enumerate(zip(perceptual._maps(image), target, strict=True))
-    ]
-    assert_same(torch.stack(parts).sum(dim=0), perceptual.distance_to(image, target), [image])
+    expected = perceptual.distance_to(image, target)
+    monkeypatch.setattr(layers, "has_fused_kernels", lambda x, weight: True)
+    assert_same(perceptual.distance_to(image, target), expected, [image])

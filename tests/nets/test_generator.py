@@ -97,7 +97,7 @@ def test_images_are_differentiable_in_ws(generator: Generator) -> None:
     assert (gradient.abs().amax(dim=2) > 0).all()
 
 
-# Drafts
+# Low precision
 
 
 CLAMPED = dataclasses.replace(SMALL, conv_clamp=256.0, num_fp16_res=1)
@@ -112,24 +112,24 @@ FIVE = dataclasses.replace(CLAMPED, channels=(6, 5, 4, 4, 3))
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 5e-2), ("float16", 1e-2)])
-def test_drafts_are_nearly_the_same_and_pictures_exactly(
+def test_low_precision_is_near_and_float32_stays_exact(
     precision: Precision, tolerance: float
 ) -> None:
     exact = generator_of(FIVE).images_of_seeds([1, 2], 0.7)
     generator = generator_of(FIVE, precision=precision)
-    draft = generator.draft.images_of_seeds([1, 2], 0.7)
-    assert draft.dtype == torch.float32
-    assert 0 < relative_difference(draft, exact) < tolerance
+    low = generator.low_precision.images_of_seeds([1, 2], 0.7)
+    assert low.dtype == torch.float32
+    assert 0 < relative_difference(low, exact) < tolerance
     assert torch.equal(generator.images_of_seeds([1, 2], 0.7), exact)
 
 
-def test_without_a_lower_precision_drafts_are_the_pictures() -> None:
+def test_in_float32_low_precision_is_the_generator_itself() -> None:
     generator = generator_of(FIVE)
-    assert generator.draft is generator
-    draft = generator_of(FIVE, precision="bfloat16").draft
-    assert draft.draft is draft
+    assert generator.low_precision is generator
+    low = generator_of(FIVE, precision="bfloat16").low_precision
+    assert low.low_precision is low
     small = generator_of(SMALL, precision="bfloat16")
-    assert small.draft is small
+    assert small.low_precision is small
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_without_a_lower_precision_drafts_are_the_pictures() -> None:
         ("bfloat16", 4, [4, 8, 16, 32]),
     ],
 )
-def test_drafts_are_exact_at_the_lower_resolutions(
+def test_low_precision_is_exact_at_the_lower_resolutions(
     precision: Precision, trained: int, exact_heights: list[int]
 ) -> None:
     """float16 is for those that were trained in it, the highest four where the file does not say
@@ -151,7 +151,7 @@ def test_drafts_are_exact_at_the_lower_resolutions(
     generator = generator_of(dataclasses.replace(FIVE, num_fp16_res=trained), precision=precision)
     ws = generator.seeds_to_ws([1], 0.7)
     pairs = {
-        height: [g.synthesise(ws, upto=height) for g in (generator, generator.draft)]
+        height: [g.synthesise(ws, upto=height) for g in (generator, generator.low_precision)]
         for height in (4, 8, 16, 32, 64)
     }
     assert [height for height, pair in pairs.items() if torch.equal(*pair)] == exact_heights
@@ -302,9 +302,9 @@ def test_images_have_as_many_channels_as_the_generator(generator: Generator, col
 def test_a_look_is_the_lower_resolution_and_windows_of_the_whole(generator: Generator) -> None:
     ws = generator.seeds_to_ws([1, 2], 0.7)
     place = Window(((4, 0), (8, 4)), 8, 4)
-    low, (cutting,) = generator.look(ws, [place], upto=8)
+    low, (crop,) = generator.synthesise_crops(ws, [place], upto=8)
     assert torch.equal(low, generator.synthesise(ws, upto=8))
-    torch.testing.assert_close(cutting, place.cut(generator.synthesise(ws)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(crop, place.crop(generator.synthesise(ws)), rtol=0, atol=1e-5)
 
 
 def test_it_knows_the_lowest_resolution_that_is_large_enough(generator: Generator) -> None:
@@ -313,3 +313,19 @@ def test_it_knows_the_lowest_resolution_that_is_large_enough(generator: Generato
     ]  # fmt: skip
     whole_only = random_generator(dataclasses.replace(SMALL, synthesis="orig"))
     assert Generator(checkpoint.Checkpoint(whole_only, {}, ""), CPU).lowest_height(1) == 16
+
+
+def test_latents_of_w_are_w_and_an_offset_of_zero_for_each_layer() -> None:
+    generator = generator_of(FIVE)
+    w = generator.seeds_to_w([1], 0.7)[0]
+    latents = generator.latents_of(w)
+    assert latents.shape == (1 + generator.num_ws, len(w))
+    assert torch.equal(latents[0], w)
+    assert not latents[1:].any()
+
+
+def test_ws_of_latents_are_w_plus_each_layers_offset() -> None:
+    latents = torch.tensor([[1.0, 2.0], [0.0, 0.5], [-1.0, 3.0]])
+    expected = torch.tensor([[1.0, 2.5], [0.0, 5.0]])
+    assert torch.equal(Generator.ws_of(latents), expected)
+    assert torch.equal(Generator.ws_of(torch.stack([latents, 2 * latents]))[1], 2 * expected)

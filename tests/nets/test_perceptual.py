@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from torch import Tensor, nn
 
 from insetgan_batch.errors import CheckpointError
-from insetgan_batch.nets.perceptual import Perceptual, _load_trunk
+from insetgan_batch.nets.perceptual import Perceptual, load_trunk
 
 
 def pictures(count: int = 2, side: int = 40, seed: int = 0) -> Tensor:
@@ -60,10 +60,10 @@ def test_the_distance_to_features_is_the_distance(perceptual: Perceptual) -> Non
     assert torch.equal(found, distance(perceptual, a, b))
 
 
-def test_a_draft_of_the_distance_and_its_gradient_are_near() -> None:
+def test_the_distance_and_its_gradient_in_low_precision_are_near() -> None:
     exact, target = Perceptual(None, "bfloat16"), pictures(seed=1)
     results = []
-    for perceptual in (exact, exact.draft):
+    for perceptual in (exact, exact.low_precision):
         image = pictures(seed=0).requires_grad_(True)
         value = perceptual.distance_to(image, perceptual.features(target))
         assert value.dtype == torch.float32
@@ -74,12 +74,12 @@ def test_a_draft_of_the_distance_and_its_gradient_are_near() -> None:
     assert torch.cosine_similarity(here.flatten(), there.flatten(), dim=0) > 0.99
 
 
-def test_the_precision_concerns_drafts_alone(perceptual: Perceptual) -> None:
+def test_the_precision_concerns_low_precision_alone(perceptual: Perceptual) -> None:
     a, b = pictures(seed=0), pictures(seed=1)
     low = Perceptual(None, "bfloat16")
     assert torch.equal(distance(low, a, b), distance(perceptual, a, b))
-    assert low.draft.name == low.name
-    assert perceptual.draft is perceptual
+    assert low.low_precision.name == low.name
+    assert perceptual.low_precision is perceptual
 
 
 def test_each_pair_of_a_batch_has_its_own_distance(perceptual: Perceptual) -> None:
@@ -107,7 +107,7 @@ def test_random_weights_give_what_lpips_itself_gives(
 ) -> None:
     """At any size: AlexNet's first convolution is computed in another way."""
     reference = lpips.LPIPS(net="alex", pnet_rand=True, lpips=False, verbose=False)
-    reference.net.load_state_dict(perceptual._lpips.net.state_dict())
+    reference.net.load_state_dict(perceptual.trunk.state_dict())
     a, b = (pictures(side=64, seed=seed)[:, :, : size[0], : size[1]] for seed in (0, 1))
     expected = reference.eval()(a, b).flatten()
     torch.testing.assert_close(distance(perceptual, a, b), expected, rtol=1e-4, atol=1e-7)
@@ -116,7 +116,7 @@ def test_random_weights_give_what_lpips_itself_gives(
 def test_staged_weights_give_what_lpips_itself_gives(trunk: Path) -> None:
     staged = Perceptual(trunk)
     reference = lpips.LPIPS(net="alex", pnet_rand=True, lpips=True, verbose=False)
-    reference.net.load_state_dict(staged._lpips.net.state_dict())
+    reference.net.load_state_dict(staged.trunk.state_dict())
     a, b = pictures(seed=0), pictures(seed=1)
     expected = reference.eval()(a, b).flatten()
     torch.testing.assert_close(distance(staged, a, b), expected, rtol=1e-4, atol=1e-7)
@@ -127,7 +127,7 @@ def test_a_staged_trunk_is_loaded_and_named(trunk: Path, perceptual: Perceptual)
     assert staged.name == "alexnet-staged"
     assert perceptual.name == "alexnet-random-0"
     state = torch.load(trunk, weights_only=True)
-    for key, tensor in staged._lpips.net.state_dict().items():
+    for key, tensor in staged.trunk.state_dict().items():
         assert torch.equal(tensor, state["features." + key.split(".", 1)[1]])
 
 
@@ -162,7 +162,7 @@ def net() -> nn.Module:
 
 def refusal_of(net: nn.Module, path: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
-        _load_trunk(net, path)
+        load_trunk(net, path)
     message = str(caught.value)
     assert message.startswith(f"{path}: not torchvision's alexnet state dict")
     assert "\n" not in message

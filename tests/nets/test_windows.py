@@ -76,10 +76,10 @@ def test_a_window_has_what_the_whole_image_has_there(
 ) -> None:
     generator = painter(**changes)
     ws, at = double_ws(generator, 2), window(generator, blocks, corners)
-    low, (cutting,) = generator.synthesis.look(ws, blocks, [at])
+    low, (crop,) = generator.synthesis.synthesise_crops(ws, blocks, [at])
     assert torch.equal(low, generator.synthesis(ws, blocks))
     expected = cut_by_hand(generator.synthesis(ws), at)
-    torch.testing.assert_close(cutting, expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(crop, expected, rtol=0, atol=1e-9)
 
 
 def test_several_windows_have_what_the_whole_image_has_there() -> None:
@@ -91,8 +91,8 @@ def test_several_windows_have_what_the_whole_image_has_there() -> None:
         Window.whole(2, generator.architecture.image_size),
     ]
     image = generator.synthesis(ws)
-    for cutting, place in zip(generator.synthesis.look(ws, 2, at)[1], at, strict=True):
-        torch.testing.assert_close(cutting, cut_by_hand(image, place), rtol=0, atol=1e-9)
+    for crop, place in zip(generator.synthesis.synthesise_crops(ws, 2, at)[1], at, strict=True):
+        torch.testing.assert_close(crop, cut_by_hand(image, place), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("corners", [INSIDE, EDGES])
@@ -103,7 +103,10 @@ def test_gradients_through_a_window_are_those_through_the_whole_image(
     at = window(generator, 2, corners)
     pulls = torch.randn(2, 3, at.height, at.width, dtype=torch.float64)
     ws = double_ws(generator, 2).requires_grad_()
-    seen = generator.synthesis.look(ws, 2, [at])[1][0], cut_by_hand(generator.synthesis(ws), at)
+    seen = (
+        generator.synthesis.synthesise_crops(ws, 2, [at])[1][0],
+        cut_by_hand(generator.synthesis(ws), at),
+    )
     gradients = [torch.autograd.grad((picture * pulls).sum(), ws)[0] for picture in seen]
     assert gradients[0].abs().max() > 1e-2
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-9)
@@ -112,7 +115,7 @@ def test_gradients_through_a_window_are_those_through_the_whole_image(
 def test_only_colours_in_every_block_can_be_looked_at_early() -> None:
     generator = painter(synthesis="resnet")
     with pytest.raises(ValueError, match="only `skip`"):
-        generator.synthesis.look(double_ws(generator, 1), 2, [])
+        generator.synthesis.synthesise_crops(double_ws(generator, 1), 2, [])
 
 
 def test_windows_share_the_size_of_the_largest_and_hold_every_box() -> None:
@@ -147,5 +150,5 @@ def test_the_margin_is_as_wide_as_it_must_be(monkeypatch: pytest.MonkeyPatch) ->
     generator = painter()
     ws, at = double_ws(generator, 2), window(generator, 2, INSIDE)
     monkeypatch.setattr("insetgan_batch.nets.windows.MARGIN_PX", 2)
-    (cutting,) = generator.synthesis.look(ws, 2, [at])[1]
-    assert (cutting - cut_by_hand(generator.synthesis(ws), at)).abs().max() > 1e-3
+    (crop,) = generator.synthesis.synthesise_crops(ws, 2, [at])[1]
+    assert (crop - cut_by_hand(generator.synthesis(ws), at)).abs().max() > 1e-3

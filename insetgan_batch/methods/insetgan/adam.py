@@ -2,7 +2,7 @@
 
 All items of a batch take their step in one pass over stacked tensors, so that a batch of eight
 launches as many kernels as one item. Only elementwise arithmetic: what an item gets is the same to
-the bit, whoever its neighbours are.
+the bit, whatever its neighbours are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EPS = 1e-8
 class MovingLatents:
     """Latents `[1+l c]` of one generator of one item, with Adam's state; step: its own count.
 
-    After a phase the tensors are views of the batch's: whoever stores one clones it first.
+    After a phase the tensors are views of the batch's; code that stores one clones it first.
     """
 
     latents: Tensor
@@ -35,8 +35,8 @@ class MovingLatents:
         return cls(latents, torch.zeros_like(latents), torch.zeros_like(latents))
 
     def numbers(self, rates: Sequence[float]) -> list[tuple[float, float, float]]:
-        """What Adam needs in each of its next steps: the step size, and what corrects the bias of
-        either moment.
+        """For each of the next steps: the step size, and the bias corrections of the first and of
+        the second moment (1 - beta^t).
         """
         steps = range(self.step + 1, self.step + 1 + len(rates))
         return [
@@ -59,10 +59,10 @@ class MovingBatch:
     def step(self, gradient: Tensor, numbers: Tensor, free: Tensor) -> None:
         """One step of Adam (Kingma and Ba 2015, algorithm 1); gradient `[n 1+l c]`.
 
-        numbers: of each item, as `MovingLatents.numbers` has them, `[3 n]`. free: 1 for the latents
-        that move, 0 for those that stand, momentum or not: `[n 1+l 1]`. An item whose gradient is
-        not finite gets none, since its latents must stay finite until somebody has looked at its
-        losses.
+        numbers: of each item, as `MovingLatents.numbers` has them, `[3 n]`. free `[n 1+l 1]`: 1 for
+        the latents that move, 0 for those that stand still, whatever their momentum. An item whose
+        gradient is not finite stays where it is: its latents must stay finite until its losses are
+        checked.
         """
         beta1, beta2 = _BETAS
         rate, bias1, bias2 = numbers[:, :, None, None]
@@ -73,7 +73,7 @@ class MovingBatch:
         self.latents -= free * rate * (self._first / bias1) / ((self._second / bias2).sqrt() + _EPS)
 
     def hand_back(self, moving: Sequence[MovingLatents], steps: int) -> None:
-        """Let the items be where they have come to in so many steps."""
+        """Write the latents and moments back to the items, after so many steps."""
         batch = zip(moving, self.latents, self._first, self._second, strict=True)
         for m, latents, first, second in batch:
             m.latents, m.first, m.second = latents, first, second

@@ -23,8 +23,9 @@ def compose(
     regions: Mapping[str, Box],
     masks: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Paste every inset `[3 h w]` onto its region of the canvas `[3 H W]`, in the order given;
-    those with a mask `[1 h w]` as far as it goes.
+    """The canvas `[3 H W]` with every inset `[3 h w]` pasted onto its region, in the order given.
+
+    regions: in canvas pixels. masks `[1 h w]`, 0..1: the opacity of insets that have one.
     """
     result = canvas[None]
     for name, inset in insets.items():

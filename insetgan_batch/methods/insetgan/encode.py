@@ -12,7 +12,7 @@ from torch import Tensor
 from insetgan_batch.config import Precision
 from insetgan_batch.data import results
 from insetgan_batch.methods.insetgan import compose, images, measures, sources
-from insetgan_batch.methods.insetgan.objective import likeness
+from insetgan_batch.methods.insetgan.likeness import likeness
 from insetgan_batch.methods.insetgan.states import Finished, State
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.recipe import CANVAS

@@ -44,14 +44,14 @@ def generate(
     """Write `seed<n>.<format>` for every seed and `sheet.png` of the first hundred; yields each
     path when it is written.
 
-    Raises `CheckpointError`, `StorageError`, and `ConfigError` where the generator and the look do
-    not fit; then nothing is written.
+    Raises `CheckpointError`, `StorageError`, and `ConfigError` for settings that the generator
+    cannot serve; then nothing is written.
     """
     file = models.fetch(model)
     path, device = file.path, best_device()
     generator = models.loaded(
         file, lambda path: Generator.load(path, device, precision=settings.precision)
-    ).draft
+    ).low_precision
     if settings.file_format != "npy" and generator.image_channels not in _PILLOW_CHANNELS:
         raise ConfigError(f"{path}: {generator.image_channels} channels are no picture; use npy")
     try:

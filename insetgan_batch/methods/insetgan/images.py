@@ -8,25 +8,30 @@ centre; they may leave the image. Everything treats the images of a batch one by
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from insetgan_batch.boxes import Box
 
-class Cut:
-    """`resample` of the same boxes, image after image: where it looks is computed once for each
-    size of images, and a step waits for no number from the device.
+
+class Resampler:
+    """`resample` for boxes that stay the same, for image after image.
+
+    The grids of sample positions are computed once for each size of images, and a step waits for no
+    number from the device.
     """
 
     def __init__(self, boxes: Tensor, size: tuple[int, int]) -> None:
-        """boxes `[n 4|5]`; size: (h, w) that they are brought to."""
+        """boxes `[n 4|5]`, in pixels of the images; size: (h, w) of the crops."""
         self._boxes, self._size = boxes, size
         self._factors = _samples_per_pixel(boxes, size)
         self._grids: dict[tuple[int, int], list[Tensor]] = {}
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Of images `[n c H W]`: `[n c h w]`."""
+        """Crops `[n c h w]` of images `[n c H W]`."""
         size = (image.shape[2], image.shape[3])
         if size not in self._grids:
             self._grids[size] = self._grids_in(size)
@@ -37,8 +42,8 @@ class Cut:
         return torch.cat([_sampled(own[None], grid, factor) for own, grid, factor in pieces])
 
     def _grids_in(self, image_size: tuple[int, int]) -> list[Tensor]:
-        """One for all images; or one for each, since an item's samples do not depend on its
-        neighbours.
+        """One grid for all images, or one for each if they differ in samples per pixel: the samples
+        of an item must not depend on its neighbours.
         """
         if len(set(self._factors)) == 1:
             return [_grid(self._boxes, self._size, self._factors[0], image_size)]
@@ -47,17 +52,17 @@ class Cut:
 
 
 def resample(image: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cut `boxes` out of `image` `[n c H W]` and bring them to `size` (h, w): `[n c h w]`.
+    """Crop `boxes` out of `image` `[n c H W]` and bring them to `size` (h, w): `[n c h w]`.
 
     Bilinear samples, averaged over as many per output pixel as it covers of the input, so that
     shrinking does not alias. Outside of the image its border is repeated. Differentiable in the
     image.
     """
-    return Cut(boxes, size)(image)
+    return Resampler(boxes, size)(image)
 
 
 def _grid(boxes: Tensor, size: tuple[int, int], factor: int, image_size: tuple[int, int]) -> Tensor:
-    """Where to look for `factor` samples on each axis of every pixel, as `grid_sample` has it."""
+    """The positions of `factor` samples on each axis of every pixel, in `grid_sample`'s -1..1."""
     height, width = size
     xs = _sample_positions(boxes[:, 0], boxes[:, 2], width * factor)[:, None, :]
     ys = _sample_positions(boxes[:, 1], boxes[:, 3], height * factor)[:, :, None]
@@ -97,8 +102,8 @@ def box_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def bounds(boxes: Tensor) -> Tensor:
-    """The pixels of the image that say how boxes look and how visible their edges are, as upright
-    boxes `[n 4]`: all corners, and three pixels more (`resample` reads one, `seam.excess` three).
+    """Upright boxes `[n 4]` of all pixels that `resample` and `seam.excess` read for boxes
+    `[n 4|5]`: their corners and 3 pixels more on every side (`resample` reads 1, `excess` 3).
     """
     x0, y0, x1, y1 = boxes[:, :4].unbind(dim=1)
     xs, ys = torch.stack([x0, x1, x0, x1], 1)[:, None], torch.stack([y0, y0, y1, y1], 1)[:, None]
@@ -164,26 +169,27 @@ def frame_in_crop(size: tuple[int, int], boxes: Tensor, crop_size: tuple[int, in
 
 
 class Paste:
-    """`paste` into the same regions again and again; what follows from them is computed once, and
-    once for each size of insets.
+    """`paste` for regions that stay the same.
+
+    Masks are computed once, grids of sample positions once for each size of insets.
     """
 
     def __init__(self, regions: Tensor, size: tuple[int, int], mask: Tensor | None = None) -> None:
-        """size: (h, w) of canvases."""
+        """regions `[n 4|5]` in canvas pixels; size: (h, w) of canvases; mask `[n 1 h w]`."""
         self._regions, self._size = regions, size
-        self._cuts: dict[tuple[int, int], Cut] = {}
+        self._resamplers: dict[tuple[int, int], Resampler] = {}
         if mask is None:
             self._inside, self._share = box_mask(regions, size) > 0, None
         else:
             self._share = spread(mask, regions, size)
 
     def __call__(self, canvas: Tensor, inset: Tensor) -> Tensor:
-        """Of canvases and insets `[n 3 h w]`: `[n 3 H W]`."""
+        """Composites `[n 3 H W]` of canvases `[n 3 H W]` and insets `[n 3 h w]`."""
         inset_size = (inset.shape[2], inset.shape[3])
-        if inset_size not in self._cuts:
+        if inset_size not in self._resamplers:
             frames = frame_in_crop(self._size, self._regions, inset_size)
-            self._cuts[inset_size] = Cut(frames, self._size)
-        pasted = self._cuts[inset_size](inset)
+            self._resamplers[inset_size] = Resampler(frames, self._size)
+        pasted = self._resamplers[inset_size](inset)
         if self._share is None:
             return torch.where(self._inside, pasted, canvas)
         return torch.lerp(canvas, pasted, self._share)
@@ -197,6 +203,12 @@ def paste(canvas: Tensor, inset: Tensor, regions: Tensor, mask: Tensor | None = 
     as the mask.
     """
     return Paste(regions, (canvas.shape[2], canvas.shape[3]), mask)(canvas, inset)
+
+
+def boxes_as_tensor(items: Sequence[Box], like: Tensor) -> Tensor:
+    """Boxes as `[n 5]` (x0, y0, x1, y1, angle), on the device and in the type of `like`."""
+    rows = [(box.x0, box.y0, box.x1, box.y1, box.angle) for box in items]
+    return torch.tensor(rows, dtype=like.dtype, device=like.device)
 
 
 def to_pixels(image: Tensor) -> Tensor:
@@ -235,7 +247,7 @@ def _turned_frame(size: tuple[int, int], boxes: Tensor, scale_x: Tensor, scale_y
 
 
 def _samples_per_pixel(boxes: Tensor, size: tuple[int, int]) -> list[int]:
-    """One number per box: the larger of its two shrinking factors, rounded up."""
+    """By box: the samples per output pixel on each axis, its larger shrinking factor rounded up."""
     height, width = size
     return [
         max(1, math.ceil(max((x1 - x0) / width, (y1 - y0) / height) - 1e-4))

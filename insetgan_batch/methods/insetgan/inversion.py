@@ -1,4 +1,4 @@
-"""What an inversion has that other rounds have not: an end with its error, and noise on w."""
+"""The two things that only inversions have: errors at their end, and noise on w."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from insetgan_batch.errors import FarInversionError
-from insetgan_batch.methods.insetgan.objective import likeness, shrunk
+from insetgan_batch.methods.insetgan.image_terms import shrunk
+from insetgan_batch.methods.insetgan.likeness import likeness
 from insetgan_batch.methods.insetgan.states import Slot, State
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.identity import Identity
@@ -19,16 +20,17 @@ _SPREAD_SEEDS = range(1000)  # of whose w the generator's spread is measured
 _NOISE_ENDS = 0.75  # of a stage (StyleGAN2, appendix D)
 
 
-class Inverted:
-    """Measures how far what was inverted is from its pictures."""
+class InversionErrors:
+    """The distances of inverted items' images from the pictures that they were inverted from."""
 
     def __init__(self, perceptual: Perceptual, identities: Mapping[str, Identity]) -> None:
         """identities: by inset."""
         self._perceptual, self._identities = perceptual, identities
 
-    def end(self, slot: Slot, state: State) -> None:
-        """Keep the errors of an item, and let what follows begin here; `slot.error` is set where
-        they are too large.
+    def record(self, slot: Slot, state: State) -> None:
+        """At the end of an item's inversion: keep its errors, and make this state its start.
+
+        Sets `slot.error` where an error exceeds the recipe's `max_error`.
         """
         slot.inversion = {name: self._error(slot, name) for name in slot.pictures}
         slot.start = dataclasses.replace(state, round=0)
@@ -42,8 +44,8 @@ class Inverted:
                 )
 
     def _error(self, slot: Slot, name: str) -> dict[str, float]:
-        """L1 in -1..1 and LPIPS of the whole picture; of faces also 1 - the cosine of FaceNet's
-        vectors.
+        """`l1` (of images in -1..1) and `lpips` of the whole image to its picture; for insets with
+        an `Identity` also `identity`, 1 - the cosine of FaceNet's vectors.
         """
         painted, given = slot.images[name][None], slot.given[name][None]
         size = slot.recipe.inversion.resolution
@@ -60,7 +62,7 @@ class Inverted:
         return errors
 
 
-class Noise:
+class LatentNoise:
     """The recipe's noise on w (StyleGAN2, appendix D)."""
 
     def __init__(self, generators: Mapping[str, Generator]) -> None:
@@ -68,24 +70,23 @@ class Noise:
         self._spreads: dict[str, float] = {}
 
     def of(self, name: str, slots: Sequence[Slot], steps: int) -> Tensor | None:
-        """What is added to w in each of the next steps, `[steps n c]`; None where no recipe has
-        any.
+        """The noise on w in each of the next steps, `[steps n c]`; None where no recipe has any.
 
         The numbers follow from the item's seed and the step, so that they are the same anywhere.
         """
-        if not any(slot.now.players[name].w_noise for slot in slots):
+        if not any(slot.now.generators[name].w_noise for slot in slots):
             return None
         rows = [[self._drawn(name, slot, i) for slot in slots] for i in range(steps)]
         return torch.stack([torch.stack(row) for row in rows]).to(self._generators[name].w_avg)
 
     def _drawn(self, name: str, slot: Slot, ahead: int) -> Tensor:
         """An item's noise so many steps from now, `[c]`, on the CPU."""
-        player, step = slot.now.players[name], slot.stage_steps[name] + ahead
-        left = max(0.0, 1 - step / (slot.now.max_rounds * player.steps) / _NOISE_ENDS)
+        settings, step = slot.now.generators[name], slot.stage_steps[name] + ahead
+        left = max(0.0, 1 - step / (slot.now.max_rounds * settings.steps) / _NOISE_ENDS)
         source = torch.Generator().manual_seed((slot.seed << 20) + step)
         w_avg = self._generators[name].w_avg
         drawn = torch.randn(len(w_avg), generator=source, dtype=w_avg.dtype)
-        return player.w_noise * left**2 * self._spread(name) * drawn
+        return settings.w_noise * left**2 * self._spread(name) * drawn
 
     def _spread(self, name: str) -> float:
         """The root of the mean squared distance of a generator's w from its average."""

@@ -30,8 +30,10 @@ _PARTS: dict[str, parts.PartName] = {"demo:head": "head", "demo:shoes": "shoes"}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Networks:
-    """By name: generators and their encoders; by inset what finds its part in the inset, on the
-    canvas, cuts it out, and says who it is. precision: of steps.
+    """The networks of an actor.
+
+    By name: generators and their encoders. By inset: detectors of its part in its own image and on
+    the canvas, segmenters of the part, identities of faces. precision: of steps.
     """
 
     precision: Precision

@@ -11,7 +11,7 @@ from insetgan_batch.methods.insetgan import sources
 from insetgan_batch.methods.insetgan.measures import MEASURES
 from insetgan_batch.methods.insetgan.old_runs import upgrade_commit, upgrade_quarantined
 from insetgan_batch.methods.insetgan.sources import seed_id
-from insetgan_batch.recipe import stages
+from insetgan_batch.recipe_variants import stages
 
 if TYPE_CHECKING:
     import torch
@@ -53,13 +53,13 @@ def rows_of_run(run: Mapping[str, Any]) -> Schema:
 
 def phases(config: RunConfig) -> list[str]:
     """The canvas and each inset, which move one after the other."""
-    return list(config.recipe.players)
+    return list(config.recipe.generators)
 
 
 def steps(config: RunConfig) -> int:
     """Of all rounds of all stages."""
     return sum(
-        rounds * sum(player.steps for player in stage.players.values())
+        rounds * sum(own.steps for own in stage.generators.values())
         for rounds, stage in stages(config.recipe)
     )
 

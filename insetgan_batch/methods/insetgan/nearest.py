@@ -16,12 +16,14 @@ _FIRST_SEED = 4_000_000_000  # far from those that people type
 
 
 class Nearest:
-    """Pictures of many seeds of one generator, painted once, kept small."""
+    """Small images of many seeds of one generator, and which of them is nearest to a picture."""
 
     def __init__(
         self, generator: Generator, perceptual: Perceptual | None, tries: int, label: int | None
     ) -> None:
-        """tries: seeds. perceptual: compares beside L1, unless None. label: the class."""
+        """tries: how many seeds. perceptual: for LPIPS beside L1, None for L1 alone. label: the
+        class of a conditional generator.
+        """
         seeds = range(_FIRST_SEED, _FIRST_SEED + tries)
         self._w = generator.seeds_to_w(seeds, _PSI, label)
         self._perceptual = perceptual

@@ -1,25 +1,26 @@
 """A phase: one generator of some items takes all of its steps, and everything else stands still.
 
 What changes from step to step are numbers that are known before: step sizes, weights, noise. They
-are brought to the device once for the whole phase, so that no step waits for anything. On a GPU
-that is done with a step before Python has described it, the steps that follow are recorded once (a
-CUDA graph) and replayed.
+are brought to the device once for the whole phase, so that no step waits for anything. Where a GPU
+finishes a step before Python has launched the next one, a step is recorded (a CUDA graph) and
+replayed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from insetgan_batch.methods.insetgan.adam import MovingBatch, MovingLatents
-from insetgan_batch.methods.insetgan.objective import Objective, Terms
-from insetgan_batch.methods.insetgan.sight import Look
-from insetgan_batch.recipe import Player
+from insetgan_batch.methods.insetgan.image_terms import Losses
+from insetgan_batch.methods.insetgan.objective import Objective
+from insetgan_batch.methods.insetgan.phase_renderer import RenderPass
+from insetgan_batch.methods.insetgan.terms import Term, Weights
+from insetgan_batch.recipe import GeneratorSettings
 
-Weights = Mapping[str, float]
 _SCARCE = 0.5  # of the memory: a step that is being recorded cannot make room for itself
 
 
@@ -29,18 +30,19 @@ class Phase:
     def __init__(
         self,
         moving: Sequence[MovingLatents],
-        players: Sequence[Player],
+        settings: Sequence[GeneratorSettings],
         *,
         rates: Sequence[Sequence[float]],
         weights: Sequence[Sequence[Weights]],
         noise: Tensor | None,
     ) -> None:
-        """Of each item in each step: rates and weights (`[n][steps]`); noise that w has while it is
-        looked at, `[steps n c]`.
+        """settings: of the generator, one per item. By item and step: rates, Adam's step sizes, and
+        weights, those of the losses. noise: what is added to w while an image is rendered,
+        `[steps n c]`, None for none.
         """
-        self._moving, self._players = moving, players
+        self._moving, self._settings = moving, settings
         self._batch = MovingBatch(moving)
-        self._names = list(weights[0][0])
+        self._weighted = list(weights[0][0])
         rows = [
             [(*numbers, *own.values()) for numbers, own in zip(m.numbers(r), w, strict=True)]
             for m, r, w in zip(moving, rates, weights, strict=True)
@@ -51,71 +53,73 @@ class Phase:
         # What the next step reads, in one place of the memory.
         self._numbers = torch.empty_like(self._table[0])
         self._w_noise = None if noise is None else torch.empty_like(noise[0])
-        # By the number of layers that are seen, which says which kind of step it is.
-        self._free: dict[int, Tensor] = {}
         self._makes_up = latents.new_tensor(
-            [[[float(player.latents == "w+delta")]] for player in players]
+            [[[float(own.latents == "w+delta")]] for own in settings]
         )
-        self._recordings: dict[int, tuple[torch.cuda.CUDAGraph, Terms]] = {}
+        # Both by the pass's number of layers, which tells a low-resolution pass from a full one.
+        self._free: dict[int, Tensor] = {}
+        self._recordings: dict[int, tuple[torch.cuda.CUDAGraph, Losses]] = {}
         self._history: list[Tensor] = []
-        self.terms: list[str] = []
+        self.terms: list[Term] = []
 
     @property
     def latents(self) -> Tensor:
-        """`[n 1+l c]` as they stand."""
+        """`[n 1+l c]`, as they are before the next step."""
         return self._batch.latents
 
-    def step(self, look: Look, objective: Objective) -> None:
-        """Take the next step, by what the objective says of what is seen."""
+    def step(self, render_pass: RenderPass, objective: Objective) -> None:
+        """Take the next step: render, compute the objective's losses, and move the latents."""
         number = len(self._history)
         self._numbers.copy_(self._table[number])
         if self._noise is not None and self._w_noise is not None:
             self._w_noise.copy_(self._noise[number])
-        is_first = look.layers not in self._free
-        if not (is_first or look.layers in self._recordings) and self._waits_for_python():
-            self._record(look, objective)
-        if look.layers in self._recordings:
-            graph, terms = self._recordings[look.layers]
+        is_first = render_pass.layers not in self._free
+        if not (is_first or render_pass.layers in self._recordings) and self._waits_for_python():
+            self._record(render_pass, objective)
+        if render_pass.layers in self._recordings:
+            graph, losses = self._recordings[render_pass.layers]
             graph.replay()
         else:
-            terms = self._compute(look, objective)
-        self.terms = list(terms)
-        self._history.append(torch.stack(list(terms.values())))
+            losses = self._compute(render_pass, objective)
+        self.terms = list(losses)
+        self._history.append(torch.stack(list(losses.values())))
 
     def end(self) -> Tensor:
-        """Hand the latents back; the raw losses before each step, `[steps terms n]`."""
+        """Write the latents back to the items; returns the raw losses before each step,
+        `[steps terms n]`.
+        """
         self._batch.hand_back(self._moving, len(self._history))
         return torch.stack(self._history)
 
-    def _compute(self, look: Look, objective: Objective) -> Terms:
+    def _compute(self, render_pass: RenderPass, objective: Objective) -> Losses:
         """One step; returns the raw losses before it."""
         latents = self._batch.latents.detach().requires_grad_(True)
-        seen = latents
+        noisy = latents
         if self._w_noise is not None:
-            seen = latents + F.pad(self._w_noise[:, None], (0, 0, 0, latents.shape[1] - 1))
-        image, cuttings = look.paint(seen)
-        terms = objective.terms(image, latents, cuttings)
-        by_name = dict(zip(self._names, self._numbers[3:], strict=True))
-        weighted = torch.stack([value * by_name[term] for term, value in terms.items()])
+            noisy = latents + F.pad(self._w_noise[:, None], (0, 0, 0, latents.shape[1] - 1))
+        image, crops = render_pass.render(noisy)
+        losses = objective.losses(image, latents, crops)
+        weight_of = dict(zip(self._weighted, self._numbers[3:], strict=True))
+        weighted = torch.stack([value * weight_of[term] for term, value in losses.items()])
         # The sum keeps items apart: the gradient of each is that of its own loss.
         (gradient,) = torch.autograd.grad(weighted.sum(), latents)
-        if look.layers not in self._free:
-            rows = [_free(player, look.layers, gradient[0]) for player in self._players]
-            self._free[look.layers] = torch.stack(rows)
+        if render_pass.layers not in self._free:
+            rows = [_free(own, render_pass.layers, gradient[0]) for own in self._settings]
+            self._free[render_pass.layers] = torch.stack(rows)
         before = self._batch.latents[:, :1].clone()
-        self._batch.step(gradient, self._numbers[:3], self._free[look.layers])
-        # What is not seen stays as it is: its offsets make up for what w has moved.
+        self._batch.step(gradient, self._numbers[:3], self._free[render_pass.layers])
+        # The ws of layers above the pass must not move: their offsets make up for the move of w.
         moved = before - self._batch.latents[:, :1]
-        self._batch.latents[:, 1 + look.layers :] += self._makes_up * moved
-        return {term: value.detach() for term, value in terms.items()}
+        self._batch.latents[:, 1 + render_pass.layers :] += self._makes_up * moved
+        return {term: value.detach() for term, value in losses.items()}
 
     def _waits_for_python(self) -> bool:
-        """Whether the device has nothing left to do, though it was given a step a moment ago."""
+        """Whether a GPU is idle: it has finished the step before, and Python launches the next."""
         device = self._batch.latents.device
         return device.type == "cuda" and torch.cuda.current_stream(device).query()
 
-    def _record(self, look: Look, objective: Objective) -> None:
-        """Record a step without taking it."""
+    def _record(self, render_pass: RenderPass, objective: Objective) -> None:
+        """Record the operations of a step as a CUDA graph, without taking the step."""
         free, total = torch.cuda.mem_get_info(self._batch.latents.device)
         if free < total * _SCARCE:
             torch.cuda.empty_cache()  # of what the recordings of earlier phases have left
@@ -124,20 +128,20 @@ class Phase:
         with torch.cuda.stream(stream):
             # Other threads may use the device meanwhile: results are fetched in them.
             graph.capture_begin(capture_error_mode="thread_local")
-            terms = self._compute(look, objective)
+            losses = self._compute(render_pass, objective)
             graph.capture_end()
         torch.cuda.current_stream().wait_stream(stream)
-        self._recordings[look.layers] = graph, terms
+        self._recordings[render_pass.layers] = graph, losses
 
 
-def _free(player: Player, layers: int, latents: Tensor) -> Tensor:
-    """1 for the latents `[1+l c]` that a player may move when it sees so many layers, 0 for the
+def _free(settings: GeneratorSettings, layers: int, latents: Tensor) -> Tensor:
+    """1 for those of the latents `[1+l c]` that may move in a pass of so many layers, 0 for the
     others: `[1+l 1]`.
     """
     free = latents.new_ones(len(latents), 1)
     free[1 + layers :] = 0
-    if player.latents == "w":
+    if settings.latents == "w":
         free[1:] = 0
-    if player.latents == "w+":
+    if settings.latents == "w+":
         free[0] = 0
     return free

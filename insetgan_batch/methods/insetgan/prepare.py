@@ -29,7 +29,8 @@ from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import AdaptivePsi, Player, Recipe, for_item
+from insetgan_batch.recipe import AdaptivePsi, GeneratorSettings, Recipe
+from insetgan_batch.recipe_variants import for_item
 from insetgan_batch.records import Item
 
 _NO_ENCODERS: Mapping[str, Encoder] = {}
@@ -108,22 +109,22 @@ class Preparer:
         item, recipe, sources = prepared.item, prepared.recipe, prepared.sources
         latents, references, psi, boxes = {}, {}, {}, {}
         for name, source in sources.items():
-            player = recipe.players[name]
+            settings = recipe.generators[name]
             with _of_column(f"{name}_{source.kind}"):
-                given = self._given(name, prepared, player)
+                given = self._given(name, prepared, settings)
             latents[name], references[name], psi[name] = given.latents, given.reference, given.psi
-            if player.start == "average":
+            if settings.start == "average":
                 latents[name] = self._average(name)
-            if player.start == "seed" and source.kind != "seed":
+            if settings.start == "seed" and source.kind != "seed":
                 own = Source("seed", item.seed, source.psi)
-                latents[name], psi[name] = self._of_seed(name, own, player, recipe)
+                latents[name], psi[name] = self._of_seed(name, own, settings, recipe)
                 if source.kind == "average":  # nothing is given: it is held to what it starts from
                     references[name] = self._painted(name, latents[name])
             if source.box:
                 with _of_column(f"{name}_box"):
                     boxes[name] = _checked_box(source.box, given.size, self._generators[name])
         pictures = tuple(
-            name for name in prepared.pictures if recipe.players[name].start == "given"
+            name for name in prepared.pictures if recipe.generators[name].start == "given"
         )
         return Start(key, recipe, latents, references, boxes, psi, pictures, item.seed)
 
@@ -133,18 +134,18 @@ class Preparer:
         except BadInputError as err:  # it repeats the row's keys, which may hold anything
             raise BadInputError(inputs.cut(err)) from err
 
-    def _given(self, name: str, prepared: Prepared, player: Player) -> _Given:
+    def _given(self, name: str, prepared: Prepared, settings: GeneratorSettings) -> _Given:
         """What a row gives."""
         generator, source = self._generators[name], prepared.sources[name]
         latents, psi = self._average(name), None
         if name in prepared.pictures:
             pixels, size = prepared.pictures[name]
             reference = images.from_pixels(pixels[None])[0].to(generator.device)
-            if player.start == "given":
+            if settings.start == "given":
                 latents = self._encoded(name, reference, prepared.recipe)
             return _Given(latents, reference, size)
         if source.kind == "seed":
-            latents, psi = self._of_seed(name, source, player, prepared.recipe)
+            latents, psi = self._of_seed(name, source, settings, prepared.recipe)
         if name in prepared.latents:
             latents = prepared.latents[name].to(latents)
         size = (generator.width, generator.height)
@@ -161,21 +162,20 @@ class Preparer:
             self._nearest[name] = Nearest(
                 self._generators[name], self._perceptual, how.tries, self._classes.get(name)
             )
-        w = self._nearest[name].w_of(reference)
-        return torch.cat([w[None], w.new_zeros(self._generators[name].num_ws, len(w))])
+        return self._generators[name].latents_of(self._nearest[name].w_of(reference))
 
     def _painted(self, name: str, latents: Tensor) -> Tensor:
         """The image `[3 H W]` of latents `[1+l c]`."""
         with torch.no_grad():
-            return self._generators[name].synthesise((latents[:1] + latents[1:])[None])[0]
+            generator = self._generators[name]
+            return generator.synthesise(generator.ws_of(latents)[None])[0]
 
     def _average(self, name: str) -> Tensor:
         generator = self._generators[name]
-        offsets = generator.w_avg.new_zeros(generator.num_ws, len(generator.w_avg))
-        return torch.cat([generator.w_avg[None], offsets])
+        return generator.latents_of(generator.w_avg)
 
     def _of_seed(
-        self, name: str, source: Source, player: Player, recipe: Recipe
+        self, name: str, source: Source, settings: GeneratorSettings, recipe: Recipe
     ) -> tuple[Tensor, float | tuple[float, ...]]:
         """Latents `[1+l c]` of a seed, truncated, and the truncation."""
         generator = self._generators[name]
@@ -184,11 +184,11 @@ class Preparer:
         psi: float | tuple[float, ...] = recipe.psi
         if source.psi is not None:
             psi = source.psi
-        elif player.psi is not None:
-            psi = player.psi
+        elif settings.psi is not None:
+            psi = settings.psi
         elif recipe.adaptive_psi is not None:
             psi = self._largest_psi(name, w, recipe.adaptive_psi)
-        return _truncated(w, generator.w_avg, psi, generator.num_ws), psi
+        return _truncated(generator, w, psi), psi
 
     def _largest_psi(self, name: str, w: Tensor, adaptive: AdaptivePsi) -> float:
         """The largest of the truncations that passes the test; the lowest where none does."""
@@ -208,16 +208,16 @@ class Preparer:
         return next((psi for psi, is_good in zip(tried, passed, strict=True) if is_good), tried[-1])
 
 
-def _truncated(w: Tensor, w_avg: Tensor, psi: float | tuple[float, ...], num_ws: int) -> Tensor:
+def _truncated(generator: Generator, w: Tensor, psi: float | tuple[float, ...]) -> Tensor:
     """Latents `[1+l c]`: w at the mean truncation, and what each layer has more or less of it.
 
     Raises `BadInputError` where there is not one psi per layer.
     """
+    w_avg = generator.w_avg
     if isinstance(psi, float | int):
-        moved = w_avg + psi * (w - w_avg)
-        return torch.cat([moved[None], w.new_zeros(num_ws, len(w))])
-    if len(psi) != num_ws:
-        raise BadInputError(f"found {len(psi)} values of psi, expected 1 or {num_ws}")
+        return generator.latents_of(w_avg + psi * (w - w_avg))
+    if len(psi) != generator.num_ws:
+        raise BadInputError(f"found {len(psi)} values of psi, expected 1 or {generator.num_ws}")
     layers = w.new_tensor(psi)
     mean = layers.mean()
     return torch.cat([(w_avg + mean * (w - w_avg))[None], (layers - mean)[:, None] * (w - w_avg)])

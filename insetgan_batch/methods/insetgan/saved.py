@@ -3,7 +3,7 @@ no tensor as JSON in its header, and a label that says what it is the state of.
 
 Numbers of JSON are exact for Python's floats, so an item goes on with the very numbers it had. A
 state that is damaged, or of another item, recipe, file of weights or version of this package, is no
-state of the item: what is in it would be taken for something else.
+state of the item and is refused: its numbers would be taken for another item's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Label = Mapping[str, str]
 
 
 def to_bytes(state: dict[str, Any], label: Label) -> bytes:
-    """What `from_bytes` gives back; state: tensors, numbers, texts, lists and dictionaries."""
+    """A state of tensors, numbers, texts, lists and dictionaries as bytes, for `from_bytes`."""
     tensors: dict[str, Tensor] = {}
     plain = _without_tensors(state, "", tensors)
     header = {_HEADER: json.dumps(plain), _LABEL: json.dumps(dict(label))}
@@ -76,7 +76,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _without_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """The same with names for tensors, which go to `tensors`."""
+    """The value with paths in place of its tensors, which are added to `tensors` by path."""
     if isinstance(value, Tensor):
         tensors[path] = value.detach().to("cpu", copy=True).contiguous()
         return {_TENSOR: path}

@@ -1,7 +1,7 @@
 """Phases, ramps, step sizes and stopping: pure functions of the recipe and an item's own counters.
 
-A round is one phase of each generator, every phase `Player.steps` long (the first one too). Steps
-count from 0 per generator, item and stage, rounds from 0 per item.
+A round is one phase of each generator, every phase `GeneratorSettings.steps` long (the first one
+too). Steps count from 0 per generator, item and stage, rounds from 0 per item.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from insetgan_batch.recipe import Player, Recipe
+from insetgan_batch.recipe import GeneratorSettings, Recipe
 
 
-def learning_rate(recipe: Recipe, player: Player, step: int) -> float:
+def learning_rate(recipe: Recipe, settings: GeneratorSettings, step: int) -> float:
     """Adam's step size: a linear rise over the warm-up, and half a cosine down over the cool-down.
 
     step: of the generator in the stage whose recipe this is.
     """
-    warm_up_steps = recipe.warm_up * player.steps
+    warm_up_steps = recipe.warm_up * settings.steps
     rise = min(1.0, (step + 1) / warm_up_steps) if warm_up_steps else 1.0
-    left = 1.0 - min(1.0, step / (recipe.max_rounds * player.steps))
+    left = 1.0 - min(1.0, step / (recipe.max_rounds * settings.steps))
     fallen = 1.0 - min(1.0, left / recipe.cool_down) if recipe.cool_down else 0.0
     fall = (1 + math.cos(math.pi * fallen)) / 2
-    return player.learning_rate * rise * (recipe.final_rate + (1 - recipe.final_rate) * fall)
+    return settings.learning_rate * rise * (recipe.final_rate + (1 - recipe.final_rate) * fall)
 
 
-def border_ramp(recipe: Recipe, player: Player, step: int) -> float:
+def border_ramp(recipe: Recipe, settings: GeneratorSettings, step: int) -> float:
     """What border weights are multiplied by: rises linearly from above 0 to 1, then stays."""
-    ramp_steps = recipe.border_ramp_rounds * player.steps
+    ramp_steps = recipe.border_ramp_rounds * settings.steps
     return min(1.0, (step + 1) / ramp_steps) if ramp_steps else 1.0
 
 
 def is_full(full_share: float, number: int) -> bool:
-    """Whether a step of a phase (from 0) looks at everything; such steps are spread evenly."""
+    """Whether a step of a phase (from 0) is one of full resolution; these are spread evenly."""
     return math.floor((number + 1) * full_share) > math.floor(number * full_share)
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from insetgan_batch.methods.insetgan import images
-from insetgan_batch.nets.windows import Cutting, Window
+from insetgan_batch.nets.windows import Crop, Window
 
 
 def excess(image: Tensor, inside: Tensor) -> Tensor:
@@ -27,7 +27,9 @@ def excess(image: Tensor, inside: Tensor) -> Tensor:
 
 
 def _steps(image: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """What the steps along the last axis add where they cross the edge, `[n]`, and how many do."""
+    """Along the last axis: the sum of the excesses of steps that cross the edge, `[n]`, and the
+    number of such steps, `[n]`.
+    """
     steps = image.diff(dim=3).abs().mean(dim=1)
     crossings = (inside[:, 0, :, 1:] != inside[:, 0, :, :-1])[:, :, 1:-1]
     added = F.relu(steps[:, :, 1:-1] - (steps[:, :, :-2] + steps[:, :, 2:]) / 2)
@@ -35,10 +37,10 @@ def _steps(image: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class SeamTerm:
-    """`excess` of one inset pasted onto the canvas as it will be kept, whichever of them moves.
+    """`excess` of the composite of canvas and one inset, whichever of them moves.
 
-    Only a window around the region is looked at. Other insets are not: where regions overlap, the
-    edge is judged without them.
+    It is computed in a window around the region. Other insets are not pasted: where regions
+    overlap, the edge is measured without them.
     """
 
     def __init__(self, region: Tensor, size: tuple[int, int], mask: Tensor | None = None) -> None:
@@ -46,14 +48,14 @@ class SeamTerm:
         alone will be pasted.
         """
         self._window = Window.around(images.bounds(region).tolist(), size, 1)
-        seen = (self._window.height, self._window.width)
+        size = (self._window.height, self._window.width)
         region = self._window.boxes(region)
-        self._paste = images.Paste(region, seen, mask)
+        self._paste = images.Paste(region, size, mask)
         if mask is None:
-            self._inside = images.box_mask(region, seen) > 0
+            self._inside = images.box_mask(region, size) > 0
         else:
-            self._inside = images.spread(mask, region, seen) > 0.5
+            self._inside = images.spread(mask, region, size) > 0.5
 
-    def __call__(self, canvas: Cutting, inset: Tensor) -> Tensor:
-        """Of canvases and insets `[n 3 h w]`: `[n]`, in the range -1..1 of images."""
-        return excess(self._paste(canvas.cut(self._window), inset), self._inside)
+    def __call__(self, canvas: Crop, inset: Tensor) -> Tensor:
+        """The excess `[n]` of crops of canvases and insets `[n 3 h w]`, in units of -1..1."""
+        return excess(self._paste(canvas.crop(self._window), inset), self._inside)

@@ -1,4 +1,6 @@
-"""An item of the batch: as it enters, while it is inside, after a round, and as it leaves."""
+"""An item of the batch: admitted (`Start`), in the batch (`Slot`), after a round (`State`),
+released (`Finished`).
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,18 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.errors import CheckpointError, ItemError
 from insetgan_batch.methods.insetgan import schedule
 from insetgan_batch.methods.insetgan.adam import MovingLatents
-from insetgan_batch.recipe import Recipe, inverting, stages
+from insetgan_batch.recipe import Recipe
+from insetgan_batch.recipe_variants import inverting, stages
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Start:
-    """An item as it enters.
+    """An item to be admitted.
 
-    By generator: latents `[1+l c]` (w, then the offset of each layer: ws = w + delta) and the
-    reference image `[3 H W]`. boxes: where the part is, for those that a manifest names; the
-    detector finds the others. psi: the truncations that the latents were made with. pictures: the
-    generators whose latents are to be found first, by their references. seed: of the item's random
+    By generator: latents `[1+l c]` (w, then the offset of each layer: ws = w + delta), reference
+    images `[3 H W]` in -1..1, boxes of the part in these pixels where the manifest names them (the
+    detector finds the others), and psi, the truncation that the latents were made with. pictures:
+    the generators that are inverted first, from their references. seed: of the item's random
     numbers.
     """
 
@@ -38,10 +41,11 @@ class Start:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class State:
-    """What an item is at the end of a round.
+    """An item at the end of a round.
 
-    latents `[1+l c]`, images `[3 H W]`, regions in canvas pixels; masks `[1 h w]` of the insets of
-    which the part alone is pasted.
+    round: from 1, 0 before the first. score: the weighted sum of its losses. terms: its raw losses,
+    by the texts of their terms. By generator: latents `[1+l c]`, images `[3 H W]`; by inset:
+    regions in canvas pixels, masks `[1 h w]` where the part alone is pasted.
     """
 
     round: int
@@ -55,7 +59,7 @@ class State:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TraceRow:
-    """The losses of one step: raw values and the weights in force, by term.
+    """The losses of one step: raw values and the weights in force, by the texts of their terms.
 
     round: from 1, like State.round. phase: the generator that moved; step: its own count, from 0.
     """
@@ -69,13 +73,13 @@ class TraceRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finished:
-    """An item as it leaves.
+    """An item that was released.
 
-    start: round 0, when nothing has moved but what inverts pictures. best: the round that the
-    recipe keeps. references: what generators were held to, `[3 H W]`. stop: "converged",
-    "max_rounds" or "diverged" (then `error` is set, and best is what stood before it). film: bytes
-    `[H W 3]` of the composite, every few steps. inversion: how far what was inverted is from its
-    picture, by generator and measure.
+    start: round 0, before the recipe moves anything (after an inversion). best: the round that the
+    recipe keeps. references: the item's reference images `[3 H W]`. stop: "converged",
+    "max_rounds" or "diverged" (then `error` is set, and best is the best state before that). film:
+    composites as bytes `[H W 3]`, every few steps. inversion: by generator and measure, the
+    distances of inverted images from their pictures.
     """
 
     key: str
@@ -95,12 +99,14 @@ class Finished:
 
 @dataclasses.dataclass(slots=True)
 class Slot:
-    """An item inside of the batch.
+    """An item in the batch.
 
-    given: the references that it came with; references: those of this stage. anchors: latents
-    `[1+l c]` of the references that were painted when the stage began. stage_steps: of each
-    generator since then. pictures: the generators that are inverted first; inversion: what came of
-    it, once it is over.
+    By generator: given, the reference images of its `Start`; references, those of this stage;
+    anchors, latents `[1+l c]` of references that were synthesised when the stage began; images of
+    its latents now, `[3 H W]`; stage_steps, how many steps it took in this stage; inversion, the
+    errors at the end of its inversion. By inset: boxes of the part in the inset and on the canvas,
+    regions in canvas pixels, missed, how many detections were in vain. pictures: the generators
+    that are inverted first.
     """
 
     key: str
@@ -136,12 +142,12 @@ class Slot:
 
     @property
     def missed_detections(self) -> int:
-        """Of all insets on the canvas; `missed` has them one by one."""
+        """How many detections were in vain, over all insets."""
         return sum(self.missed.values())
 
     @property
     def round(self) -> int:
-        """Rounds done."""
+        """How many rounds are done, those of the inversion included."""
         return len(self.scores)
 
     @property
@@ -151,12 +157,12 @@ class Slot:
 
     @property
     def is_inverting(self) -> bool:
-        """Whether this round is one of them."""
+        """Whether this round belongs to the inversion."""
         return self.round < self.inversion_rounds
 
     @property
     def moves(self) -> bool:
-        """Whether there is anything left to do for it."""
+        """Whether rounds are left for it, and it has not failed."""
         return self.error is None and self.round < self.inversion_rounds + self.recipe.rounds
 
     @property
@@ -165,23 +171,23 @@ class Slot:
         return schedule.stage_of(self._stages, self.round)[1]
 
     def begin_stage(self) -> None:
-        """At the start of a round: what begins with its stage, if the stage does."""
+        """At the start of a round: if a stage begins, reset step counts and set references."""
         begins, recipe = schedule.stage_of(self._stages, self.round)
         if begins != self.round:
             return
         self.stage_steps = dict.fromkeys(self.moments, 0)
         self.references = self.given | self.references
-        for name, player in recipe.players.items():
-            if player.anchor == "given":
+        for name, settings in recipe.generators.items():
+            if settings.anchor == "given":
                 self.references[name] = self.given[name]
                 self.anchors.pop(name, None)
-            elif player.anchor == "stage" and name in self.images:
+            elif settings.anchor == "stage" and name in self.images:
                 self.references[name] = self.images[name]
                 self.anchors[name] = self.moments[name].latents
 
     @property
     def stop(self) -> str:
-        """Why the item is done; empty while it is not."""
+        """Why the item is done ("converged", "max_rounds", "diverged"); empty while it is not."""
         if self.error is not None:
             return "diverged"
         last_stage_begins = sum(rounds for rounds, _ in self._stages[:-1])
@@ -191,7 +197,7 @@ class Slot:
         return "" if self.moves else "max_rounds"
 
     def finished(self) -> Finished:
-        """What leaves."""
+        """The item as it is released."""
         assert self.start is not None
         return Finished(
             key=self.key,
@@ -210,8 +216,7 @@ class Slot:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that cannot be computed anew from the item's `Start`: what another machine needs to
-        go on.
+        """What another machine needs, beside the item's `Start`, to go on with it.
 
         Tensors, numbers, texts, lists and dictionaries only.
         """
@@ -239,10 +244,10 @@ class Slot:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there; images and references follow from latents (`SlotOptimizer.load`).
+        """Set all that `state_dict` gave; `SlotOptimizer.load` sets images and references.
 
-        Raises `CheckpointError` for latents of another shape: together with its neighbours' they
-        would stop the whole batch.
+        Raises `CheckpointError` for latents of another shape, which cannot be stacked with those of
+        the batch's other items.
         """
         moments = {name: MovingLatents(**m) for name, m in state["moments"].items()}
         if (found := _shapes(moments)) != (expected := _shapes(self.moments)):
@@ -270,7 +275,7 @@ def _saved(state: State) -> dict[str, Any]:
 
 
 def _copies(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Tensors of their own: a view of the batch would be saved with all of it."""
+    """Copies of the tensors: a view of the batch's tensor would be saved with all of it."""
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 

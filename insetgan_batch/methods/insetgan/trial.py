@@ -11,7 +11,8 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.generator import Generator
-from insetgan_batch.recipe import CANVAS, Player, Recipe, stages
+from insetgan_batch.recipe import CANVAS, GeneratorSettings, Recipe
+from insetgan_batch.recipe_variants import stages
 
 _CANVAS_SHARE, _INSET_SHARE = 6, 2  # the trial's part is a sixth of a canvas, half of an inset
 
@@ -22,15 +23,14 @@ def trial(
     recipe: Recipe,
     batch: Callable[[Recipe, int], SlotOptimizer],
 ) -> None:
-    """A round of one step of every generator that ever moves, for items at their averages."""
+    """Run one step of every generator that moves in any stage, for items that start at `w_avg`."""
     short = _one_step(recipe)
     optimizer = batch(short, items)
     latents, references, boxes = {}, {}, {}
     for name, generator in generators.items():
-        w = generator.w_avg[None]
-        latents[name] = torch.cat([w, w.new_zeros(generator.num_ws, w.shape[1])])
+        latents[name] = generator.latents_of(generator.w_avg)
         with torch.no_grad():
-            references[name] = generator.synthesise(w.expand(generator.num_ws, -1)[None])[0]
+            references[name] = generator.synthesise(generator.ws_of(latents[name])[None])[0]
         share = _CANVAS_SHARE if name == CANVAS else _INSET_SHARE
         x, y, half = generator.width / 2, generator.height / 2, generator.height / share / 2
         boxes[name] = Box(x - half, y - half, x + half, y + half)
@@ -40,20 +40,20 @@ def trial(
 
 
 def _one_step(recipe: Recipe) -> Recipe:
-    """The recipe without stages, with one round of one step, which takes as much as any: it looks
-    at whole pictures.
+    """The recipe without stages, with one round of one step. The step is in full resolution, which
+    takes the most memory.
     """
     ever = [stage for _, stage in stages(recipe)]
 
-    def short(player: Player, steps: list[int]) -> Player:
-        return dataclasses.replace(player, steps=int(any(steps)))
+    def short(settings: GeneratorSettings, steps: list[int]) -> GeneratorSettings:
+        return dataclasses.replace(settings, steps=int(any(steps)))
 
     return dataclasses.replace(
         recipe,
         canvas=short(recipe.canvas, [stage.canvas.steps for stage in ever]),
         insets={
-            name: short(player, [stage.insets[name].steps for stage in ever])
-            for name, player in recipe.insets.items()
+            name: short(settings, [stage.insets[name].steps for stage in ever])
+            for name, settings in recipe.insets.items()
         },
         stages=(),
         full_share=1.0,

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,16 +15,19 @@ from torch import Tensor
 from insetgan_batch.boxes import Box
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Finished, Start
+from insetgan_batch.methods.insetgan.terms import Term
 from insetgan_batch.nets.detector import Detector, FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import ImageWeights, Player, Recipe, for_item
+from insetgan_batch.recipe import GeneratorSettings, ImageWeights, Recipe
+from insetgan_batch.recipe_variants import for_item
 
+T = TypeVar("T")
 CANVAS_BOX, FACE_BOX = Box(8, 8, 20, 24), Box(8, 6, 22, 27)
 STEPS = {"canvas": 3, "face": 4}
 PAIR = ImageWeights(l1=1.0, lpips=0.1)
 RECIPE = Recipe(
-    canvas=Player(
+    canvas=GeneratorSettings(
         steps=3,
         learning_rate=0.03,
         coarse=PAIR,
@@ -35,7 +38,7 @@ RECIPE = Recipe(
         delta=0.1,
     ),
     insets={
-        "face": Player(
+        "face": GeneratorSettings(
             steps=4,
             learning_rate=0.02,
             coarse=PAIR,
@@ -58,6 +61,16 @@ RECIPE = Recipe(
 def changed(recipe: Recipe = RECIPE, **overrides: Any) -> Recipe:
     """The recipe of a row with these overrides."""
     return for_item(recipe, overrides)
+
+
+def terms_of(texts: Iterable[str]) -> set[Term]:
+    """The terms that are called so."""
+    return {Term.parse(text) for text in texts}
+
+
+def by_text(found: Mapping[Term, T]) -> dict[str, T]:
+    """The same by what the terms are called."""
+    return {str(term): value for term, value in found.items()}
 
 
 class Scripted:
@@ -144,22 +157,22 @@ class Bench:
     def start(self, key: str, seed: int, recipe: Recipe = RECIPE, **fields: Any) -> Start:
         """Canvas of a seed, insets of the next ones; each is held to its own picture."""
         latents, references = {}, {}
-        for s, name in enumerate(recipe.players, seed):
+        for s, name in enumerate(recipe.generators, seed):
             generator = self.generators[name]
-            w = self.w(name, s, recipe.psi)
-            latents[name] = torch.cat([w, w.new_zeros(generator.num_ws, w.shape[1])])
+            latents[name] = generator.latents_of(self.w(name, s, recipe.psi))
             references[name] = self.paint(name, latents[name])
         return dataclasses.replace(Start(key, recipe, latents, references), **fields)
 
     def w(self, name: str, seed: int, psi: float) -> Tensor:
-        """The same numbers in every type: w `[1 c]`, about the generator's average."""
+        """The same numbers in every type: w `[c]`, about the generator's average."""
         w_avg = self.generators[name].w_avg
-        noise = torch.randn(1, len(w_avg), generator=torch.Generator().manual_seed(seed))
+        noise = torch.randn(len(w_avg), generator=torch.Generator().manual_seed(seed))
         return w_avg + psi * noise.to(w_avg.dtype)
 
     def paint(self, name: str, latents: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.generators[name].synthesise((latents[:1] + latents[1:])[None])[0]
+            generator = self.generators[name]
+            return generator.synthesise(generator.ws_of(latents)[None])[0]
 
     def finish(self, *starts: Start, recipe: Recipe = RECIPE, **more: Any) -> dict[str, Finished]:
         """Run these items together until all have left."""

@@ -19,14 +19,15 @@ from insetgan_batch.nets.detector import (
 )
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, Player, preset
+from insetgan_batch.recipe import CANVAS, GeneratorSettings
+from insetgan_batch.recipe_variants import preset
 
 CPU = torch.device("cpu")
 SEEDS = (7000, 7003, 7004)  # without slack their scores end 4 to 32 % apart
 
 
-def few(player: Player) -> Player:
-    return dataclasses.replace(player, steps=5)
+def few(settings: GeneratorSettings) -> GeneratorSettings:
+    return dataclasses.replace(settings, steps=5)
 
 
 def test_after_30_steps_with_mtcnn_in_the_loop_scores_differ_by_2_percent_at_most() -> None:

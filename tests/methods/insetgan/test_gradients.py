@@ -12,8 +12,9 @@ from torch import Tensor
 
 from insetgan_batch.methods.insetgan import images, losses
 from insetgan_batch.methods.insetgan.objective import CanvasObjective, InsetObjective, Objective
+from insetgan_batch.methods.insetgan.terms import Term
 from insetgan_batch.nets.perceptual import Perceptual
-from tests.methods.insetgan.bench import Ellipse
+from tests.methods.insetgan.bench import Ellipse, terms_of
 
 HEIGHT, WIDTH, SIDE, LAYERS, DIMENSIONS = 56, 48, 40, 3, 4
 RESOLUTION = 32
@@ -54,7 +55,7 @@ def canvas_objective(
 ) -> Objective:
     n = len(region)
     return CanvasObjective(
-        wanted=wanted,
+        wanted=terms_of(wanted),
         perceptual=perceptual,
         reference=noise(n, 3, HEIGHT, WIDTH, seed=3),
         insets={"face": FACE[:n]},
@@ -73,7 +74,7 @@ def inset_objective(
     n = len(region)
     return InsetObjective(
         "face",
-        wanted=wanted,
+        wanted=terms_of(wanted),
         perceptual=perceptual,
         reference=noise(n, 3, SIDE, SIDE, seed=3),
         box=boxes_of(BOX).expand(n, -1),
@@ -106,7 +107,9 @@ def test_every_term_of_the_canvas(
     double_perceptual: Perceptual, term: str, mask: Tensor | None
 ) -> None:
     objective = canvas_objective(double_perceptual, {term}, mask, boxes_of(*REGIONS))
-    gradient = check_gradient(lambda image: objective.terms(image, LATENTS)[term], CANVAS)
+    gradient = check_gradient(
+        lambda image: objective.losses(image, LATENTS)[Term.parse(term)], CANVAS
+    )
     assert (gradient.flatten(1).abs().amax(dim=1) > 0).all()
 
 
@@ -116,14 +119,16 @@ def test_every_term_of_an_inset(
     double_perceptual: Perceptual, term: str, mask: Tensor | None
 ) -> None:
     objective = inset_objective(double_perceptual, {term}, mask, boxes_of(*REGIONS))
-    gradient = check_gradient(lambda image: objective.terms(image, LATENTS)[term], FACE)
+    gradient = check_gradient(
+        lambda image: objective.losses(image, LATENTS)[Term.parse(term)], FACE
+    )
     assert (gradient.flatten(1).abs().amax(dim=1) > 0).all()
 
 
 @pytest.mark.parametrize("term", ["latent", "delta"])
 def test_the_terms_of_the_latents(double_perceptual: Perceptual, term: str) -> None:
     objective = inset_objective(double_perceptual, set(), None, boxes_of(*REGIONS))
-    gradient = check_gradient(lambda w: objective.terms(FACE, w)[f"face.{term}"], LATENTS)
+    gradient = check_gradient(lambda w: objective.losses(FACE, w)[Term("face", term)], LATENTS)
     is_moved = gradient.abs().amax(dim=(0, 2)) > 0
     assert is_moved.tolist() == [term == "latent"] + [term == "delta"] * LAYERS
 
@@ -134,7 +139,7 @@ def test_an_items_loss_does_not_move_its_neighbours(
 ) -> None:
     objective = canvas_objective(double_perceptual, {term}, None, boxes_of(*REGIONS))
     canvas = CANVAS.clone().requires_grad_(True)
-    value = objective.terms(canvas, LATENTS)[term]
+    value = objective.losses(canvas, LATENTS)[Term.parse(term)]
     (gradient,) = torch.autograd.grad(value[1], canvas)
     assert gradient[1].abs().max() > 0
     assert gradient[[0, 2]].abs().max() == 0
@@ -217,7 +222,7 @@ def test_body_does_not_pull_inside_of_the_region(
         inside = images.spread(mask, regions, (HEIGHT, WIDTH)) > 1 - 1e-4
     term = f"canvas.body.{distance}"
     objective = CanvasObjective(
-        wanted={term},
+        wanted=terms_of({term}),
         perceptual=perceptual,
         reference=noise(1, 3, HEIGHT, WIDTH, seed=3).float(),
         insets={"face": FACE[:1].float()},
@@ -229,7 +234,9 @@ def test_body_does_not_pull_inside_of_the_region(
         masks={} if mask is None else {"face": mask},
     )
     canvas = CANVAS[:1].float().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(objective.terms(canvas, LATENTS[:1].float())[term], canvas)
+    (gradient,) = torch.autograd.grad(
+        objective.losses(canvas, LATENTS[:1].float())[Term.parse(term)], canvas
+    )
     pull = gradient.abs().amax(dim=1, keepdim=True)
     assert int(inside.sum()) > 150
     assert pull[inside].max() == 0
@@ -245,7 +252,7 @@ def test_border_does_not_pull_off_its_ring(
     term = f"face.border.{distance}"
     objective = inset_objective(double_perceptual, {term}, mask, boxes_of((4, 4, 44, 44)))
     face = FACE[:1].clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(objective.terms(face, LATENTS[:1])[term], face)
+    (gradient,) = torch.autograd.grad(objective.losses(face, LATENTS[:1])[Term.parse(term)], face)
     pull = images.downsample(gradient.abs().amax(dim=1, keepdim=True), RESOLUTION)
     ring = images.border_mask(RESOLUTION).double()
     if mask is not None:
@@ -262,8 +269,8 @@ def test_on_the_canvas_border_does_not_pull_off_its_ring(double_perceptual: Perc
         double_perceptual, {"face.border.l1"}, None, boxes_of((8, 12, 40, 44))
     )
     canvas = CANVAS[:1].clone().requires_grad_(True)
-    terms = objective.terms(canvas, LATENTS[:1])
-    (gradient,) = torch.autograd.grad(terms["face.border.l1"], canvas)
+    losses_of = objective.losses(canvas, LATENTS[:1])
+    (gradient,) = torch.autograd.grad(losses_of[Term("face", "border", "l1")], canvas)
     width = images.border_width(RESOLUTION)
     interior = gradient[:, :, 12 + width + 1 : 44 - width - 1, 8 + width + 1 : 40 - width - 1]
     assert interior.abs().max() == 0

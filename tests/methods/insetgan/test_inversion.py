@@ -40,8 +40,8 @@ def start(bench: Bench, key: str, seed: int, recipe: Recipe = INVERTING) -> Star
     """An item whose face is given as a picture that its generator painted of another seed."""
     plain = bench.start(key, seed, recipe)
     w = bench.w("face", seed + 50, 0.7)
-    ws = torch.cat([w, w.new_zeros(bench.generators["face"].num_ws, w.shape[1])])
-    references = plain.references | {"face": bench.paint("face", ws)}
+    latents = bench.generators["face"].latents_of(w)
+    references = plain.references | {"face": bench.paint("face", latents)}
     return dataclasses.replace(plain, references=references, pictures=("face",), seed=seed)
 
 

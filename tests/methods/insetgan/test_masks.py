@@ -15,8 +15,9 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.methods.insetgan import compose, images
 from insetgan_batch.methods.insetgan.objective import CanvasObjective, InsetObjective
 from insetgan_batch.methods.insetgan.states import Finished
+from insetgan_batch.methods.insetgan.terms import Term
 from insetgan_batch.nets.perceptual import Perceptual
-from tests.methods.insetgan.bench import RECIPE, Bench, Ellipse
+from tests.methods.insetgan.bench import RECIPE, Bench, Ellipse, terms_of
 
 HEIGHT, WIDTH, SIDE = 64, 48, 32
 SIZE = (HEIGHT, WIDTH)
@@ -111,7 +112,7 @@ def test_border_pulls_on_the_ring_and_nowhere_else(
     term = f"face.border.{distance_name}"
     objective = InsetObjective(
         "face",
-        wanted={term},
+        wanted=terms_of({term}),
         perceptual=perceptual,
         reference=noise(1, 3, SIDE, SIDE, seed=2),
         box=row_of(Box(8, 6, 24, 28)),
@@ -124,7 +125,9 @@ def test_border_pulls_on_the_ring_and_nowhere_else(
         mask=mask_of(),
     )
     face = noise(1, 3, SIDE, SIDE, seed=1).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(objective.terms(face, torch.zeros(1, 4, 4))[term], face)
+    (gradient,) = torch.autograd.grad(
+        objective.losses(face, torch.zeros(1, 4, 4))[Term.parse(term)], face
+    )
     pull, ring = gradient.abs().amax(dim=1)[0], images.ring_of(mask_of())[0, 0]
     assert pull[ring == 0].max() == 0
     assert (pull[ring == 1] > 0).all()
@@ -136,7 +139,7 @@ def test_coarse_looks_at_the_part_and_its_border_only(perceptual: Perceptual) ->
     terms = {"face.coarse.l1", "face.whole.l1"}
     objective = InsetObjective(
         "face",
-        wanted=terms,
+        wanted=terms_of(terms),
         perceptual=perceptual,
         reference=noise(1, 3, SIDE, SIDE, seed=2),
         box=row_of(Box(8, 6, 24, 28)),
@@ -150,10 +153,10 @@ def test_coarse_looks_at_the_part_and_its_border_only(perceptual: Perceptual) ->
     )
     latents, face = torch.zeros(1, 4, 4), noise(1, 3, SIDE, SIDE, seed=1)
     compared = torch.maximum(mask_of(), images.ring_of(mask_of()))
-    before = objective.terms(face, latents)
-    elsewhere = objective.terms(torch.where(compared > 0, face, face + 0.7), latents)
-    inside = objective.terms(torch.where(mask_of() > 0.5, face + 0.7, face), latents)
-    for term in terms:
+    before = objective.losses(face, latents)
+    elsewhere = objective.losses(torch.where(compared > 0, face, face + 0.7), latents)
+    inside = objective.losses(torch.where(mask_of() > 0.5, face + 0.7, face), latents)
+    for term in terms_of(terms):
         assert torch.equal(before[term], elsewhere[term])
         assert not torch.equal(before[term], inside[term])
 
@@ -163,7 +166,7 @@ def test_face_looks_well_inside_of_the_part_only(perceptual: Perceptual) -> None
     face = noise(1, 3, SIDE, SIDE, seed=1).requires_grad_(True)
     objective = InsetObjective(
         "face",
-        wanted={"face.face.l1"},
+        wanted={Term("face", "face", "l1")},
         perceptual=perceptual,
         reference=torch.zeros(1, 3, SIDE, SIDE),
         box=row_of(Box(0, 0, 4, 4)),
@@ -175,7 +178,7 @@ def test_face_looks_well_inside_of_the_part_only(perceptual: Perceptual) -> None
         inversion_size=64,
         mask=mask_of(),
     )
-    value = objective.terms(face, torch.zeros(1, 4, 4))["face.face.l1"]
+    value = objective.losses(face, torch.zeros(1, 4, 4))[Term("face", "face", "l1")]
     (gradient,) = torch.autograd.grad(value, face)
     pull = gradient.abs().amax(dim=1)[0]
     assert (pull[distance() < 0.6] > 0).all()
@@ -188,7 +191,7 @@ def test_face_looks_well_inside_of_the_part_only(perceptual: Perceptual) -> None
 def body_pull(perceptual: Perceptual, region: Box, mask: Tensor | None) -> Tensor:
     """The gradient of the body loss, its strength by pixel of the canvas `[H W]`."""
     objective = CanvasObjective(
-        wanted={"canvas.body.l1"},
+        wanted={Term("canvas", "body", "l1")},
         perceptual=perceptual,
         reference=torch.full((1, 3, *SIZE), 3.0),
         insets={"face": noise(1, 3, SIDE, SIDE)},
@@ -200,8 +203,8 @@ def body_pull(perceptual: Perceptual, region: Box, mask: Tensor | None) -> Tenso
         masks={} if mask is None else {"face": mask},
     )
     canvas = noise(1, 3, *SIZE).requires_grad_(True)
-    terms = objective.terms(canvas, torch.zeros(1, 4, 4))
-    (gradient,) = torch.autograd.grad(terms["canvas.body.l1"], canvas)
+    found = objective.losses(canvas, torch.zeros(1, 4, 4))
+    (gradient,) = torch.autograd.grad(found[Term("canvas", "body", "l1")], canvas)
     return gradient.abs().amax(dim=1)[0]
 
 

@@ -19,7 +19,7 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Finished, Start
 from insetgan_batch.nets.detector import Detector
-from insetgan_batch.recipe import ImageWeights, Player, Recipe, Stage
+from insetgan_batch.recipe import GeneratorSettings, ImageWeights, Recipe, Stage
 from tests.methods.insetgan.bench import (
     CANVAS_BOX,
     FACE_BOX,
@@ -33,10 +33,12 @@ from tests.methods.insetgan.bench import (
 )
 
 L1, BOTH = ImageWeights(l1=1.0), ImageWeights(l1=1.0, lpips=0.1)
-FACE = Player(steps=2, coarse=L1, border=L1, face=BOTH, latent=0.01)
+FACE = GeneratorSettings(steps=2, coarse=L1, border=L1, face=BOTH, latent=0.01)
 PLAIN = Recipe(
     region_slack=0.0,
-    canvas=Player(steps=2, learning_rate=0.03, coarse=BOTH, border=L1, body=L1, delta=0.1),
+    canvas=GeneratorSettings(
+        steps=2, learning_rate=0.03, coarse=BOTH, border=L1, body=L1, delta=0.1
+    ),
     insets={"face": FACE},
     resolution=32,
     coarse_size=32,

@@ -10,18 +10,16 @@ import torch
 from torch import Tensor
 
 from insetgan_batch.methods.insetgan import images
+from insetgan_batch.methods.insetgan.image_terms import ImageTerms, latent_terms
 from insetgan_batch.methods.insetgan.objective import (
     CanvasObjective,
-    ImageTerms,
     InsetObjective,
-    Terms,
-    crop,
-    latent_terms,
+    crop_region,
     on_canvas,
-    term_weights,
 )
+from insetgan_batch.methods.insetgan.terms import DISTANCES, Term
 from insetgan_batch.nets.perceptual import Features, Perceptual
-from insetgan_batch.recipe import ImageWeights, Player
+from tests.methods.insetgan.bench import by_text, terms_of
 
 HEIGHT, WIDTH, SIDE = 64, 48, 32
 W_AVG = torch.zeros(4)
@@ -31,6 +29,7 @@ HALF_A_LEVEL = 1 / 255  # what L1 loses to its rounding off
 BOX = (8.0, 6.0, 24.0, 28.0)
 REGION_TERMS = {"face.coarse.l1", "face.coarse.lpips", "face.border.l1", "face.border.lpips"}
 CANVAS_TERMS = REGION_TERMS | {"canvas.body.l1", "canvas.body.lpips"}
+FACE_TERM = Term("face", "face")
 FACE_TERMS = REGION_TERMS | {"face.face.l1", "face.face.lpips"}
 
 
@@ -70,9 +69,9 @@ def canvas_terms(
     regions: dict[str, Tensor] | None = None,
     wanted: set[str] = CANVAS_TERMS,
     coarse_size: int = SIDE,
-) -> Terms:
+) -> dict[str, Tensor]:
     objective = CanvasObjective(
-        wanted=wanted,
+        wanted=terms_of(wanted),
         perceptual=perceptual,
         reference=torch.full_like(canvas, REFERENCE).detach(),
         insets=insets or {"face": FACE},
@@ -82,7 +81,7 @@ def canvas_terms(
         coarse_size=coarse_size,
         inversion_size=64,
     )
-    return objective.terms(canvas, LATENTS)
+    return by_text(objective.losses(canvas, LATENTS))
 
 
 def inset_terms(
@@ -92,10 +91,10 @@ def inset_terms(
     face: Tensor = FACE,
     region: Tensor | None = None,
     wanted: set[str] = FACE_TERMS,
-) -> Terms:
+) -> dict[str, Tensor]:
     objective = InsetObjective(
         "face",
-        wanted=wanted,
+        wanted=terms_of(wanted),
         perceptual=perceptual,
         reference=torch.full_like(face, REFERENCE).detach(),
         box=box(*BOX),
@@ -106,44 +105,15 @@ def inset_terms(
         coarse_size=SIDE,
         inversion_size=64,
     )
-    return objective.terms(face, LATENTS)
+    return by_text(objective.losses(face, LATENTS))
 
 
-def changed_by(terms: Callable[[Tensor], Terms], image: Tensor, pixels: Tensor) -> set[str]:
+def changed_by(
+    terms: Callable[[Tensor], dict[str, Tensor]], image: Tensor, pixels: Tensor
+) -> set[str]:
     """The terms that are not exactly the same after a change of these pixels of `image`."""
     before, after = terms(image), terms(torch.where(pixels > 0, image + 0.7, image))
     return {name for name in before if not torch.equal(before[name], after[name])}
-
-
-# Weights
-
-
-def test_a_generator_meets_only_its_own_terms() -> None:
-    canvas = term_weights("canvas", Player(), ["face", "shoes"], 1.0)
-    free, distances = {"canvas.latent", "canvas.delta"}, ("l1", "l2", "lpips")
-
-    def named(*terms: str) -> set[str]:
-        return {f"{term}.{distance}" for term in terms for distance in distances}
-
-    regions = [
-        f"{inset}.{term}" for inset in ("face", "shoes") for term in ("coarse", "whole", "border")
-    ]
-    seams = {"face.seam", "shoes.seam"}
-    assert set(canvas) == free | seams | named("canvas.body", "canvas.picture", *regions)
-    face = term_weights("face", Player(), ["face"], 1.0)
-    own = named("face.face", "face.picture", "face.coarse", "face.whole", "face.border")
-    assert set(face) == {"face.latent", "face.delta", "face.identity", "face.seam"} | own
-
-
-def test_the_ramp_scales_border_weights_and_no_others() -> None:
-    pair = ImageWeights(l1=2.0, lpips=0.5)
-    player = Player(coarse=pair, border=pair, seam=5.0, body=pair, face=pair, latent=3.0, delta=4.0)
-    full = term_weights("canvas", player, ["face"], 1.0)
-    half = term_weights("canvas", player, ["face"], 0.5)
-    for name, weight in full.items():
-        assert half[name] == (weight / 2 if ".border." in name or ".seam" in name else weight)
-    assert full["face.border.lpips"] == 0.5
-    assert (full["canvas.latent"], full["canvas.delta"]) == (3.0, 4.0)
 
 
 # What is computed
@@ -169,10 +139,10 @@ def test_a_weight_brings_its_term_and_one_pair_of_features(counting: CountingPer
     assert counting.count == 2
 
 
-def test_what_stands_still_is_looked_at_once(counting: CountingPerceptual) -> None:
+def test_features_of_what_stands_still_are_computed_once(counting: CountingPerceptual) -> None:
     counting.count = 0
     objective = CanvasObjective(
-        wanted=CANVAS_TERMS,
+        wanted=terms_of(CANVAS_TERMS),
         perceptual=counting,
         reference=CANVAS,
         insets={"face": FACE},
@@ -184,7 +154,7 @@ def test_what_stands_still_is_looked_at_once(counting: CountingPerceptual) -> No
     )
     assert counting.count == 2  # coarse and border in one pass, and body, of the standing side
     for _ in range(4):
-        objective.terms(CANVAS, LATENTS)
+        objective.losses(CANVAS, LATENTS)
     assert counting.count == 2 + 4 * 2
 
 
@@ -193,7 +163,7 @@ def test_every_term_has_one_value_per_item(perceptual: Perceptual) -> None:
     canvases, faces = noise(2, 3, HEIGHT, WIDTH), noise(2, 3, SIDE, SIDE, seed=1)
     regions = torch.tensor([REGION, (-6.0, 3.0, 34.0, 43.0)])
 
-    def terms(canvas: Tensor, face: Tensor, region: Tensor) -> Terms:
+    def terms(canvas: Tensor, face: Tensor, region: Tensor) -> dict[str, Tensor]:
         return canvas_terms(
             perceptual, canvas=canvas, insets={"face": face}, regions={"face": region}
         )
@@ -212,21 +182,21 @@ def test_every_distance_is_divided_by_the_area_of_its_mask(perceptual: Perceptua
     """A mask that holds all of a small difference makes it larger, the smaller the mask is."""
     image, target = noise(1, 3, SIDE, SIDE, seed=5), noise(1, 3, SIDE, SIDE, seed=6)
     mask = images.box_mask(box(8.0, 4.0, 28.0, 24.0), (SIDE, SIDE))
-    names = {f"face.face.{distance}" for distance in ("l1", "l2", "lpips")}
-    found = ImageTerms({"face.face": mask}, names, perceptual, target)(image)
-    everywhere = ImageTerms({"face.face": torch.ones_like(mask)}, names, perceptual, mask * target)
+    wanted = {FACE_TERM.of(distance) for distance in DISTANCES}
+    found = ImageTerms({FACE_TERM: mask}, wanted, perceptual, target)(image)
+    everywhere = ImageTerms({FACE_TERM: torch.ones_like(mask)}, wanted, perceptual, mask * target)
     share = 20 * 20 / SIDE**2
-    for name, value in everywhere(mask * image).items():
-        torch.testing.assert_close(found[name], value / share)
+    for term, value in everywhere(mask * image).items():
+        torch.testing.assert_close(found[term], value / share)
 
 
 def test_a_mask_of_nothing_is_no_distance(perceptual: Perceptual) -> None:
-    names = {f"face.face.{distance}" for distance in ("l1", "l2", "lpips")}
+    wanted = {FACE_TERM.of(distance) for distance in DISTANCES}
     nothing = torch.zeros(1, 1, SIDE, SIDE)
     image = FACE.clone().requires_grad_(True)
-    terms = ImageTerms({"face.face": nothing}, names, perceptual, 0 * FACE)(image)
-    assert {name: float(value) for name, value in terms.items()} == dict.fromkeys(names, 0.0)
-    (gradient,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), image)
+    found = ImageTerms({FACE_TERM: nothing}, wanted, perceptual, 0 * FACE)(image)
+    assert {term: float(value) for term, value in found.items()} == dict.fromkeys(wanted, 0.0)
+    (gradient,) = torch.autograd.grad(torch.stack(list(found.values())).sum(), image)
     assert not gradient.any()
 
 
@@ -234,7 +204,7 @@ def test_latent_terms_are_of_w_and_of_the_offsets() -> None:
     latents = torch.zeros(2, 1 + 3, 4)
     latents[0, 0] = 2.0  # w
     latents[1, 1:] = 3.0  # offsets
-    terms = latent_terms("face", latents, torch.ones(4))
+    terms = by_text(latent_terms("face", latents, torch.ones(4)))
     assert terms["face.latent"].tolist() == [1.0, 1.0]
     assert terms["face.delta"].tolist() == [0.0, 9.0]
 
@@ -245,7 +215,7 @@ def test_latent_terms_are_of_w_and_of_the_offsets() -> None:
 def test_an_inset_that_equals_its_region_has_no_coarse_and_no_border(
     perceptual: Perceptual,
 ) -> None:
-    face = crop(CANVAS, box(*REGION), SIDE)
+    face = crop_region(CANVAS, box(*REGION), SIDE)
     terms = canvas_terms(perceptual, insets={"face": face})
     for name in REGION_TERMS:
         assert float(terms[name]) == pytest.approx(0, abs=1e-7)
@@ -264,7 +234,7 @@ def test_coarse_is_blind_to_detail_and_border_is_not(perceptual: Perceptual) -> 
     found = {}
     for coarse_size in (32, 64):
         objective = CanvasObjective(
-            wanted={"face.coarse.l1", "face.border.l1"},
+            wanted=terms_of({"face.coarse.l1", "face.border.l1"}),
             perceptual=perceptual,
             reference=torch.zeros(1, 3, HEIGHT, HEIGHT),
             insets={"face": fine},
@@ -274,7 +244,7 @@ def test_coarse_is_blind_to_detail_and_border_is_not(perceptual: Perceptual) -> 
             coarse_size=coarse_size,
             inversion_size=64,
         )
-        found[coarse_size] = objective.terms(torch.zeros(1, 3, 64, 64), LATENTS)
+        found[coarse_size] = by_text(objective.losses(torch.zeros(1, 3, 64, 64), LATENTS))
     assert float(found[32]["face.coarse.l1"]) == pytest.approx(0, abs=1e-6)
     assert float(found[64]["face.coarse.l1"]) == pytest.approx(0.5 - HALF_A_LEVEL)
     assert float(found[32]["face.border.l1"]) == pytest.approx(0.5 - HALF_A_LEVEL)
@@ -288,7 +258,7 @@ def test_body_is_blind_inside_of_the_regions(perceptual: Perceptual) -> None:
     insets = {"face": FACE, "shoes": FACE}
     wanted = {"canvas.body.l1", "canvas.body.lpips"}
 
-    def terms(canvas: Tensor) -> Terms:
+    def terms(canvas: Tensor) -> dict[str, Tensor]:
         return canvas_terms(
             perceptual, canvas=canvas, insets=insets, regions=regions, wanted=wanted
         )
@@ -303,7 +273,7 @@ def test_body_is_blind_inside_of_the_regions(perceptual: Perceptual) -> None:
 def test_face_is_blind_outside_of_the_box(perceptual: Perceptual) -> None:
     wanted = {"face.face.l1", "face.face.lpips"}
 
-    def terms(face: Tensor) -> Terms:
+    def terms(face: Tensor) -> dict[str, Tensor]:
         return inset_terms(perceptual, face=face, wanted=wanted)
 
     inside = images.box_mask(box(*BOX), (SIDE, SIDE))
@@ -314,7 +284,7 @@ def test_face_is_blind_outside_of_the_box(perceptual: Perceptual) -> None:
 def test_border_is_blind_inside_of_the_ring(perceptual: Perceptual) -> None:
     wanted = {"face.border.l1", "face.border.lpips"}
 
-    def terms(face: Tensor) -> Terms:
+    def terms(face: Tensor) -> dict[str, Tensor]:
         return inset_terms(perceptual, face=face, wanted=wanted)
 
     ring = images.border_mask(SIDE)
@@ -323,7 +293,7 @@ def test_border_is_blind_inside_of_the_ring(perceptual: Perceptual) -> None:
 
 
 def test_coarse_and_border_are_blind_outside_of_the_region(perceptual: Perceptual) -> None:
-    def terms(canvas: Tensor) -> Terms:
+    def terms(canvas: Tensor) -> dict[str, Tensor]:
         return canvas_terms(perceptual, canvas=canvas, wanted=REGION_TERMS)
 
     inside = images.box_mask(box(*REGION), (HEIGHT, WIDTH))
@@ -340,10 +310,10 @@ def test_pixels_of_a_region_beyond_the_canvas_do_not_count(perceptual: Perceptua
     assert int(mask.sum()) == 22 * 24
     assert float(mask[0, 0, :, :10].sum() + mask[0, 0, 24:].sum()) == 0
 
-    def inset(face: Tensor) -> Terms:
+    def inset(face: Tensor) -> dict[str, Tensor]:
         return inset_terms(perceptual, face=face, region=box(*BEYOND), wanted=REGION_TERMS)
 
-    def canvas(face: Tensor) -> Terms:
+    def canvas(face: Tensor) -> dict[str, Tensor]:
         regions = {"face": box(*BEYOND)}
         return canvas_terms(perceptual, insets={"face": face}, regions=regions, wanted=REGION_TERMS)
 
@@ -372,7 +342,7 @@ def test_a_region_off_the_canvas_counts_nothing(perceptual: Perceptual) -> None:
 # Gradients
 
 
-def gradient_of(terms: Terms, image: Tensor) -> Tensor:
+def gradient_of(terms: dict[str, Tensor], image: Tensor) -> Tensor:
     (gradient,) = torch.autograd.grad(sum(terms.values(), torch.zeros(1)).sum(), image)
     return gradient.abs().sum(dim=1, keepdim=True)
 

@@ -47,9 +47,9 @@ def generators(tiny_canvas: Generator, tiny_face: Generator) -> dict[str, Genera
 
 
 def recipe(canvas: dict[str, Any] | None = None, **changes: Any) -> Recipe:
-    """The default with changed fields of the canvas' player and of the recipe."""
-    player = dataclasses.replace(Recipe().canvas, **(canvas or {}))
-    return dataclasses.replace(Recipe(), canvas=player, **changes)
+    """The default with changed fields of the canvas' settings and of the recipe."""
+    settings = dataclasses.replace(Recipe().canvas, **(canvas or {}))
+    return dataclasses.replace(Recipe(), canvas=settings, **changes)
 
 
 def start(
@@ -68,13 +68,12 @@ def start(
 
 def latents_of(generator: Generator, seed: int, psi: float) -> Tensor:
     """`[1+l c]`: the truncated w, and no offsets."""
-    w = generator.seeds_to_w([seed], psi)
-    return torch.cat([w, torch.zeros(generator.num_ws, w.shape[1])])
+    return generator.latents_of(generator.seeds_to_w([seed], psi)[0])
 
 
 def painted(generator: Generator, latents: Tensor) -> Tensor:
     with torch.no_grad():
-        return generator.synthesise((latents[:1] + latents[1:])[None])[0]
+        return generator.synthesise(generator.ws_of(latents)[None])[0]
 
 
 # Where the latents begin
@@ -144,7 +143,7 @@ def test_given_latents_are_taken_with_their_offsets(
 
 
 @pytest.mark.parametrize(
-    ("row", "player", "adaptive", "expected"),
+    ("row", "settings", "adaptive", "expected"),
     [
         (0.2, 0.4, True, 0.2),
         (None, 0.4, True, 0.4),
@@ -153,15 +152,15 @@ def test_given_latents_are_taken_with_their_offsets(
         (0.0, 0.4, True, 0.0),
     ],
 )
-def test_the_rows_psi_goes_before_the_players_the_adaptive_and_the_recipes(
+def test_the_rows_psi_goes_before_the_generators_the_adaptive_and_the_recipes(
     generators: dict[str, Generator],
     row: float | None,
-    player: float | None,
+    settings: float | None,
     adaptive: bool,
     expected: float,
 ) -> None:
     always = AdaptivePsi(highest=0.9)
-    chosen = recipe({"psi": player}, adaptive_psi=always if adaptive else None)
+    chosen = recipe({"psi": settings}, adaptive_psi=always if adaptive else None)
     found = start(generators, chosen, Source("seed", 3, row), (Sees(0),))
     assert found.psi["canvas"] == pytest.approx(expected)
     wanted = latents_of(generators["canvas"], 3, expected)
@@ -175,7 +174,7 @@ def test_one_psi_per_layer_truncates_each_layer_by_its_own(
     psi = tuple(np.linspace(0.2, 0.9, canvas.num_ws).tolist())
     found = start(generators, recipe({"psi": psi}))
     latents = found.latents["canvas"]
-    torch.testing.assert_close((latents[:1] + latents[1:])[None], canvas.seeds_to_ws([3], psi))
+    torch.testing.assert_close(canvas.ws_of(latents)[None], canvas.seeds_to_ws([3], psi))
     assert found.psi["canvas"] == psi
     assert latents[1:].mean(dim=0).abs().max() < 1e-6  # w is in their middle
 

@@ -17,45 +17,45 @@ import itertools
 import pytest
 
 from insetgan_batch.methods.insetgan import schedule
-from insetgan_batch.recipe import Player, Recipe
+from insetgan_batch.recipe import GeneratorSettings, Recipe
 
-PLAYER = Player(steps=20, learning_rate=0.03)
+SETTINGS = GeneratorSettings(steps=20, learning_rate=0.03)
 
 
 def recipe(**fields: float) -> Recipe:
     return Recipe(**({"max_rounds": 8, "warm_up": 0.25, "border_ramp_rounds": 2.0} | fields))  # type: ignore[arg-type]
 
 
-def rates(found: Recipe, player: Player = PLAYER) -> list[float]:
-    steps = range(found.max_rounds * player.steps)
-    return [schedule.learning_rate(found, player, step) for step in steps]
+def rates(found: Recipe, own: GeneratorSettings = SETTINGS) -> list[float]:
+    steps = range(found.max_rounds * own.steps)
+    return [schedule.learning_rate(found, own, step) for step in steps]
 
 
 # Border ramp
 
 
 def test_the_border_counts_from_the_first_step_on() -> None:
-    assert schedule.border_ramp(recipe(), PLAYER, 0) == pytest.approx(1 / 40)
+    assert schedule.border_ramp(recipe(), SETTINGS, 0) == pytest.approx(1 / 40)
 
 
 def test_the_border_ramp_rises_evenly_to_1_and_stays() -> None:
-    ramp = [schedule.border_ramp(recipe(), PLAYER, step) for step in range(160)]
+    ramp = [schedule.border_ramp(recipe(), SETTINGS, step) for step in range(160)]
     steps = [b - a for a, b in itertools.pairwise(ramp[:40])]
     assert steps == pytest.approx([1 / 40] * 39)
     assert ramp[39:] == [1.0] * 121
 
 
 def test_no_ramp_means_full_weight_at_once() -> None:
-    assert schedule.border_ramp(recipe(border_ramp_rounds=0), PLAYER, 0) == 1.0
+    assert schedule.border_ramp(recipe(border_ramp_rounds=0), SETTINGS, 0) == 1.0
 
 
 def test_a_ramp_of_a_fraction_of_a_step_is_full_at_once() -> None:
-    assert schedule.border_ramp(recipe(border_ramp_rounds=0.01), PLAYER, 0) == 1.0
+    assert schedule.border_ramp(recipe(border_ramp_rounds=0.01), SETTINGS, 0) == 1.0
 
 
 def test_the_ramp_is_counted_in_rounds_of_the_player() -> None:
-    slow = Player(steps=40)
-    assert schedule.border_ramp(recipe(), slow, 39) == schedule.border_ramp(recipe(), PLAYER, 19)
+    slow = GeneratorSettings(steps=40)
+    assert schedule.border_ramp(recipe(), slow, 39) == schedule.border_ramp(recipe(), SETTINGS, 19)
 
 
 # Step size
@@ -86,11 +86,13 @@ def test_without_warm_up_the_first_step_is_a_full_one() -> None:
 
 
 def test_steps_beyond_the_last_round_stay_at_a_tenth() -> None:
-    assert schedule.learning_rate(recipe(), PLAYER, 10_000) == pytest.approx(0.003)
+    assert schedule.learning_rate(recipe(), SETTINGS, 10_000) == pytest.approx(0.003)
 
 
 def test_one_round_of_one_step_is_a_schedule() -> None:
-    found = rates(recipe(max_rounds=1, min_rounds=1), Player(steps=1, learning_rate=0.03))
+    found = rates(
+        recipe(max_rounds=1, min_rounds=1), GeneratorSettings(steps=1, learning_rate=0.03)
+    )
     assert found == [0.03]
 
 

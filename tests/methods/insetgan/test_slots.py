@@ -21,9 +21,9 @@ from insetgan_batch.errors import (
     NoFaceFoundError,
     TooLongError,
 )
-from insetgan_batch.methods.insetgan.objective import term_weights
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Finished, State
+from insetgan_batch.methods.insetgan.terms import term_weights
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.stylegan2 import Architecture
 from insetgan_batch.recipe import Recipe
@@ -87,11 +87,11 @@ def test_a_state_holds_together(one: Finished, bench: Bench) -> None:
 
 
 def weighted_sum(state: State) -> float:
-    players = {"canvas": RECIPE.canvas, "face": RECIPE.insets["face"]}
+    generators = {"canvas": RECIPE.canvas, "face": RECIPE.insets["face"]}
     return sum(
-        weight * state.terms[term]
-        for name, player in players.items()
-        for term, weight in term_weights(name, player, ["face"], 1.0).items()
+        weight * state.terms[str(term)]
+        for name, settings in generators.items()
+        for term, weight in term_weights(name, settings, ["face"], 1.0).items()
         if weight
     )
 
@@ -156,12 +156,12 @@ def test_only_one_generator_moves_in_a_phase(bench: Bench) -> None:
     optimizer = bench.optimizer()
     start = bench.start("a", 0)
     optimizer.admit(start)
-    (slot,) = optimizer._slots
-    optimizer._run_phase("canvas", lambda: None)
+    (slot,) = optimizer.slots
+    optimizer.run_phase("canvas", lambda: None)
     canvas = slot.moments["canvas"].latents
     assert torch.equal(slot.moments["face"].latents, start.latents["face"])
     assert not torch.equal(canvas, start.latents["canvas"])
-    optimizer._run_phase("face", lambda: None)
+    optimizer.run_phase("face", lambda: None)
     assert torch.equal(slot.moments["canvas"].latents, canvas)
     assert not torch.equal(slot.moments["face"].latents, start.latents["face"])
 
@@ -384,7 +384,7 @@ def test_a_region_moves_a_step_towards_what_is_found(
     there = Box(10, 9, 22, 26)
     recipe = changed(region_step=step, region_slack=slack)
     optimizer = track(bench, CANVAS_BOX, there, recipe=recipe)
-    (slot,) = optimizer._slots
+    (slot,) = optimizer.slots
     expected = boxes.move(region_of(CANVAS_BOX), region_of(there), step, slack)
     assert slot.regions["face"] != region_of(CANVAS_BOX)
     assert slot.regions["face"].as_tuple() == pytest.approx(expected.as_tuple())
@@ -410,7 +410,7 @@ def test_a_face_that_is_not_found_keeps_its_region_and_is_counted(bench: Bench) 
     ],
 )
 def test_a_jump_that_no_face_makes_is_a_miss(bench: Bench, jump: Box) -> None:
-    (slot,) = track(bench, CANVAS_BOX, jump)._slots
+    (slot,) = track(bench, CANVAS_BOX, jump).slots
     assert slot.missed_detections == 1
     assert slot.regions["face"] == region_of(CANVAS_BOX)
 
@@ -421,7 +421,7 @@ def test_the_detector_sees_the_canvas_of_every_item_after_each_of_its_phases(ben
     for key, seed in (("a", 0), ("b", 4)):
         optimizer.admit(bench.start(key, seed))
     optimizer.run_round()
-    a, b = optimizer._slots
+    a, b = optimizer.slots
     assert a.regions["face"] != region_of(CANVAS_BOX)
     assert b.regions["face"] == region_of(CANVAS_BOX)
     assert (a.missed_detections, b.missed_detections) == (0, 1)
@@ -445,7 +445,7 @@ def test_boxes_that_are_given_are_not_looked_for(bench: Bench) -> None:
     optimizer = bench.optimizer(detectors=silent)
     given = {"canvas": Box(6, 6, 22, 27), "face": Box(10, 10, 20, 20)}
     optimizer.admit(bench.start("a", 0, boxes=given))
-    (slot,) = optimizer._slots
+    (slot,) = optimizer.slots
     assert slot.regions == {"face": boxes.align(given["canvas"], given["face"], 32, 32)}
     assert silent["canvas"].images == silent["face"].images == []
 

@@ -16,13 +16,13 @@ from torch import Tensor
 from insetgan_batch.boxes import Box
 from insetgan_batch.errors import DivergedError, LostFaceError
 from insetgan_batch.methods.insetgan import schedule
-from insetgan_batch.methods.insetgan.objective import term_weights
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Finished
+from insetgan_batch.methods.insetgan.terms import term_weights
 from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.generator import Generator
-from insetgan_batch.recipe import Guards, ImageWeights, Player, Recipe, Stage
+from insetgan_batch.recipe import GeneratorSettings, Guards, ImageWeights, Recipe, Stage
 from tests.conftest import random_generator
 from tests.methods.insetgan.bench import CANVAS_BOX, Bench, Scripted, changed, run_until_empty
 from tests.methods.insetgan.conftest import FACE as FACE_ARCHITECTURE
@@ -30,8 +30,8 @@ from tests.methods.insetgan.conftest import FACE as FACE_ARCHITECTURE
 L1 = ImageWeights(l1=1.0)
 RECIPE = Recipe(
     region_slack=0.0,
-    canvas=Player(steps=2, learning_rate=0.03, coarse=L1, border=L1, body=L1),
-    insets={"face": Player(steps=3, learning_rate=0.02, coarse=L1, border=L1, face=L1)},
+    canvas=GeneratorSettings(steps=2, learning_rate=0.03, coarse=L1, border=L1, body=L1),
+    insets={"face": GeneratorSettings(steps=3, learning_rate=0.02, coarse=L1, border=L1, face=L1)},
     resolution=32,
     coarse_size=32,
     min_rounds=3,
@@ -58,7 +58,7 @@ def history(bench: Bench, recipe: Recipe, **fields: Any) -> list[dict[str, Tenso
     """The latents at the start and after every round."""
     optimizer = bench.optimizer(recipe)
     optimizer.admit(bench.start("one", 0, recipe, **fields))
-    (slot,) = optimizer._slots
+    (slot,) = optimizer.slots
     found = []
     for _ in range(recipe.rounds + 1):
         found.append({name: m.latents for name, m in slot.moments.items()})
@@ -128,9 +128,9 @@ def test_the_score_is_by_the_recipes_own_weights_in_every_stage(bench: Bench) ->
     found = bench.finish(bench.start("one", 0, recipe), recipe=recipe)["one"]
     for state in (found.start, found.best):
         score = sum(
-            weight * state.terms[term]
-            for name, player in RECIPE.players.items()
-            for term, weight in term_weights(name, player, ["face"], 1.0).items()
+            weight * state.terms[str(term)]
+            for name, settings in RECIPE.generators.items()
+            for term, weight in term_weights(name, settings, ["face"], 1.0).items()
             if weight
         )
         assert state.score == pytest.approx(score, rel=1e-5)
@@ -273,7 +273,7 @@ def references(bench: Bench, recipe: Recipe) -> tuple[list[Tensor], list[Tensor]
     """The canvas' reference in every round, and its image at the start of each."""
     optimizer = bench.optimizer(recipe)
     optimizer.admit(bench.start("one", 0, recipe))
-    (slot,) = optimizer._slots
+    (slot,) = optimizer.slots
     held, painted = [], []
     for _ in range(recipe.rounds):
         painted.append(slot.images["canvas"])
@@ -298,7 +298,7 @@ def test_an_anchor_of_the_first_stage_is_what_was_painted_at_the_start(bench: Be
     start = dataclasses.replace(bench.start("one", 0, recipe), references=other.references)
     optimizer = bench.optimizer(recipe)
     optimizer.admit(start)
-    (slot,) = optimizer._slots
+    (slot,) = optimizer.slots
     painted = slot.images["canvas"]
     optimizer.run_round()
     optimizer.run_round()
@@ -348,7 +348,7 @@ def test_a_detection_beyond_a_guard_is_none(
         detectors: dict[str, Detector] = {"canvas": Scripted([CANVAS_BOX], [FOUND])}
         optimizer = bench.optimizer(recipe, detectors=detectors)
         optimizer.admit(bench.start("one", 0, recipe))
-        (slot,) = optimizer._slots
+        (slot,) = optimizer.slots
         before = slot.regions["face"]
         optimizer.run_round()
         assert slot.missed_detections == misses
@@ -379,7 +379,7 @@ def test_a_face_that_is_lost_too_often_fails_the_item(bench: Bench) -> None:
 
 def test_an_item_that_has_lost_its_face_does_not_move_any_more(bench: Bench) -> None:
     optimizer = lose(bench, None, max_missed=1)
-    (slot,) = optimizer._slots
+    (slot,) = optimizer.slots
     assert {row.phase for row in slot.trace} == {"canvas"}
     optimizer.run_round()
     assert len(slot.trace) == RECIPE.canvas.steps
@@ -426,7 +426,7 @@ def fragile_bench(double_bench: Bench) -> Bench:
     fragile.broken = torch.full((8, 8), 1e9, dtype=torch.float64)
     bench = Bench(double_bench.generators | {"face": fragile}, double_bench.perceptual)
     latents = bench.start("one", 0).latents["face"]
-    fragile.broken = latents[:1] + latents[1:]
+    fragile.broken = fragile.ws_of(latents)
     return bench
 
 
@@ -444,7 +444,7 @@ def test_a_generator_that_fails_one_item_in_its_middle_touches_no_other(
         return optimizer
 
     broken, healthy = first_round(fragile_bench), first_round(double_bench)
-    for slot, other in zip(broken._slots, healthy._slots, strict=True):
+    for slot, other in zip(broken.slots, healthy.slots, strict=True):
         if slot.key != "breaks":
             for name, moments in slot.moments.items():
                 assert torch.equal(moments.latents, other.moments[name].latents)
@@ -473,7 +473,7 @@ def test_a_reference_that_is_not_a_number_touches_no_other_item(bench: Bench, na
         return optimizer
 
     broken, healthy = first_round(float("nan")), first_round(0.0)
-    for slot, other in zip(broken._slots, healthy._slots, strict=True):
+    for slot, other in zip(broken.slots, healthy.slots, strict=True):
         if slot.key != "sick":
             for generator, moments in slot.moments.items():
                 assert torch.equal(moments.latents, other.moments[generator].latents)

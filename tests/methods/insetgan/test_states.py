@@ -13,9 +13,9 @@ from torch import Tensor
 from insetgan_batch.boxes import Box
 from insetgan_batch.errors import LostFaceError
 from insetgan_batch.methods.insetgan.adam import MovingLatents
-from insetgan_batch.methods.insetgan.objective import term_weights
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Finished, Slot, State, TraceRow
+from insetgan_batch.methods.insetgan.terms import term_weights
 from insetgan_batch.nets.detector import Detector, FixedBox
 from insetgan_batch.recipe import Recipe, Stage
 from tests.methods.insetgan.bench import (
@@ -123,7 +123,7 @@ def test_the_best_state_of_before_the_move_stays_the_best(bench: Bench) -> None:
     state = through_a_file(home.save("one"))
     there = bench.optimizer(recipe, detectors={"canvas": Scripted([CANVAS_BOX], [away])})
     there.load(start, state)
-    (slot,) = there._slots
+    (slot,) = there.slots
     before = slot.best
     assert before is not None
     moved = run_until_empty(there)["one"]
@@ -235,10 +235,10 @@ def full_size_slot(recipe: Recipe) -> Slot:
     )
     for round_ in range(recipe.rounds):
         slot.begin_stage()
-        for name, player in recipe.players.items():
-            wanted = term_weights(name, player, ["face"], 0.5).items()
-            weights = {term: weight for term, weight in wanted if weight}
-            for step in range(player.steps):
+        for name, settings in recipe.generators.items():
+            wanted = term_weights(name, settings, ["face"], 0.5).items()
+            weights = {str(term): weight for term, weight in wanted if weight}
+            for step in range(settings.steps):
                 raw = dict(zip(weights, torch.rand(len(weights)).tolist(), strict=True))
                 slot.trace.append(TraceRow(round_ + 1, name, step, raw, weights))
         slot.scores.append(float(torch.rand(())))

@@ -1,5 +1,5 @@
-"""What is painted in a step: regions as the whole picture has them, whole pictures at a lower
-resolution, small generators whole.
+"""What is rendered in a step: regions as in the full image, whole images at a lower resolution,
+small generators whole.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from torch import Tensor
 from insetgan_batch.boxes import Box
 from insetgan_batch.config import Precision
 from insetgan_batch.methods.insetgan import images
-from insetgan_batch.methods.insetgan.objective import crop
+from insetgan_batch.methods.insetgan.objective import crop_region
+from insetgan_batch.methods.insetgan.phase_renderer import PhaseRenderer
 from insetgan_batch.methods.insetgan.seam import SeamTerm
-from insetgan_batch.methods.insetgan.sight import Sight
 from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture
-from insetgan_batch.nets.windows import Cutting
+from insetgan_batch.nets.windows import Crop
 from tests.conftest import random_generator
 from tests.methods.insetgan.bench import RECIPE, Bench, furthest, movement
 
@@ -42,7 +42,7 @@ DETECTORS = {name: FixedBox(box) for name, box in BOXES.items()}
 
 
 def generator(architecture: Architecture, seed: int, precision: Precision = "float32") -> Generator:
-    """In double precision, but for its drafts."""
+    """In double precision, but for its `low_precision`."""
     network = random_generator(architecture, seed).double().freeze()
     source = Checkpoint(network, {}, f"tiny-{seed}")
     return Generator(source, torch.device("cpu"), precision=precision)
@@ -55,7 +55,7 @@ def canvas() -> Generator:
 
 @pytest.fixture(scope="module")
 def large_bench(canvas: Generator) -> Bench:
-    """Generators with twice the pixels that their losses look at."""
+    """Generators with twice the pixels that their losses compare."""
     return Bench({"canvas": canvas, "face": generator(FACE, 2)}, Perceptual(None).double())
 
 
@@ -66,23 +66,23 @@ def random_latents(generator: Generator, count: int, seed: int) -> Tensor:
 
 
 def paint(generator: Generator, latents: Tensor) -> Tensor:
-    return generator.synthesise(latents[:, :1] + latents[:, 1:])
+    return generator.synthesise(generator.ws_of(latents))
 
 
-def sight(generator: Generator, latents: Tensor, side: int = 32) -> Sight:
-    return Sight(
+def renderer_of(generator: Generator, latents: Tensor, side: int = 32) -> PhaseRenderer:
+    return PhaseRenderer(
         generator,
         side=side,
         latents=latents,
-        pictures=paint(generator, latents),
+        rendered=paint(generator, latents),
         regions={"face": torch.tensor(REGIONS[: len(latents)], dtype=torch.float64)},
     )
 
 
-def cut_out(cutting: Cutting) -> Tensor:
+def cut_out(crop: Crop) -> Tensor:
     """The regions in what was painted around them."""
-    regions = torch.tensor(REGIONS[: len(cutting.pixels)], dtype=torch.float64)
-    return crop(cutting.pixels, cutting.window.boxes(regions), RESOLUTION)
+    regions = torch.tensor(REGIONS[: len(crop.pixels)], dtype=torch.float64)
+    return crop_region(crop.pixels, crop.window.boxes(regions), RESOLUTION)
 
 
 def cropped(generator: Generator, latents: Tensor) -> Tensor:
@@ -92,29 +92,29 @@ def cropped(generator: Generator, latents: Tensor) -> Tensor:
 
 def test_a_region_is_seen_as_the_whole_picture_has_it(canvas: Generator) -> None:
     begin, later = (random_latents(canvas, len(REGIONS), seed) for seed in (0, 1))
-    _, cuttings = sight(canvas, begin).low().paint(later)
-    torch.testing.assert_close(cut_out(cuttings["face"]), cropped(canvas, later), rtol=0, atol=1e-9)
+    _, crops = renderer_of(canvas, begin).low().render(later)
+    torch.testing.assert_close(cut_out(crops["face"]), cropped(canvas, later), rtol=0, atol=1e-9)
 
 
 def test_an_edge_is_seen_as_the_whole_picture_has_it(canvas: Generator) -> None:
     begin, later = (random_latents(canvas, len(REGIONS), seed) for seed in (0, 1))
-    _, cuttings = sight(canvas, begin).low().paint(later)
+    _, crops = renderer_of(canvas, begin).low().render(later)
     edge = SeamTerm(torch.tensor(REGIONS, dtype=torch.float64), (128, 64))
     inset = torch.rand(len(REGIONS), 3, 64, 64, dtype=torch.float64)
-    found = edge(cuttings["face"], inset)
+    found = edge(crops["face"], inset)
     assert (found[:3] > 0).all()
-    expected = edge(Cutting.whole(paint(canvas, later)), inset)
+    expected = edge(Crop.whole(paint(canvas, later)), inset)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
 
 def test_a_region_moves_the_latents_as_if_the_picture_were_whole(canvas: Generator) -> None:
     latents = random_latents(canvas, len(REGIONS), 0)
-    looks = sight(canvas, latents)
+    renderer = renderer_of(canvas, latents)
     latents.requires_grad_()
     pull = torch.randn(len(REGIONS), 3, RESOLUTION, RESOLUTION, dtype=torch.float64)
     found, expected = (
         torch.autograd.grad((seen * pull).sum(), latents)[0]
-        for seen in (cut_out(looks.low().paint(latents)[1]["face"]), cropped(canvas, latents))
+        for seen in (cut_out(renderer.low().render(latents)[1]["face"]), cropped(canvas, latents))
     )
     assert (expected.flatten(1).abs().amax(dim=1) > 1e-3).all()
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
@@ -122,77 +122,81 @@ def test_a_region_moves_the_latents_as_if_the_picture_were_whole(canvas: Generat
 
 def test_a_phase_begins_with_the_whole_picture_reduced(canvas: Generator) -> None:
     begin, later = (random_latents(canvas, 2, seed) for seed in (0, 1))
-    looks = sight(canvas, begin)
-    assert looks.height == LOW
+    renderer = renderer_of(canvas, begin)
+    assert renderer.height == LOW
     expected = images.downsample(paint(canvas, begin), LOW)
-    torch.testing.assert_close(looks.low().paint(begin)[0], expected, rtol=0, atol=1e-9)
-    low = [canvas.synthesise(x[:, :1] + x[:, 1:], upto=LOW) for x in (begin, later)]
+    torch.testing.assert_close(renderer.low().render(begin)[0], expected, rtol=0, atol=1e-9)
+    low = [canvas.synthesise(canvas.ws_of(x), upto=LOW) for x in (begin, later)]
     torch.testing.assert_close(
-        looks.low().paint(later)[0], expected + low[1] - low[0], rtol=0, atol=1e-9
+        renderer.low().render(later)[0], expected + low[1] - low[0], rtol=0, atol=1e-9
     )
 
 
 @pytest.mark.parametrize("side", [33, 64, 1024])
 def test_a_picture_that_is_small_enough_is_painted_whole(canvas: Generator, side: int) -> None:
     latents = random_latents(canvas, 2, 0)
-    looks = sight(canvas, latents, side)
-    assert looks.is_whole
-    picture, cuttings = looks.full().paint(latents)
+    renderer = renderer_of(canvas, latents, side)
+    assert renderer.is_whole
+    picture, crops = renderer.full().render(latents)
     assert torch.equal(picture, paint(canvas, latents))
-    assert not cuttings
+    assert not crops
 
 
 def test_colours_of_the_last_block_alone_are_painted_whole() -> None:
     residual = generator(dataclasses.replace(CANVAS, synthesis="resnet"), 1)
     latents = random_latents(residual, 2, 0)
-    assert sight(residual, latents).is_whole
+    assert renderer_of(residual, latents).is_whole
 
 
-# Drafts
+# Low precision
 
 
 @pytest.fixture(scope="module")
-def drafting() -> Generator:
-    """The canvas whose drafts are in bfloat16."""
+def mixed() -> Generator:
+    """The canvas with steps in bfloat16."""
     return generator(CANVAS, 1, "bfloat16")
 
 
 @pytest.mark.parametrize("side", [32, 1024])
-def test_a_phase_of_drafts_begins_with_the_true_pictures(drafting: Generator, side: int) -> None:
-    begin = random_latents(drafting, len(REGIONS), 0)
-    picture, _ = sight(drafting, begin, side).full().paint(begin)
-    true = paint(drafting, begin)
-    assert (paint(drafting.draft, begin) - true).abs().max() > 1e-3
+def test_a_phase_in_low_precision_begins_with_the_true_pictures(
+    mixed: Generator, side: int
+) -> None:
+    begin = random_latents(mixed, len(REGIONS), 0)
+    picture, _ = renderer_of(mixed, begin, side).full().render(begin)
+    true = paint(mixed, begin)
+    assert (paint(mixed.low_precision, begin) - true).abs().max() > 1e-3
     torch.testing.assert_close(picture, true, rtol=0, atol=1e-9)
 
 
-def test_a_phase_of_low_drafts_begins_with_the_true_pictures_too(drafting: Generator) -> None:
-    begin = random_latents(drafting, len(REGIONS), 0)
-    picture, cuttings = sight(drafting, begin).low().paint(begin)
-    reduced = images.downsample(paint(drafting, begin), LOW)
+def test_low_resolution_in_low_precision_begins_with_the_true_pictures_too(
+    mixed: Generator,
+) -> None:
+    begin = random_latents(mixed, len(REGIONS), 0)
+    picture, crops = renderer_of(mixed, begin).low().render(begin)
+    reduced = images.downsample(paint(mixed, begin), LOW)
     torch.testing.assert_close(picture, reduced, rtol=0, atol=1e-9)
     # Convolutions of another size add bfloat16 in another order.
-    difference = cut_out(cuttings["face"]) - cropped(drafting, begin)
+    difference = cut_out(crops["face"]) - cropped(mixed, begin)
     assert difference.abs().mean() < 1e-3
 
 
 @pytest.mark.parametrize("side", [32, 1024])
-def test_what_drafts_lack_is_held(drafting: Generator, side: int) -> None:
-    begin, later = (random_latents(drafting, 2, seed) for seed in (0, 1))
-    picture, _ = sight(drafting, begin, side).full().paint(later)
-    held = paint(drafting, begin) - paint(drafting.draft, begin)
-    expected = paint(drafting.draft, later) + held
+def test_the_error_of_low_precision_is_held(mixed: Generator, side: int) -> None:
+    begin, later = (random_latents(mixed, 2, seed) for seed in (0, 1))
+    picture, _ = renderer_of(mixed, begin, side).full().render(later)
+    error = paint(mixed, begin) - paint(mixed.low_precision, begin)
+    expected = paint(mixed.low_precision, later) + error
     torch.testing.assert_close(picture, expected, rtol=0, atol=1e-9)
 
 
-def test_what_is_kept_is_no_draft(drafting: Generator) -> None:
+def test_what_is_kept_is_in_full_precision(mixed: Generator) -> None:
     """Steps in bfloat16 move the latents; pictures and scores are the generators' own."""
-    bench = Bench({"canvas": drafting, "face": generator(FACE, 2)}, Perceptual(None).double())
+    bench = Bench({"canvas": mixed, "face": generator(FACE, 2)}, Perceptual(None).double())
     recipe = dataclasses.replace(RECIPE, min_rounds=2, max_rounds=2)
     found = bench.finish(bench.start("a", 3, recipe), recipe=recipe, detectors=DETECTORS)["a"]
     assert movement(found) > 0.01
     assert torch.equal(
-        found.best.images["canvas"], paint(drafting, found.best.latents["canvas"][None])[0]
+        found.best.images["canvas"], paint(mixed, found.best.latents["canvas"][None])[0]
     )
     assert found.best.score < 0.8 * found.start.score
 
@@ -240,7 +244,7 @@ def test_layers_that_are_not_seen_stay_as_they_were(large_bench: Bench) -> None:
     )["a"]
     for name, seen in (("canvas", 10), ("face", 8)):
         before, after = (
-            (x[:1] + x[1:]) for x in (found.start.latents[name], found.best.latents[name])
+            Generator.ws_of(x) for x in (found.start.latents[name], found.best.latents[name])
         )
         torch.testing.assert_close(after[seen:], before[seen:], rtol=0, atol=1e-12)
         assert (after[:seen] - before[:seen]).abs().amin() > 0
@@ -249,12 +253,12 @@ def test_layers_that_are_not_seen_stay_as_they_were(large_bench: Bench) -> None:
 
 def test_a_step_in_full_resolution_renews_what_is_held(canvas: Generator) -> None:
     begin, later = (random_latents(canvas, 2, seed) for seed in (0, 1))
-    looks = sight(canvas, begin)
-    picture, cuttings = looks.full().paint(later)
+    renderer = renderer_of(canvas, begin)
+    picture, crops = renderer.full().render(later)
     torch.testing.assert_close(picture, paint(canvas, later), rtol=0, atol=1e-9)
-    assert not cuttings
+    assert not crops
     expected = images.downsample(picture, LOW)
-    torch.testing.assert_close(looks.low().paint(later)[0], expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(renderer.low().render(later)[0], expected, rtol=0, atol=1e-9)
 
 
 def test_the_film_shows_whole_pictures(large_bench: Bench) -> None:

@@ -103,8 +103,10 @@ WAYS: dict[str, Callable[[RunStore], str]] = {
     "commit: files of another type": changed(lambda record: record.update(files=[1])),
     "commit: no picture": changed(lambda record: record["files"].pop("image")),
     "commit: item missing": changed(lambda record: record.pop("item")),
-    "commit: score of another type": changed(lambda record: record.update(score="\x1b[31m good")),
-    "commit: losses of another type": changed(lambda record: record.update(losses={"a": []})),
+    "commit: measures of another type": changed(
+        lambda record: record.update(measures={"score": "\x1b[31m good"})
+    ),
+    "commit: facts of another type": changed(lambda record: record.update(facts=[])),
     "commit: attempt of another type": changed(lambda record: record.update(attempt=7)),
     "commit: another attempt": changed(lambda record: record.update(attempt="9-9")),
     "commit: a negative size": changed(lambda record: record["files"]["image"].update(bytes=-1)),

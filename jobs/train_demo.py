@@ -27,7 +27,7 @@ from insetgan_batch.demo.models import MODELS, PICTURE_SIZES
 from insetgan_batch.errors import InsetGanError, MissingPackageError
 
 if TYPE_CHECKING:
-    from insetgan_batch.demo.check import PartsChecked
+    from insetgan_batch.demo.check import PartsCheck
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 Work = Annotated[Path, typer.Option(help="Directory for pictures, checkpoints and samples.")]
@@ -68,13 +68,13 @@ def train(
 
 
 def _train_generator(model: str, work: Path) -> None:
-    from insetgan_batch.demo import train as training
+    from insetgan_batch.demo import train_generator as training
     from insetgan_batch.people import pictures
 
     data = pictures.load(work / "pictures", MODELS[model].view)
     done = training.train(MODELS[model], data, work)
     about = _about(model, len(data.z), done.step)
-    sha256 = training.export(done, demo_path(model), about)
+    sha256 = training.export(done.network, demo_path(model), about)
     typer.echo(f"{demo_path(model)} sha256 {sha256}")
 
 
@@ -149,7 +149,7 @@ def check() -> None:
         raise typer.Exit(1)
 
 
-def _lines(known: PartsChecked) -> Iterator[str]:
+def _lines(known: PartsCheck) -> Iterator[str]:
     """What `check` says of the network of parts."""
     for view, iou in known.iou.items():
         each = ", ".join(f"{name} {value:.3f}" for name, value in iou.items())

@@ -1,4 +1,4 @@
-"""What the bundled demo weights promise, measured: parts found in what the generators paint for
+"""Measures what the bundled weights promise: parts found in what the generators paint for
 fresh seeds, how well the network of parts knows rendered people, and the size of it all.
 """
 
@@ -34,9 +34,9 @@ PSI = 0.7
 MOST_MEGABYTES = 30.0
 RENDERED_SEEDS = range(60)
 LEAST_IOU = 0.85
-What = Literal["face", "head", "shoes"]
+DetectedPart = Literal["face", "head", "shoes"]
 # In what share of a generator's images each detector has to find what it looks for.
-_LEAST_FOUND: dict[str, dict[What, float]] = {
+_LEAST_FOUND: dict[str, dict[DetectedPart, float]] = {
     "canvas": {"face": 0.95, "head": 0.99, "shoes": 0.99},
     "face": {"face": 0.99, "head": 0.99},
     "shoes": {"shoes": 0.99},
@@ -46,12 +46,12 @@ _CPU = torch.device("cpu")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Checked:
+class GeneratorCheck:
     """One generator: in how many of the images of fresh seeds what is found, and its file."""
 
     name: str
     images: int
-    found: dict[What, int]
+    found: dict[DetectedPart, int]
     megabytes: float
     sha256: str
 
@@ -65,7 +65,7 @@ class Checked:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PartsChecked:
+class PartsCheck:
     """The network of parts on rendered people that it was not trained on.
 
     iou: by view and part or class, of all people together. box_error_px: of each part's box on the
@@ -89,7 +89,7 @@ class PartsChecked:
         )
 
 
-def check(name: str) -> Checked:
+def check(name: str) -> GeneratorCheck:
     """Paint 200 fresh seeds at psi 0.7 with a bundled generator and look for its parts, with a
     progress bar.
     """
@@ -101,7 +101,7 @@ def check(name: str) -> Checked:
         images = to_pixels(generator.images_of_seeds(FRESH_SEEDS[first : first + _BATCH], PSI))
         for what, detector in detectors.items():
             found[what] += sum(box is not None for box in detector.find(images))
-    return Checked(
+    return GeneratorCheck(
         name=name,
         images=len(FRESH_SEEDS),
         found=found,
@@ -110,17 +110,17 @@ def check(name: str) -> Checked:
     )
 
 
-def check_all() -> list[Checked]:
+def check_all() -> list[GeneratorCheck]:
     """Every bundled generator."""
     return [check(name) for name in MODELS]
 
 
-def check_parts() -> PartsChecked:
+def check_parts() -> PartsCheck:
     """Draw 60 people and compare, with a progress bar; without anny `MissingPackageError`."""
     path = demo_path("parts")
     network = parts.load(path, _CPU)
     people = _rendered()
-    return PartsChecked(
+    return PartsCheck(
         people=len(RENDERED_SEEDS),
         iou={view: ious(network, pictures, view) for view, pictures in people.items()},
         box_error_px={part: _box_error(network, people["body"], part) for part in parts.BOXED},
@@ -196,7 +196,7 @@ def _labels(pictures: list[Picture]) -> Tensor:
     return train_parts.class_shares(np.stack([picture.parts for picture in pictures]))
 
 
-def _detector(what: What, generator: str) -> Detector:
+def _detector(what: DetectedPart, generator: str) -> Detector:
     canvas = generator == "canvas"
     if what == "face":
         smallest = SMALLEST_FACE_OF_CANVAS if canvas else SMALLEST_FACE_OF_INSET

@@ -14,7 +14,7 @@ from insetgan_batch.people.renderer import View
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Stage:
+class GrowthStage:
     """Steps at one resolution. blocks: of synthesis in use, the base counts as one."""
 
     blocks: int
@@ -23,14 +23,14 @@ class Stage:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Course:
-    """Stages under one plan.
+class GeneratorSchedule:
+    """Growth stages under one cosine.
 
-    The step size falls from `learning_rate` along a cosine that reaches 0 after `decay_steps`; the
+    The step size falls from `learning_rate` along a cosine that reaches 0 after `decay_steps`. The
     part (the head, or the shoes) weighs `part_weight` times as much as the rest of the picture.
     """
 
-    stages: tuple[Stage, ...]
+    stages: tuple[GrowthStage, ...]
     learning_rate: float
     decay_steps: int
     part_weight: float
@@ -43,17 +43,17 @@ class Course:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DemoModel:
-    """What `demo/train.py` needs to know. view: of `PeopleRenderer.render`."""
+    """One generator and its training. view: of `PeopleRenderer.render`."""
 
     name: str
     view: View
     architecture: Architecture
-    courses: tuple[Course, ...]
+    schedules: tuple[GeneratorSchedule, ...]
 
     @property
     def steps(self) -> int:
         """Of the whole training."""
-        return sum(course.steps for course in self.courses)
+        return sum(schedule.steps for schedule in self.schedules)
 
 
 CANVAS = DemoModel(
@@ -68,15 +68,22 @@ CANVAS = DemoModel(
         # The paper's 0.01 makes training by regression stall: w hardly moves.
         mapping_lr_multiplier=1.0,
     ),
-    courses=(
-        Course(
-            (Stage(4, 32, 1200), Stage(5, 32, 1500), Stage(6, 24, 2000), Stage(7, 16, 2040)),
+    schedules=(
+        GeneratorSchedule(
+            (
+                GrowthStage(4, 32, 1200),
+                GrowthStage(5, 32, 1500),
+                GrowthStage(6, 24, 2000),
+                GrowthStage(7, 16, 2040),
+            ),
             learning_rate=3e-3,
             decay_steps=7900,
             part_weight=3,
         ),
-        # A face is 1.5 % of the picture: without this course MTCNN finds it in four of five only.
-        Course((Stage(7, 16, 2000),), learning_rate=1.5e-3, decay_steps=2000, part_weight=20),
+        # A face is 1.5 % of the picture: without this schedule MTCNN finds it in four of five only.
+        GeneratorSchedule(
+            (GrowthStage(7, 16, 2000),), learning_rate=1.5e-3, decay_steps=2000, part_weight=20
+        ),
     ),
 )
 
@@ -91,9 +98,9 @@ FACE = DemoModel(
         mapping_layers=4,
         mapping_lr_multiplier=1.0,
     ),
-    courses=(
-        Course(
-            (Stage(4, 32, 1200), Stage(5, 24, 1500), Stage(6, 16, 3000)),
+    schedules=(
+        GeneratorSchedule(
+            (GrowthStage(4, 32, 1200), GrowthStage(5, 24, 1500), GrowthStage(6, 16, 3000)),
             learning_rate=3e-3,
             decay_steps=5700,
             part_weight=3,
@@ -112,9 +119,9 @@ SHOES = DemoModel(
         mapping_layers=4,
         mapping_lr_multiplier=1.0,
     ),
-    courses=(
-        Course(
-            (Stage(4, 32, 900), Stage(5, 24, 900), Stage(6, 16, 1400)),
+    schedules=(
+        GeneratorSchedule(
+            (GrowthStage(4, 32, 900), GrowthStage(5, 24, 900), GrowthStage(6, 16, 1400)),
             learning_rate=3e-3,
             decay_steps=3200,
             part_weight=3,

@@ -5,38 +5,35 @@ Half of a batch are pictures that the generator paints, whose latents are known 
 rendered faces, which stand for photographs: moved, turned, tinted, blurred and noisy, as a detector
 and a camera leave them. Of a rendered face w is known too, since its z is. So it learns w first,
 which costs no step back through the generator; then what counts is the picture that is painted
-again. The generator stands still. A batch depends on the step alone, and everything that a resumed
-training needs is in one file.
+again. The generator stands still. A batch depends on the step alone, so a resumed training goes on
+exactly.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from insetgan_batch.demo.augment import blur, uniform
+from insetgan_batch.demo.training import Training, cosine, find_step, run
 from insetgan_batch.methods.insetgan import images as pixels
 from insetgan_batch.nets.encoder import EncoderNetwork
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.people.pictures import Pictures
 
-_CHECKPOINT_INTERVAL_S = 120.0
 _LPIPS, _LATENT, _OFFSETS = 1.0, 0.2, 0.1  # weights, beside L1
 _SCALES = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Course:
+class EncoderSchedule:
     """Steps whose size falls from `learning_rate` along a cosine to 0. half: of a batch; paints:
     whether the loss is of pictures, or of w alone.
     """
@@ -47,125 +44,68 @@ class Course:
     paints: bool
 
 
-COURSES = (Course(1600, 1.5e-3, 12, paints=False), Course(1500, 1e-3, 6, paints=True))
+SCHEDULES = (
+    EncoderSchedule(1600, 1.5e-3, 12, paints=False),
+    EncoderSchedule(1500, 1e-3, 6, paints=True),
+)
 
 
-@dataclasses.dataclass(slots=True)
-class Training:
-    """What a checkpoint holds. step: optimiser steps done."""
-
-    network: EncoderNetwork
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-
-    @classmethod
-    def resume(cls, generator: Generator, path: Path) -> Training:
-        """Go on from a checkpoint, or start where there is none, always with the same weights."""
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            network = EncoderNetwork(generator.num_ws, len(generator.w_avg))
-            # It starts at the average, and nearly without offsets.
-            network.to_w.weight.data.mul_(0.1)
-            network.to_offsets.weight.data.mul_(0.01)
-        w = generator.seeds_to_w(range(2000), 1.0)
-        network.w_avg.copy_(generator.w_avg)
-        network.w_std.copy_(w.std(dim=0))
-        training = cls(network, torch.optim.Adam(network.parameters()))
-        if path.exists():
-            state = torch.load(path, weights_only=True)
-            network.load_state_dict(state["network"])
-            training.optimizer.load_state_dict(state["optimizer"])
-            training.step = state["step"]
-        return training
-
-    def save(self, path: Path) -> None:
-        """Write the checkpoint; an interrupted write leaves the earlier one."""
-        temporary = path.with_suffix(".part")
-        state = {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-        }
-        torch.save(state, temporary)
-        temporary.replace(path)
+def start(generator: Generator) -> Training[EncoderNetwork]:
+    """A fresh training; the initial weights are always the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = EncoderNetwork(generator.num_ws, len(generator.w_avg))
+        # It starts at the average, and nearly without offsets.
+        network.to_w.weight.data.mul_(0.1)
+        network.to_offsets.weight.data.mul_(0.01)
+    w = generator.seeds_to_w(range(2000), 1.0)
+    network.w_avg.copy_(generator.w_avg)
+    network.w_std.copy_(w.std(dim=0))
+    return Training(network, torch.optim.Adam(network.parameters()))
 
 
 def train(
     generator: Generator,
     pictures: Pictures,
     directory: Path,
-    courses: tuple[Course, ...] = COURSES,
-) -> Training:
-    """Train to the end of the last course, with a progress bar, checkpoints and sample sheets in
+    schedules: tuple[EncoderSchedule, ...] = SCHEDULES,
+) -> Training[EncoderNetwork]:
+    """Train to the end of the last schedule, with a progress bar, checkpoints and sample sheets in
     `directory`.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "encoder.training.pt"
-    training = Training.resume(generator, path)
+    training = start(generator)
     perceptual = Perceptual(None)
-    steps = sum(course.steps for course in courses)
-    saved_at = time.monotonic()
-    columns = (
-        TextColumn("encoder"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
+    run(
+        training,
+        directory / "encoder.training.pt",
+        steps=sum(schedule.steps for schedule in schedules),
+        train_step=lambda: train_step(training, generator, perceptual, pictures, schedules),
+        write_samples=lambda: write_samples(training, generator, pictures, directory),
     )
-    with Progress(*columns) as progress:
-        task = progress.add_task("", total=steps, completed=training.step, loss=math.nan)
-        while training.step < steps:
-            loss = train_step(training, generator, perceptual, pictures, courses)
-            progress.update(task, advance=1, loss=loss)
-            if time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S or training.step == steps:
-                training.save(path)
-                write_samples(
-                    training.network,
-                    generator,
-                    pictures,
-                    directory / f"encoder-{training.step:06d}.png",
-                )
-                saved_at = time.monotonic()
     return training
 
 
 def train_step(
-    training: Training,
+    training: Training[EncoderNetwork],
     generator: Generator,
     perceptual: Perceptual,
     pictures: Pictures,
-    courses: tuple[Course, ...] = COURSES,
+    schedules: tuple[EncoderSchedule, ...] = SCHEDULES,
 ) -> float:
     """One optimiser step; returns the loss."""
     network = training.network
-    course, learning_rate = _plan(training.step, courses)
-    for group in training.optimizer.param_groups:
-        group["lr"] = learning_rate
-    target, w = _batch(training.step, generator, pictures, course.half)
+    schedule, within = find_step(schedules, training.step)
+    target, w = _batch(training.step, generator, pictures, schedule.half)
     latents = network(target)
     loss = ((latents[:, 0] - w) / network.w_std).square().mean()
-    if course.paints:
+    if schedule.paints:
         offsets = (latents[:, 1:] / network.w_std).square().mean()
         loss = (
             _LATENT * loss
             + _OFFSETS * offsets
             + _picture_loss(latents, target, generator, perceptual)
         )
-    training.optimizer.zero_grad()
-    torch.autograd.backward(loss)
-    training.optimizer.step()
-    training.step += 1
-    return float(loss.detach())
-
-
-def _plan(step: int, courses: tuple[Course, ...]) -> tuple[Course, float]:
-    """Course and step size of a step."""
-    for course in courses:
-        if step < course.steps:
-            fall = (1 + math.cos(math.pi * step / course.steps)) / 2
-            return course, course.learning_rate * fall
-        step -= course.steps
-    raise ValueError(f"step {step} is beyond the last course")
+    return training.update(loss, cosine(schedule.learning_rate, within, schedule.steps))
 
 
 def _picture_loss(
@@ -181,16 +121,16 @@ def _picture_loss(
 
 
 def write_samples(
-    network: EncoderNetwork, generator: Generator, pictures: Pictures, path: Path
+    training: Training[EncoderNetwork], generator: Generator, pictures: Pictures, directory: Path
 ) -> None:
     """A sheet: rendered faces above, what the generator makes of their latents below."""
     faces = pixels.from_pixels(torch.from_numpy(pictures.rgb[-12:]))
-    latents = network.encode(faces)
+    latents = training.network.encode(faces)
     with torch.no_grad():
         again = generator.synthesise(generator.ws_of(latents))
     rows = [torch.cat(list(row), dim=2) for row in (faces, again)]
     sheet = pixels.to_pixels(torch.cat(rows, dim=1)[None])[0]
-    Image.fromarray(sheet.numpy()).save(path)
+    Image.fromarray(sheet.numpy()).save(directory / f"encoder-{training.step:06d}.png")
 
 
 def _batch(step: int, generator: Generator, pictures: Pictures, half: int) -> tuple[Tensor, Tensor]:

@@ -2,30 +2,27 @@
 
 It has to work on what generators paint, too, which is softer than any rendering, and moves while it
 is optimised: so the pictures are moved, scaled, tinted, blurred and made noisy. A batch depends on
-the step alone, and everything that a resumed training needs is in one file.
+the step alone, so a resumed training goes on exactly.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import Tensor
 
 from insetgan_batch.demo.augment import blur, uniform
+from insetgan_batch.demo.training import Training, cosine, find_step, run
 from insetgan_batch.nets import parts
 from insetgan_batch.people.labels import BodyPart
 from insetgan_batch.people.pictures import shard_paths
 
 PEOPLE = 2000
 _BATCH = 8  # of each view
-_CHECKPOINT_INTERVAL_S = 120.0
 HEIGHTS = {
     "body": parts.HEIGHT_OF_CANVAS,
     "face": parts.HEIGHT_OF_INSET,
@@ -96,7 +93,7 @@ def class_shares(labels: np.ndarray) -> Tensor:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Course:
+class PartsSchedule:
     """Steps whose size falls from `learning_rate` along a cosine to 0. empty: pictures of nothing
     in each batch of a view.
     """
@@ -107,88 +104,47 @@ class Course:
 
 
 # First people; then also that nothing is an answer.
-COURSES = (Course(3000, 2e-3, empty=0), Course(250, 5e-4, empty=1))
+SCHEDULES = (PartsSchedule(3000, 2e-3, empty=0), PartsSchedule(250, 5e-4, empty=1))
 
 
-@dataclasses.dataclass(slots=True)
-class Training:
-    """What a checkpoint holds. step: optimiser steps done."""
-
-    network: parts.PartsNetwork
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-
-    @classmethod
-    def resume(cls, path: Path) -> Training:
-        """Go on from a checkpoint, or start where there is none, always with the same weights."""
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            network = parts.PartsNetwork()
-        training = cls(network, torch.optim.Adam(network.parameters()))
-        if path.exists():
-            state = torch.load(path, weights_only=True)
-            network.load_state_dict(state["network"])
-            training.optimizer.load_state_dict(state["optimizer"])
-            training.step = state["step"]
-        return training
-
-    def save(self, path: Path) -> None:
-        """Write the checkpoint; an interrupted write leaves the earlier one."""
-        temporary = path.with_suffix(".part")
-        state = {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-        }
-        torch.save(state, temporary)
-        temporary.replace(path)
+def start() -> Training[parts.PartsNetwork]:
+    """A fresh training; the initial weights are always the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = parts.PartsNetwork()
+    return Training(network, torch.optim.Adam(network.parameters()))
 
 
 def train(
-    examples: dict[str, Examples], directory: Path, courses: tuple[Course, ...] = COURSES
-) -> Training:
-    """Train to the end of the last course, with a progress bar and checkpoints in `directory`."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "parts.training.pt"
-    training = Training.resume(path)
-    saved_at = time.monotonic()
-    steps = sum(course.steps for course in courses)
-    for _ in track(range(training.step, steps), "parts"):
-        train_step(training, examples, courses)
-        if time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S or training.step == steps:
-            training.save(path)
-            saved_at = time.monotonic()
+    examples: dict[str, Examples],
+    directory: Path,
+    schedules: tuple[PartsSchedule, ...] = SCHEDULES,
+) -> Training[parts.PartsNetwork]:
+    """Train to the end of the last schedule, with a progress bar and checkpoints in `directory`."""
+    training = start()
+    run(
+        training,
+        directory / "parts.training.pt",
+        steps=sum(schedule.steps for schedule in schedules),
+        train_step=lambda: train_step(training, examples, schedules),
+    )
     return training
 
 
 def train_step(
-    training: Training, examples: dict[str, Examples], courses: tuple[Course, ...]
+    training: Training[parts.PartsNetwork],
+    examples: dict[str, Examples],
+    schedules: tuple[PartsSchedule, ...],
 ) -> float:
     """One optimiser step on pictures of every view; returns the loss."""
-    learning_rate, empty = _plan(training.step, courses)
-    for group in training.optimizer.param_groups:
-        group["lr"] = learning_rate
+    schedule, within = find_step(schedules, training.step)
     random = torch.Generator().manual_seed(training.step)
     losses = []
     for some in examples.values():
-        images, shares = augment(*batch_of(some, empty, random), random)
+        images, shares = augment(*batch_of(some, schedule.empty, random), random)
         losses.append(F.cross_entropy(training.network(images), shares))
     loss = torch.stack(losses).mean()
-    training.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    training.optimizer.step()
-    training.step += 1
-    return loss.item()
-
-
-def _plan(step: int, courses: tuple[Course, ...]) -> tuple[float, int]:
-    """Step size and number of empty pictures of a step."""
-    for course in courses:
-        if step < course.steps:
-            fall = (1 + math.cos(math.pi * step / course.steps)) / 2
-            return course.learning_rate * fall, course.empty
-        step -= course.steps
-    raise ValueError(f"step {step} is beyond the last course")
+    return training.update(loss, cosine(schedule.learning_rate, within, schedule.steps))
 
 
 def batch_of(some: Examples, empty: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -205,7 +161,7 @@ def augment(rgb: Tensor, shares: Tensor, random: torch.Generator) -> tuple[Tenso
     """Images `[n 3 h w]` in -1..1, moved, scaled, tinted, blurred and noisy, and the shares `[n
     class h w]` in 0..1, moved and scaled as they are.
     """
-    grid = _frames(len(rgb), (rgb.shape[2], rgb.shape[3]), random)
+    grid = _sampling_grids(len(rgb), (rgb.shape[2], rgb.shape[3]), random)
     images = F.grid_sample(
         rgb.float() / 127.5 - 1, grid, padding_mode="border", align_corners=False
     )
@@ -219,7 +175,7 @@ def augment(rgb: Tensor, shares: Tensor, random: torch.Generator) -> tuple[Tenso
     return images, moved
 
 
-def _frames(n: int, size: tuple[int, int], random: torch.Generator) -> Tensor:
+def _sampling_grids(n: int, size: tuple[int, int], random: torch.Generator) -> Tensor:
     """Where the pixels of moved and scaled pictures come from, as `grid_sample` takes it."""
     scale = torch.exp(uniform(random, -0.22, 0.22, n, 1)[..., 0, 0])
     mirror = torch.where(torch.rand(n, generator=random) < 0.5, -1.0, 1.0)[:, None]

@@ -12,7 +12,11 @@ from insetgan_batch.nets import parts
 from insetgan_batch.people.labels import BodyPart
 
 SHOES = parts.CLASSES.index("shoes")
-COURSES = (train_parts.Course(8, 2e-3, empty=0), train_parts.Course(4, 1e-3, empty=1))
+SCHEDULES = (
+    train_parts.PartsSchedule(8, 2e-3, empty=0),
+    train_parts.PartsSchedule(4, 1e-3, empty=1),
+)
+Examples = dict[str, train_parts.Examples]
 
 
 def picture(random: np.random.Generator, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -25,37 +29,41 @@ def picture(random: np.random.Generator, height: int) -> tuple[np.ndarray, np.nd
 
 
 @pytest.fixture(scope="module")
-def examples() -> dict[str, train_parts.Examples]:
+def examples() -> Examples:
     random = np.random.default_rng(0)
     rgb, labels = (np.stack(a) for a in zip(*(picture(random, 32) for _ in range(12)), strict=True))
     return {view: train_parts.to_examples(rgb, labels, 16) for view in train_parts.HEIGHTS}
 
 
-def loss_of(training: train_parts.Training, examples: dict[str, train_parts.Examples]) -> float:
+@pytest.fixture(scope="module")
+def trained(examples: Examples, tmp_path_factory: pytest.TempPathFactory) -> parts.PartsNetwork:
+    """Without a stop."""
+    return train_parts.train(examples, tmp_path_factory.mktemp("whole"), SCHEDULES).network
+
+
+def loss_of(network: parts.PartsNetwork, examples: Examples) -> float:
     """Without any augmentation."""
     some = examples["body"]
     with torch.no_grad():
-        logits = training.network(some.rgb.float() / 127.5 - 1)
+        logits = network(some.rgb.float() / 127.5 - 1)
     return float(torch.nn.functional.cross_entropy(logits, some.shares.float() / 255))
 
 
-def test_the_loss_falls(examples: dict[str, train_parts.Examples], tmp_path: Path) -> None:
-    before = loss_of(train_parts.Training.resume(tmp_path / "none"), examples)
-    after = loss_of(train_parts.train(examples, tmp_path, COURSES), examples)
-    assert after < 0.75 * before
+def test_the_loss_falls(examples: Examples, trained: parts.PartsNetwork) -> None:
+    before = loss_of(train_parts.start().network, examples)
+    assert loss_of(trained, examples) < 0.75 * before
 
 
 def test_a_resumed_training_goes_on_exactly(
-    examples: dict[str, train_parts.Examples], tmp_path: Path
+    examples: Examples, trained: parts.PartsNetwork, tmp_path: Path
 ) -> None:
-    whole = train_parts.train(examples, tmp_path / "whole", COURSES)
-    stopped = train_parts.Training.resume(tmp_path / "none")
-    for _ in range(9):
-        train_parts.train_step(stopped, examples, COURSES)
+    stopped = train_parts.start()
+    while stopped.step < 9:
+        train_parts.train_step(stopped, examples, SCHEDULES)
     stopped.save(tmp_path / "parts.training.pt")
-    resumed = train_parts.train(examples, tmp_path, COURSES)
-    assert resumed.step == whole.step == 12
-    for a, b in zip(resumed.network.parameters(), whole.network.parameters(), strict=True):
+    resumed = train_parts.train(examples, tmp_path, SCHEDULES)
+    assert resumed.step == 12
+    for a, b in zip(resumed.network.parameters(), trained.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
@@ -80,7 +88,7 @@ def test_shrinking_gives_a_pixel_the_share_of_each_class() -> None:
     assert made.rgb[0, 0].tolist() == [[25, 0], [0, 0]]
 
 
-def test_labels_move_as_the_pictures_do(examples: dict[str, train_parts.Examples]) -> None:
+def test_labels_move_as_the_pictures_do(examples: Examples) -> None:
     some = examples["body"]
     random = torch.Generator().manual_seed(0)
     images, shares = train_parts.augment(some.rgb, some.shares, random)
@@ -92,7 +100,7 @@ def test_labels_move_as_the_pictures_do(examples: dict[str, train_parts.Examples
         assert torch.corrcoef(pair)[0, 1] > 0.75
 
 
-def test_the_first_pictures_of_a_batch_are_empty(examples: dict[str, train_parts.Examples]) -> None:
+def test_the_first_pictures_of_a_batch_are_empty(examples: Examples) -> None:
     some = examples["body"]
     rgb, shares = train_parts.batch_of(some, 2, torch.Generator().manual_seed(0))
     assert (rgb[:2] == rgb[:2, :, :1, :1]).all()

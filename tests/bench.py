@@ -49,7 +49,7 @@ def fields_of(models: dict[str, Path]) -> dict[str, Any]:
         "detector": {"fixed": {"canvas": [8, 8, 20, 24], "face": [8, 8, 24, 28]}},
         "perceptual": "random",
         "slots": 2,
-        "max_actors": 2,
+        "max_actors": 1,  # each imports torch, which costs more than the items
         "recipe": {
             "resolution": 32,
             "coarse_size": 32,

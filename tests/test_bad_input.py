@@ -916,8 +916,3 @@ def test_aliases_in_moderation_are_taken(tmp_path: Path) -> None:
     recipe = config.load(path).recipe
     assert recipe.canvas.border.l1 == 0.25
     assert (recipe.insets["face"].border.l1, recipe.insets["face"].border.lpips) == (0.25, 0.5)
-
-
-def test_there_are_more_than_two_hundred_of_them() -> None:
-    tables = (FILES, VERSIONS, ROWS, PAIRS, PICTURES, LATENTS, BOXES, OVERRIDES, CONFIGURATIONS)
-    assert sum(len(table) for table in tables) >= 300

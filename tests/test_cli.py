@@ -75,7 +75,7 @@ def test_a_run_says_how_it_ended_and_status_agrees(
 @pytest.mark.usefixtures("_on_ray")
 def test_a_run_tells_machines_in_json_lines(config: str, two_items: str, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
-    arguments = ("--manifest", two_items, "--out", out, "--max-actors", "1", "--json")
+    arguments = ("--manifest", two_items, "--out", out, "--max-actors", "3", "--json")
     result = call("run", config, *arguments)
     assert result.exit_code == 0, result.output
     told = [json.loads(line) for line in result.stdout.splitlines()]
@@ -84,7 +84,8 @@ def test_a_run_tells_machines_in_json_lines(config: str, two_items: str, tmp_pat
     assert {"step", "progress"} <= set(events)
     assert events[-1] == "summary"
     assert told[-1]["committed"] == 2
-    assert RunStore(open_storage(out)).read_run()["machine"]["max_actors"] == 1
+    assert RunStore(open_storage(out)).read_run()["machine"]["max_actors"] == 3
+    # Two items fill the slots of one.
     assert {line["workers"] for line in told if line["event"] == "progress"} == {1}
 
 

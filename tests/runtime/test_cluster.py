@@ -3,85 +3,63 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+import ray
 
+from insetgan_batch.config import RunConfig
 from insetgan_batch.errors import ConfigError, InsetGanError
 from insetgan_batch.runtime import cluster
 
-# Two machines with an address each on one, which is what the check counts.
-_TWO_MACHINES = """
-import sys
-import ray
-from insetgan_batch.errors import ConfigError
-from insetgan_batch.runtime import cluster
 
-ray.init("local", num_cpus=1, include_dashboard=False)
-real = ray.nodes()
-ray.nodes = lambda: [{"Alive": alive, "NodeManagerAddress": a} for a, alive in MACHINES]
-for uri, shared in (("file:///d", False), ("file:///d", True), ("s3://b/p", False)):
-    try:
-        cluster.check_output(uri, shared)
-        print("fine", uri, shared)
-    except ConfigError as err:
-        print("refused", uri, shared, err)
-"""
+def nodes(*machines: tuple[str, bool]) -> Callable[[], list[dict[str, Any]]]:
+    """Stands for `ray.nodes`: addresses of machines, and whether they are alive."""
+    return lambda: [{"NodeManagerAddress": address, "Alive": alive} for address, alive in machines]
 
 
-def check(machines: list[tuple[str, bool]]) -> list[str]:
-    code = _TWO_MACHINES.replace("MACHINES", repr(machines))
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600
-    )
-    return done.stdout.splitlines()
+def test_a_directory_is_no_output_for_several_machines_unless_they_share_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray, "nodes", nodes(("10.0.0.1", True), ("10.0.0.2", True)))
+    with pytest.raises(ConfigError, match="the output file:///d is a directory"):
+        cluster.check_output("file:///d", False)
+    cluster.check_output("file:///d", True)
+    cluster.check_output("s3://b/p", False)
 
 
-@pytest.mark.ray
-def test_a_directory_is_no_output_for_several_machines_unless_they_share_it() -> None:
-    refused, *others = check([("10.0.0.1", True), ("10.0.0.2", True)])
-    assert refused.startswith("refused file:///d False the output file:///d is a directory")
-    assert others == ["fine file:///d True", "fine s3://b/p False"]
+def test_machines_that_are_gone_and_nodes_of_one_machine_do_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, gone = ("10.0.0.1", True), ("10.0.0.2", False)
+    monkeypatch.setattr(ray, "nodes", nodes(here, here, gone))
+    cluster.check_output("file:///d", False)
 
 
-@pytest.mark.ray
-def test_machines_that_are_gone_and_nodes_of_one_machine_do_not_count() -> None:
-    lines = check([("10.0.0.1", True), ("10.0.0.1", True), ("10.0.0.2", False)])
-    assert lines[0] == "fine file:///d False"
-
-
-_ROOMS = """
-import ray
-from insetgan_batch.config import RunConfig
-from insetgan_batch.runtime import cluster
-
-for resources in RESOURCES:
-    ray.cluster_resources = lambda: resources
-    room = cluster.room(RunConfig(slots=4, max_actors=MOST, gpus_per_actor=SHARE), 100)
-    print(room.num_gpus, room.num_cpus, room.actors)
-"""
-
-
-def rooms(
-    resources: list[dict[str, float]], most: int | None = None, share: float = 1.0
-) -> list[str]:
-    code = _ROOMS.replace("RESOURCES", repr(resources)).replace("MOST", repr(most))
-    code = code.replace("SHARE", repr(share))
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600
-    ).stdout.splitlines()
-
-
-def test_one_actor_takes_a_gpu_or_a_core_and_none_a_head_that_does_not_work() -> None:
-    found = rooms([{"GPU": 8, "CPU": 64}, {"CPU": 6}, {"CPU": 0}, {"GPU": 80, "CPU": 64}])
-    assert found == ["1.0 1 8", "0 1 6", "1.0 1 0", "1.0 1 25"]  # 100 items fill 25 times 4 slots
-    assert rooms([{"GPU": 8, "CPU": 64}], most=3) == ["1.0 1 3"]
-
-
-def test_actors_share_a_gpu_and_none_is_split_over_two() -> None:
-    assert rooms([{"GPU": 2, "CPU": 64}], share=0.25) == ["0.25 1 8"]
-    assert rooms([{"GPU": 2, "CPU": 64}], share=0.4) == ["0.4 1 4"]
-    assert rooms([{"CPU": 6}], share=0.25) == ["0 1 6"]
+@pytest.mark.parametrize(
+    ("resources", "most", "share", "expected"),
+    [
+        ({"GPU": 8, "CPU": 64}, None, 1.0, (1.0, 1, 8)),
+        ({"CPU": 6}, None, 1.0, (0, 1, 6)),
+        ({"CPU": 0}, None, 1.0, (1.0, 1, 0)),  # a head that does not work
+        ({"GPU": 80, "CPU": 64}, None, 1.0, (1.0, 1, 25)),  # 100 items fill 25 times 4 slots
+        ({"GPU": 8, "CPU": 64}, 3, 1.0, (1.0, 1, 3)),
+        ({"GPU": 2, "CPU": 64}, None, 0.25, (0.25, 1, 8)),
+        ({"GPU": 2, "CPU": 64}, None, 0.4, (0.4, 1, 4)),  # none is split over two
+        ({"CPU": 6}, None, 0.25, (0, 1, 6)),
+    ],
+)
+def test_one_actor_takes_a_gpu_or_a_share_of_one_or_else_a_core(
+    monkeypatch: pytest.MonkeyPatch,
+    resources: dict[str, float],
+    most: int | None,
+    share: float,
+    expected: tuple[float, float, int],
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
+    room = cluster.room(RunConfig(slots=4, max_actors=most, gpus_per_actor=share), 100)
+    assert (room.num_gpus, room.num_cpus, room.actors) == expected
 
 
 _SHARED = """

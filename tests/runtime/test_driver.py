@@ -34,7 +34,7 @@ from insetgan_batch.records import Item
 from insetgan_batch.runtime import driver
 from insetgan_batch.runtime.failures import FailureClass, classify
 from insetgan_batch.runtime.progress import Progress
-from tests.bench import Bench
+from tests.bench import Bench, bench_in, fields_of
 
 pytestmark = pytest.mark.ray
 MakeBench = Callable[..., Bench]
@@ -59,7 +59,7 @@ def worker_pids() -> list[int]:
 
 
 def test_every_item_is_committed_once_and_the_page_is_there(bench: MakeBench) -> None:
-    place = bench(bodies=2, faces=2)
+    place = bench(bodies=2, faces=2, max_actors=2)
     seen: list[Progress] = []
     summary = driver.run(place.config, place.manifest, place.out, on_progress=seen.append)
     assert (summary.items, summary.committed, summary.quarantined) == (4, 4, 0)
@@ -70,14 +70,20 @@ def test_every_item_is_committed_once_and_the_page_is_there(bench: MakeBench) ->
     assert max(progress.inside for progress in seen) > 0
 
 
-def test_the_second_run_finds_everything_done_and_starts_no_actor(bench: MakeBench) -> None:
-    place = bench(bodies=1, faces=2)
-    first = driver.run(place.config, place.manifest, place.out)
+@pytest.fixture(scope="module")
+def finished(
+    cache: Path, tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]
+) -> Bench:
+    """A run of one item, for what comes after it."""
+    place = bench_in(tmp_path_factory.mktemp("finished"), fields_of(tiny_models), 1, 1)
+    assert not driver.run(place.config, place.manifest, place.out, run_id="first").resumed
+    return place
+
+
+def test_the_second_run_finds_everything_done_and_starts_no_actor(finished: Bench) -> None:
     seen: list[Progress] = []
-    second = driver.run(place.config, place.manifest, place.out, on_progress=seen.append)
-    assert second.committed == 2
-    assert second.resumed
-    assert second.run_id == first.run_id
+    second = driver.run(finished.config, finished.manifest, finished.out, on_progress=seen.append)
+    assert (second.committed, second.resumed, second.run_id) == (1, True, "first")
     assert seen == []
 
 
@@ -96,7 +102,7 @@ def test_a_data_set_without_insets_is_a_run_like_any_other(bench: MakeBench) -> 
 
 
 def test_a_killed_actor_loses_no_item(bench: MakeBench) -> None:
-    place = bench(bodies=2, faces=3)
+    place = bench(bodies=2, faces=3, max_actors=2)
     killed: list[int] = []
 
     def kill_one(progress: Progress) -> None:
@@ -114,7 +120,7 @@ def test_the_item_of_a_lone_actor_that_is_killed_three_times_is_done_all_the_sam
 ) -> None:
     """As by somebody else's hunger for memory: the row has nothing to do with it."""
     long = fields["recipe"] | {"min_rounds": 200, "max_rounds": 200}
-    place = bench(bodies=1, faces=1, recipe=long, max_actors=1)
+    place = bench(bodies=1, faces=1, recipe=long)
     killed: list[int] = []
 
     def kill(progress: Progress) -> None:
@@ -166,16 +172,13 @@ def test_a_row_that_cannot_be_done_is_quarantined_with_its_reason(
     assert record["item"]["inputs"]["canvas_image"].endswith("no.png")
 
 
-def test_another_configuration_on_the_same_output_is_refused(bench: MakeBench) -> None:
-    place = bench(bodies=1, faces=1)
-    driver.run(place.config, place.manifest, place.out)
-    other = dataclasses.replace(
-        place.config, recipe=dataclasses.replace(place.config.recipe, psi=0)
-    )
+def test_another_configuration_on_the_same_output_is_refused(finished: Bench) -> None:
+    config = finished.config
+    other = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, psi=0))
     with pytest.raises(RunMismatchError, match=r"recipe\.psi"):
-        driver.run(other, place.manifest, place.out)
-    faster = dataclasses.replace(place.config, slots=7)
-    assert driver.run(faster, place.manifest, place.out).committed == 1
+        driver.run(other, finished.manifest, finished.out)
+    faster = dataclasses.replace(config, slots=7)
+    assert driver.run(faster, finished.manifest, finished.out).committed == 1
 
 
 def test_actors_have_the_files_that_the_driver_found(
@@ -204,6 +207,14 @@ def test_actors_have_the_files_that_the_driver_found(
     assert record["configuration"]["insets"] == {"face": "face.safetensors"}
 
 
+def test_a_changed_manifest_on_the_same_output_is_refused(
+    finished: Bench, bench: MakeBench
+) -> None:
+    changed = bench(bodies=1, faces=2).manifest
+    with pytest.raises(RunMismatchError, match="manifest"):
+        driver.run(finished.config, changed, finished.out)
+
+
 def test_other_weights_under_the_same_name_are_refused(bench: MakeBench, tmp_path: Path) -> None:
     face = tmp_path / "face.safetensors"
     face.write_bytes(Path(bench().config.insets["face"]).read_bytes())
@@ -211,14 +222,6 @@ def test_other_weights_under_the_same_name_are_refused(bench: MakeBench, tmp_pat
     driver.run(place.config, place.manifest, place.out)
     face.write_bytes(b"others")
     with pytest.raises(RunMismatchError, match=r"weights\.face"):
-        driver.run(place.config, place.manifest, place.out)
-
-
-def test_a_changed_manifest_on_the_same_output_is_refused(bench: MakeBench) -> None:
-    place = bench(bodies=1, faces=1)
-    driver.run(place.config, place.manifest, place.out)
-    bench(bodies=1, faces=2)
-    with pytest.raises(RunMismatchError, match="manifest"):
         driver.run(place.config, place.manifest, place.out)
 
 
@@ -309,7 +312,7 @@ def test_when_everything_fails_the_run_stops_and_quarantines_nothing(
     sample = [dataclasses.replace(items[0], inputs=inputs)]
     # One good picture, so that the sample passes; its item comes last.
     manifest.write(place.manifest, [*items[1:7], *items[8:], sample[0]], schema(["face"]))
-    config = dataclasses.replace(place.config, max_actors=1, slots=1)
+    config = dataclasses.replace(place.config, slots=1)
     with pytest.raises(ManifestError, match=r"good\.png"):
         driver.run(config, place.manifest, place.out)
     manifest.write(place.manifest, [*sample, *items[1:]], schema(["face"]))

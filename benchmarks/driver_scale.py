@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,9 +33,12 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.recipe import Recipe
 from insetgan_batch.runtime import dispatcher
+from insetgan_batch.runtime.actor_pool import ActorPool
 from insetgan_batch.runtime.dispatcher import Dispatcher
+from insetgan_batch.runtime.failures import REASONS
 from insetgan_batch.runtime.leases import Ledger
 from insetgan_batch.runtime.progress import Progress, ProgressTracker
+from insetgan_batch.telemetry import Telemetry
 from tests.runtime.simulated import SimulatedPool, commit
 
 _ROW_GROUP = 5_000
@@ -85,7 +88,16 @@ def _run(uri: str, workers: int, slots: int) -> dict[str, Any]:
     tracker = ProgressTracker(described.rows, 0, 0, Recipe())
     ledger = Ledger(epoch, dispatcher.CAPS)
     rows = manifest.read(uri, ["face"])
-    Dispatcher(store, epoch, ledger, pool, rows, tracker, on_progress=on_progress).work()
+    Dispatcher(
+        store,
+        epoch,
+        ledger,
+        cast(ActorPool, pool),
+        rows,
+        tracker,
+        on_progress=on_progress,
+        telemetry=Telemetry([], REASONS),
+    ).work()
     seconds, cpu_s = time.monotonic() - began_s, time.process_time() - cpu_s
     assert tracker.committed == described.rows == len(store.committed())
     return {

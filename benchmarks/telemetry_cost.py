@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import functools
 import json
 import logging
 import os
+import socketserver
 import tempfile
 import threading
 import time
@@ -26,7 +26,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import surroundings
 
@@ -35,8 +35,9 @@ from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.data import manifest
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
-from insetgan_batch.records import HeartbeatReply, HeartbeatRequest, Item, Lease
-from insetgan_batch.runtime import demos, dispatcher
+from insetgan_batch.records import HeartbeatRequest, Item, Lease
+from insetgan_batch.runtime import demos, dispatcher, stats
+from insetgan_batch.runtime.actor_pool import ActorPool, Received
 from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.failures import REASONS
 from insetgan_batch.runtime.leases import Ledger
@@ -50,11 +51,11 @@ _ADDRESS = "127.0.0.1:9465"
 _TIMED = {
     "metrics of the driver": (
         telemetry.Telemetry,
-        ("progress", "reply", "ended", "retried", "lost", "storage_failed"),
+        ("progress", "heard", "ended", "retried", "lost", "storage_failed"),
     ),
     "metrics of the worker": (Worker, ("stats",)),
     "recorder of the worker": (StatsRecorder, ("spent", "uploaded")),
-    "scrapes": (telemetry._Endpoint, ("__call__",)),
+    "scrapes": (socketserver.ThreadingMixIn, ("process_request_thread",)),
     "logs": (logging.Logger, ("_log",)),
 }
 
@@ -88,14 +89,6 @@ class Timers:
                     self.calls[name] += 1
 
         return timed
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Received:
-    """See `actor_pool.Received`."""
-
-    worker_id: str
-    result: HeartbeatReply | None
 
 
 class LocalPool:
@@ -219,7 +212,8 @@ def _work(
     def on_progress(progress: Progress) -> None:
         steps.append(progress.steps)
 
-    with telemetry.observing(config.recipe.players, REASONS, _ADDRESS, store.storage) as observer:
+    phases = stats.phases(config.recipe)
+    with telemetry.observing(phases, REASONS, _ADDRESS, store.storage) as metrics:
         ended = threading.Event()
         scraper = threading.Thread(target=_scrape, args=(ended, scrape_every_s))
         scraper.start()
@@ -228,11 +222,11 @@ def _work(
                 store,
                 store.take_epoch(),
                 Ledger(1, dispatcher.CAPS),
-                pool,
+                cast(ActorPool, pool),
                 iter(rows),
                 tracker,
                 on_progress=on_progress,
-                observer=observer,
+                telemetry=metrics,
             ).work()
         finally:
             ended.set()

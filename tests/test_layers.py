@@ -66,7 +66,7 @@ DOORS = {
     "lpips": {"nets/perceptual.py"},
     "facenet_pytorch": {"nets/detector.py", "nets/identity.py"},
     "anny": {"demo/body.py"},
-    "prometheus_client": {"telemetry.py"},
+    "prometheus_client": {"metrics_server.py", "telemetry.py"},
     "typer": {"cli/"},
     "jinja2": {"report.py", "report/"},
 }

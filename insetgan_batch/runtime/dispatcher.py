@@ -13,14 +13,14 @@ import itertools
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import PATIENCE_S, patiently
 from insetgan_batch.errors import InsetGanError, StorageError
-from insetgan_batch.records import HeartbeatReply, Item, Lease, Outcome, Status
+from insetgan_batch.records import Item, Outcome, Status
 from insetgan_batch.runtime.failures import (
     BAD_ROW,
     PREEMPTED,
@@ -32,6 +32,10 @@ from insetgan_batch.runtime.failures import (
 from insetgan_batch.runtime.leases import Decision, Ledger
 from insetgan_batch.runtime.progress import Progress, ProgressTracker, WorkerLine
 from insetgan_batch.text import shortened
+
+if TYPE_CHECKING:  # the loop runs without Ray, and without anything to count with
+    from insetgan_batch.runtime.actor_pool import ActorPool, Received
+    from insetgan_batch.telemetry import Telemetry
 
 CAPS = Caps()
 # Items that the ledger holds in advance, per worker: enough to fill its slots again and again.
@@ -48,87 +52,6 @@ _STREAK = 32
 _STREAK_SHARE = 4
 _ID_LINE = re.compile(r"(class_name|actor_id|pid|name|namespace|ip|Node Id): ?\S*$")
 _log = logging.getLogger(__name__)
-
-
-class Received(Protocol):
-    """See `actor_pool.Received`."""
-
-    @property
-    def worker_id(self) -> str: ...
-
-    @property
-    def result(self) -> HeartbeatReply | Exception | None: ...
-
-
-class ActorPool(Protocol):
-    """What a turn needs of the workers: see `actor_pool.ActorPool`."""
-
-    @property
-    def idle(self) -> list[str]: ...
-
-    @property
-    def ready(self) -> int: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def is_given_up(self) -> bool: ...
-
-    def is_leaving(self, worker_id: str) -> bool: ...
-
-    def drain(self, leaving: Mapping[str, float]) -> None: ...
-
-    def send(self, worker_id: str, leases: list[Lease]) -> None: ...
-
-    def silent(self, limit_s: float) -> list[str]: ...
-
-    def wait(self, timeout_s: float) -> list[Any]: ...
-
-    def replace(
-        self, worker_id: str, *, crashed: bool, out_of_memory: bool, max_crashes: int
-    ) -> None: ...
-
-
-class Observer(Protocol):
-    """Who is told what happens in a turn: see `telemetry.Telemetry`."""
-
-    def progress(self, progress: Progress) -> None: ...
-
-    def heard(self, worker_id: str, reply: HeartbeatReply) -> None: ...
-
-    def ended(self, status: Status, reason: str) -> None: ...
-
-    def retried(self, reason: str) -> None: ...
-
-    def lost(self, worker_id: str, reason: str) -> None: ...
-
-    def storage_failed(self, error: StorageError) -> None: ...
-
-
-class _Nobody:
-    """No observer."""
-
-    def progress(self, progress: Progress) -> None:
-        pass
-
-    def heard(self, worker_id: str, reply: HeartbeatReply) -> None:
-        pass
-
-    def ended(self, status: Status, reason: str) -> None:
-        pass
-
-    def retried(self, reason: str) -> None:
-        pass
-
-    def lost(self, worker_id: str, reason: str) -> None:
-        pass
-
-    def storage_failed(self, error: StorageError) -> None:
-        pass
-
-
-NOBODY: Observer = _Nobody()
 
 
 @dataclasses.dataclass(slots=True)
@@ -163,13 +86,14 @@ class Dispatcher:
         tracker: ProgressTracker,
         *,
         on_progress: Callable[[Progress], None],
+        telemetry: Telemetry,
         poll_cluster: Callable[[], None] = lambda: None,
-        observer: Observer = NOBODY,
     ) -> None:
         """poll_cluster: called every few seconds, for what changes in the cluster."""
         self._store, self._epoch, self._ledger, self._pool = store, epoch, ledger, pool
         self._items, self._tracker = items, tracker
-        self._on_progress, self._poll_cluster, self._observer = on_progress, poll_cluster, observer
+        self._telemetry = telemetry
+        self._on_progress, self._poll_cluster = on_progress, poll_cluster
         self._all_read = False
         # What is leased, to say what a failed item was made from.
         self._inside: dict[str, Item] = {}
@@ -197,9 +121,7 @@ class Dispatcher:
                 outcome for answer in self._pool.wait(_POLL_S) for outcome in self._take(answer)
             ]
             self._watch()
-            progress = self._progress(last)
-            self._observer.progress(progress)
-            self._on_progress(progress)
+            self._tell_progress(last)
 
     # ---- out -----------------------------------------------------------------------------------
 
@@ -213,7 +135,7 @@ class Dispatcher:
         self._ledger.add(row for row in fresh if isinstance(row, Item))
         for bad in (row for row in fresh if isinstance(row, BadRow)):
             self._tracker.quarantined += 1
-            self._observer.ended(Status.QUARANTINED, BAD_ROW)
+            self._telemetry.ended(Status.QUARANTINED, BAD_ROW)
             record = _record(bad.item_id, BAD_ROW, str(bad.error))
             self._quarantine(record)
 
@@ -240,7 +162,7 @@ class Dispatcher:
         if reply is None:
             return []
         now_s = time.monotonic()
-        self._observer.heard(worker_id, reply)
+        self._telemetry.heard(worker_id, reply)
         self._tracker.see_steps(worker_id, reply.steps)
         pace = self._paces.setdefault(worker_id, _Pace())
         pace.free, pace.inside, pace.slots = reply.free, len(reply.inside), reply.stats.slots
@@ -254,7 +176,7 @@ class Dispatcher:
         self._ledger.renew(worker_id, reply.inside, now_s)
         if reply.is_drained:
             _log.info("worker %s is drained", worker_id)
-            self._observer.lost(worker_id, PREEMPTED)
+            self._telemetry.lost(worker_id, PREEMPTED)
             self._part(
                 worker_id, crashed=False, killed=False, out_of_memory=False, detail="drained"
             )
@@ -271,13 +193,13 @@ class Dispatcher:
     def _lose(self, worker_id: str, error: Exception) -> None:
         """A worker failed: stop when everything would, else replace it and give its items back."""
         if isinstance(error, StorageError):
-            self._observer.storage_failed(error)
+            self._telemetry.storage_failed(error)
         kind = classify(error)
         if kind is FailureClass.SYSTEMIC:
             raise error
         reason = reason_code(error)
         _log.warning("worker %s is lost (%s): %s", worker_id, reason, _last_line(error))
-        self._observer.lost(worker_id, reason)
+        self._telemetry.lost(worker_id, reason)
         self._part(
             worker_id,
             # A worker only raises of the store while it loads; who cannot load is given up one day.
@@ -304,7 +226,7 @@ class Dispatcher:
         """Make a decision last: count it, and store what the next driver has to know."""
         item_id = decision.item_id
         if decision.kind == "requeue":
-            self._observer.retried(decision.reason)
+            self._telemetry.retried(decision.reason)
         if decision.kind == "requeue" and decision.suspect_crashes:
             self._patiently(lambda: self._store.write_suspect(item_id, decision.suspect_crashes))
         if decision.kind == "quarantine":
@@ -316,10 +238,10 @@ class Dispatcher:
                 attempts=decision.attempts,
                 item=dataclasses.asdict(self._inside[item_id]),
             )
-            self._observer.ended(Status.QUARANTINED, decision.reason)
+            self._telemetry.ended(Status.QUARANTINED, decision.reason)
             self._set_aside(record)
         if decision.kind == "done":
-            self._observer.ended(Status.COMMITTED, "")
+            self._telemetry.ended(Status.COMMITTED, "")
             self._count_done(item_id, outcome)
         if decision.kind in ("done", "quarantine"):
             self._inside.pop(item_id, None)
@@ -395,11 +317,22 @@ class Dispatcher:
             return ""
         return f", on {shortened(record['host'], _HOST_CHARS)}, process {record['pid']}"
 
-    def _progress(self, last: list[Outcome]) -> Progress:
-        pool, inside = self._pool, self._ledger.counts.leased
-        return self._tracker.progress(
-            workers=pool.size, ready=pool.ready, inside=inside, last=last, lines=self._lines
+    def _tell_progress(self, last: list[Outcome]) -> None:
+        pool, leased = self._pool, self._ledger.counts.leased
+        progress = self._tracker.progress(
+            workers=pool.size, ready=pool.ready, inside=leased, last=last, lines=self._lines
         )
+        self._telemetry.progress(
+            {
+                "waiting": progress.left - leased,
+                "leased": leased,
+                "committed": progress.committed,
+                "quarantined": progress.quarantined,
+            },
+            {"ready": pool.ready, "starting": pool.size - pool.ready},
+            progress.seconds_left,
+        )
+        self._on_progress(progress)
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         return patiently(lambda: self._watched(call), PATIENCE_S)
@@ -408,7 +341,7 @@ class Dispatcher:
         try:
             return call()
         except StorageError as err:
-            self._observer.storage_failed(err)
+            self._telemetry.storage_failed(err)
             raise
 
 

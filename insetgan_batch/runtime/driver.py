@@ -37,7 +37,7 @@ from insetgan_batch.data.storage import (
 from insetgan_batch.errors import ConfigError, NoConditionalWritesError
 from insetgan_batch.records import Item
 from insetgan_batch.report import page
-from insetgan_batch.runtime import cluster, dispatcher
+from insetgan_batch.runtime import cluster, dispatcher, stats
 from insetgan_batch.runtime.actor_pool import ActorPool
 from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.failures import REASONS
@@ -119,8 +119,8 @@ def run(
         items = (row for row in rows.read() if row.item_id not in ended)
         with (
             telemetry.observing(
-                config.recipe.players, REASONS, metrics_address, store.storage
-            ) as observer,
+                stats.phases(config.recipe), REASONS, metrics_address, store.storage
+            ) as metrics,
             _pool(config, started, tracker) as (pool, poll_cluster),
         ):
             Dispatcher(
@@ -131,8 +131,8 @@ def run(
                 items,
                 tracker,
                 on_progress=on_progress,
+                telemetry=metrics,
                 poll_cluster=poll_cluster,
-                observer=observer,
             ).work()
     written = _patiently(lambda: page.write(store))
     return Summary(

@@ -17,12 +17,14 @@ from insetgan_batch.data.manifest import BadRows
 from insetgan_batch.data.storage import configure, open_storage
 from insetgan_batch.errors import InsetGanError, NotFoundError
 from insetgan_batch.records import Item, Outcome, Status
-from insetgan_batch.runtime import cluster, dispatcher
+from insetgan_batch.runtime import cluster, dispatcher, stats
 from insetgan_batch.runtime.actor_pool import ActorPool
 from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.driver import placed
+from insetgan_batch.runtime.failures import REASONS
 from insetgan_batch.runtime.leases import Ledger
 from insetgan_batch.runtime.progress import Progress, ProgressTracker
+from insetgan_batch.telemetry import Telemetry
 
 _SHOWN = 5
 _TRIED = 8  # items, where nobody knows yet how many fit
@@ -147,7 +149,16 @@ def _try(config: RunConfig, pool: ActorPool, uri: str, sample: list[Item]) -> _T
 
     store, ledger = RunStore(open_storage(uri)), Ledger(1, dispatcher.CAPS)
     tracker = ProgressTracker(len(sample), 0, 0, config.recipe)
-    Dispatcher(store, 1, ledger, pool, iter(sample), tracker, on_progress=on_progress).work()
+    Dispatcher(
+        store,
+        1,
+        ledger,
+        pool,
+        iter(sample),
+        tracker,
+        on_progress=on_progress,
+        telemetry=Telemetry(stats.phases(config.recipe), REASONS),
+    ).work()
     seconds = time.monotonic() - began_s
     good = [outcome for outcome in ended if outcome.status is Status.COMMITTED]
     if not good:

@@ -15,13 +15,17 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from insetgan_batch.errors import StorageError
+from insetgan_batch.recipe import Recipe
 from insetgan_batch.records import WorkerStats
 
 _T = TypeVar("_T")
 
 LOAD, WAIT, ENTER, LEAVE = "load", "wait", "enter", "leave"
-PHASES = (LOAD, WAIT, ENTER, LEAVE)
-"""Beside those of the generators."""
+
+
+def phases(recipe: Recipe) -> list[str]:
+    """Every name that a worker's time is counted under."""
+    return [LOAD, WAIT, ENTER, LEAVE, *recipe.players]
 
 
 class StatsRecorder:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from insetgan_batch.records import (
     Event,
@@ -22,9 +22,11 @@ from insetgan_batch.records import (
     Lease,
     Outcome,
     Status,
-    WorkerStats,
 )
 from insetgan_batch.runtime.failures import PREEMPTED
+
+if TYPE_CHECKING:  # torch: not for the driver
+    from insetgan_batch.runtime.worker import Worker
 
 Ending = Outcome | BaseException
 """What a worker tells: how an attempt ended, or what is wrong with the whole worker."""
@@ -33,29 +35,6 @@ Ending = Outcome | BaseException
 _HAND_BACK_S = 8.0
 # When slots got free, the next round waits so long for what shall fill them.
 _REFILL_S = 0.5
-
-
-class Worker(Protocol):
-    """See `worker.Worker`."""
-
-    @property
-    def inside(self) -> list[str]: ...
-
-    @property
-    def in_batch(self) -> int: ...
-
-    @property
-    def free(self) -> int: ...
-
-    @property
-    def steps(self) -> int: ...
-
-    @property
-    def stats(self) -> WorkerStats: ...
-
-    def serve(self, leases: list[Lease]) -> None: ...
-
-    def hand_back(self) -> None: ...
 
 
 class WorkerLoop:

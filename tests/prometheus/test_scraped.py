@@ -12,11 +12,9 @@ import pytest
 from insetgan_batch import telemetry
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.errors import StorageError
-from insetgan_batch.recipe import Recipe
 from insetgan_batch.records import Event, HeartbeatReply, Outcome, Status, WorkerStats
 from insetgan_batch.runtime import driver
 from insetgan_batch.runtime.failures import REASONS
-from insetgan_batch.runtime.progress import ProgressTracker
 from insetgan_batch.telemetry import TABLE, Metric, Telemetry
 from tests.bench import Bench
 from tests.prometheus import dashboard
@@ -69,7 +67,9 @@ def eventful(prometheus: Prometheus) -> Iterator[Prometheus]:
     """The same server after a few seconds of a turn, told by the test, in which all goes on."""
     address = prometheus.targets["simulated"]
     storage = MemoryStorage(f"scraped-{uuid.uuid4().hex}")
-    with telemetry.observing(["canvas", "face"], REASONS, address, storage) as observer:
+    with telemetry.observing(
+        ["load", "wait", "canvas", "face"], REASONS, address, storage
+    ) as observer:
         prometheus.wait_for('insetgan_build_info{job="simulated"}')
         for second in range(1, 5):
             _tell(observer, second)
@@ -104,10 +104,8 @@ def _tell(observer: Telemetry, second: int) -> None:
     observer.retried("storage")
     observer.storage_failed(StorageError("away"))
     observer.lost("2-0", "cuda_error")
-    tracker = ProgressTracker(100, 2 * second, second, Recipe(), clock=iter([0.0, 10.0]).__next__)
-    tracker.start_clock()
-    tracker.see_steps("0-0", 40 * second)
-    observer.progress(tracker.progress(workers=3, ready=2, inside=6, last=[]))
+    items = {"waiting": 82, "leased": 6, "committed": 2 * second, "quarantined": second}
+    observer.progress(items, {"ready": 2, "starting": 1}, 60.0)
 
 
 def test_every_metric_of_the_table_has_data(eventful: Prometheus) -> None:

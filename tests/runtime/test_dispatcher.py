@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -14,12 +14,17 @@ from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import Storage, open_storage
 from insetgan_batch.errors import InsetGanError, ManifestError, RefusedError, StorageError
 from insetgan_batch.recipe import Recipe
-from insetgan_batch.records import HeartbeatReply, Item, Lease, Outcome, Source, Status
+from insetgan_batch.records import Item, Lease, Outcome, Source, Status
 from insetgan_batch.runtime import dispatcher
-from insetgan_batch.runtime.dispatcher import NOBODY, Dispatcher, Observer
+from insetgan_batch.runtime.dispatcher import Dispatcher
+from insetgan_batch.runtime.failures import REASONS
 from insetgan_batch.runtime.leases import Ledger
 from insetgan_batch.runtime.progress import Progress, ProgressTracker
+from insetgan_batch.telemetry import Telemetry
 from tests.runtime.simulated import SimulatedPool, commit
+
+if TYPE_CHECKING:
+    from insetgan_batch.runtime.actor_pool import ActorPool
 
 
 class Turn:
@@ -32,7 +37,6 @@ class Turn:
         workers: int = 2,
         slots: int = 2,
         on_progress: Callable[[Progress], None] = lambda progress: None,
-        observer: Observer = NOBODY,
         make_store: Callable[[Storage], RunStore] = RunStore,
     ) -> None:
         rows = list(rows)
@@ -40,19 +44,29 @@ class Turn:
         self.epoch = self.store.take_epoch()
         self.pool = SimulatedPool(workers, slots, make_end(self.store))
         self.tracker = ProgressTracker(len(rows), 0, 0, Recipe())
+        self.telemetry = Telemetry([], REASONS)
         self.shift = Dispatcher(
             self.store,
             self.epoch,
             Ledger(self.epoch, dispatcher.CAPS),
-            self.pool,
+            cast("ActorPool", self.pool),
             iter(rows),
             self.tracker,
             on_progress=on_progress,
-            observer=observer,
+            telemetry=self.telemetry,
         )
 
     def work(self) -> None:
         self.shift.work()
+
+    def counted(self, name: str, **labels: str) -> float:
+        """The sum of a metric over all series with these labels."""
+        return sum(
+            sample.value
+            for family in self.telemetry.registry.collect()
+            for sample in family.samples
+            if sample.name == f"insetgan_{name}" and labels.items() <= sample.labels.items()
+        )
 
 
 def items(count: int) -> list[Item]:
@@ -175,13 +189,13 @@ def test_an_item_whose_only_worker_is_killed_three_times_is_done_all_the_same() 
 
         return end
 
-    diary = Diary()
-    turn = Turn(items(1), make, workers=1, slots=1, observer=diary)
+    turn = Turn(items(1), make, workers=1, slots=1)
     turn.work()
     assert turn.store.committed() == {"i0"}
     assert turn.store.suspects() == {}
-    assert diary.losses == ["worker_killed"] * 3
-    assert diary.retries == {"worker_killed": 3}
+    assert turn.counted("actor_restarts_total", reason="worker_killed") == 3
+    assert turn.counted("item_retries_total") == 3
+    assert turn.counted("item_retries_total", reason="worker_killed") == 3
 
 
 def test_an_item_at_which_every_worker_ends_without_a_word_is_quarantined_in_the_end() -> None:
@@ -280,37 +294,7 @@ def test_a_commit_that_comes_after_the_quarantine_counts() -> None:
     assert (turn.tracker.committed, turn.tracker.quarantined) == (3, 0)
 
 
-class Diary:
-    """An observer that writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.ends: Counter[tuple[Status, str]] = Counter()
-        self.retries: Counter[str] = Counter()
-        self.losses: list[str] = []
-        self.steps: dict[str, int] = {}
-        self.failures: list[str] = []
-        self.left = -1
-
-    def progress(self, progress: Progress) -> None:
-        self.left = progress.left
-
-    def heard(self, worker_id: str, reply: HeartbeatReply) -> None:
-        self.steps[worker_id] = reply.steps
-
-    def ended(self, status: Status, reason: str) -> None:
-        self.ends[status, reason] += 1
-
-    def retried(self, reason: str) -> None:
-        self.retries[reason] += 1
-
-    def lost(self, worker_id: str, reason: str) -> None:
-        self.losses.append(reason)
-
-    def storage_failed(self, error: StorageError) -> None:
-        self.failures.append(error.kind)
-
-
-def test_an_observer_is_told_all_that_happens() -> None:
+def test_all_that_happens_is_counted() -> None:
     crashes = iter([True])
 
     def make(store: RunStore) -> Callable[[Lease], Outcome]:
@@ -323,24 +307,25 @@ def test_an_observer_is_told_all_that_happens() -> None:
 
         return end
 
-    diary = Diary()
     bad = BadRow("row-000000001", 1, ManifestError("m: row 1, column canvas_seed: -1 is no seed"))
-    turn = Turn([*items(20), bad], make, observer=diary)
+    turn = Turn([*items(20), bad], make)
     turn.work()
-    assert diary.ends == {
-        (Status.COMMITTED, ""): 19,
-        (Status.QUARANTINED, "no_face"): 1,
-        (Status.QUARANTINED, "bad_row"): 1,
-    }
-    assert diary.losses == ["cuda_error"]
-    assert set(diary.retries) == {"worker_crashed"}
-    assert sum(diary.steps.values()) > 0
-    assert diary.left == 0
-    assert diary.failures == []
+    assert turn.counted("items_total", outcome="committed") == 19
+    assert turn.counted("items_total", outcome="quarantined", reason="no_face") == 1
+    assert turn.counted("items_total", outcome="quarantined", reason="bad_row") == 1
+    assert turn.counted("items_total") == 21
+    assert turn.counted("actor_restarts_total") == 1
+    assert turn.counted("actor_restarts_total", reason="cuda_error") == 1
+    retries = turn.counted("item_retries_total", reason="worker_crashed")
+    assert turn.counted("item_retries_total") == retries > 0
+    assert turn.counted("steps_total") > 0
+    states = ("waiting", "leased", "committed", "quarantined")
+    assert [turn.counted("queue_items", state=state) for state in states] == [0, 0, 19, 2]
+    assert turn.counted("actors", state="ready") == 2
+    assert turn.counted("storage_errors_total") == 0
 
 
-def test_an_observer_is_told_of_machines_and_of_the_store() -> None:
-    diary = Diary()
+def test_machines_that_go_and_failures_of_the_store_are_counted() -> None:
     drained: list[str] = []
 
     def drain_one(progress: Progress) -> None:
@@ -356,10 +341,11 @@ def test_an_observer_is_told_of_machines_and_of_the_store() -> None:
                 raise StorageError("away")
             super().quarantine(item_id, record)
 
-    turn = Turn(items(30), failing(["i3"]), on_progress=drain_one, observer=diary, make_store=Flaky)
+    turn = Turn(items(30), failing(["i3"]), on_progress=drain_one, make_store=Flaky)
     turn.work()
-    assert diary.losses == ["preempted"]
-    assert diary.failures == ["outage", "outage"]
+    assert turn.counted("actor_restarts_total") == 1
+    assert turn.counted("actor_restarts_total", place=drained[0], reason="preempted") == 1
+    assert turn.counted("storage_errors_total", **{"class": "outage"}) == 2
     assert turn.store.quarantined() == {"i3"}
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -21,6 +22,9 @@ from insetgan_batch.records import (
     WorkerStats,
 )
 from insetgan_batch.runtime.worker_loop import Ending, WorkerLoop
+
+if TYPE_CHECKING:
+    from insetgan_batch.runtime.worker import Worker
 
 WAIT_S = 250.0  # for what comes at once, unless it never comes
 
@@ -88,7 +92,7 @@ def lease(number: int) -> Lease:
 def started(capacity: int = 2, rounds: int = 2) -> tuple[WorkerLoop, FakeWorker]:
     loop = WorkerLoop()
     worker = FakeWorker(loop.post, capacity, rounds)
-    loop.start(worker)
+    loop.start(cast("Worker", worker))
     return loop, worker
 
 

@@ -26,6 +26,7 @@ from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import CANVAS, AdaptivePsi, Player, Recipe, for_item
 from insetgan_batch.records import Item, Lease, Source
+from insetgan_batch.text import one_line
 
 _NO_ENCODERS: Mapping[str, Encoder] = {}
 _TRIED = 8  # truncations, between the highest and the lowest
@@ -110,13 +111,13 @@ class Preparer:
         try:
             return dataclasses.replace(source, value=within(str(source.value), self._roots))
         except RefusedError as err:
-            raise BadInputError(inputs.cut(err)) from err
+            raise BadInputError(one_line(err)) from err
 
     def _recipe_of(self, item: Item) -> Recipe:
         try:
             return for_item(self._recipe, item.overrides)
         except BadInputError as err:  # it repeats the row's keys, which may hold anything
-            raise BadInputError(inputs.cut(err)) from err
+            raise BadInputError(one_line(err)) from err
 
     def _given(self, name: str, source: Source, player: Player, recipe: Recipe) -> _Given:
         """What a row gives."""
@@ -248,7 +249,7 @@ def _read_latents(uri: str, like: Tensor) -> Tensor:
     tensors = _read_tensors(uri)
     if "w" not in tensors:
         raise BadInputError(
-            f"{uri}: found {inputs.cut(sorted(tensors))}, expected `w` and optionally `delta`"
+            f"{uri}: found {one_line(sorted(tensors))}, expected `w` and optionally `delta`"
         )
     latents = torch.zeros_like(like)
     for name, rows in (("w", latents[0]), ("delta", latents[1:])):
@@ -256,7 +257,7 @@ def _read_latents(uri: str, like: Tensor) -> Tensor:
             continue
         tensor = tensors[name]
         if tensor.shape != rows.shape:
-            found = inputs.cut(list(tensor.shape))
+            found = one_line(list(tensor.shape))
             raise BadInputError(f"{uri}: `{name}` has shape {found}, expected {list(rows.shape)}")
         if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
             kind = str(tensor.dtype).removeprefix("torch.")
@@ -280,4 +281,4 @@ def _read_tensors(uri: str) -> dict[str, Tensor]:
         TypeError,
         AttributeError,
     ) as err:
-        raise BadInputError(f"{uri}: not a safetensors file ({inputs.cut(err)})") from err
+        raise BadInputError(f"{uri}: not a safetensors file ({one_line(err)})") from err

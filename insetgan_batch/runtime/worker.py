@@ -34,7 +34,6 @@ from insetgan_batch.errors import (
     RefusedError,
     StorageError,
     TooLongError,
-    one_line,
 )
 from insetgan_batch.inset import saved
 from insetgan_batch.inset.slots import SlotOptimizer
@@ -50,6 +49,7 @@ from insetgan_batch.runtime.loading import Networks, load
 from insetgan_batch.runtime.prepare import Preparer
 from insetgan_batch.runtime.stats import ENTER, LEAVE, LOAD, StatsRecorder
 from insetgan_batch.runtime.worker_loop import Ending
+from insetgan_batch.text import one_line
 
 _UPLOAD_THREADS = 4
 # Patience for a picture or latents of a row, which may come from another store: others wait.
@@ -407,7 +407,7 @@ def _as_item_error(lease: Lease) -> Iterator[None]:
         if is_device_fault(err):
             raise
         _log.warning("item %s: %s", lease.item.item_id, err, exc_info=err, extra=_names(lease))
-        raise ItemError(f"{type(err).__name__}: {one_line(err)[:_SHOWN]}") from err
+        raise ItemError(f"{type(err).__name__}: {one_line(err, _SHOWN)}") from err
 
 
 def _names(lease: Lease) -> dict[str, str]:

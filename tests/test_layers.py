@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # Rooms from the ground up. A module may import its own room and rooms below, never its neighbours.
 LAYERS = (
     {"__init__", "errors", "text"},
-    {"records", "boxes", "explain", "logs", "stopping", "metrics_server"},
+    {"records", "boxes", "explain", "logs", "stopping", "metrics_server", "yaml_file"},
     {"recipe"},
     {"config"},
     {"nets", "data"},

@@ -19,6 +19,7 @@ import functools
 import json
 import logging
 import os
+import socketserver
 import tempfile
 import threading
 import time
@@ -39,7 +40,7 @@ from insetgan_batch.methods import names
 from insetgan_batch.methods.insetgan import demos
 from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.records import HeartbeatReply, HeartbeatRequest, Item, Lease
-from insetgan_batch.runtime import dispatcher
+from insetgan_batch.runtime import dispatcher, stats
 from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.failures import REASONS
 from insetgan_batch.runtime.leases import Ledger
@@ -60,7 +61,7 @@ _TIMED = {
     ),
     "metrics of the worker": (Worker, ("stats",)),
     "recorder of the worker": (StatsRecorder, ("spent", "uploaded")),
-    "scrapes": (telemetry._Endpoint, ("__call__",)),
+    "scrapes": (socketserver.ThreadingMixIn, ("process_request_thread",)),
     "logs": (logging.Logger, ("_log",)),
 }
 
@@ -225,9 +226,8 @@ def _work(
     def on_progress(progress: Progress) -> None:
         steps.append(progress.steps)
 
-    with telemetry.observing(
-        names.find(config.method).phases(config), REASONS, _ADDRESS, store.storage
-    ) as observer:
+    phases = (*stats.PHASES, *names.find(config.method).phases(config))
+    with telemetry.observing(phases, REASONS, _ADDRESS, store.storage) as observer:
         ended = threading.Event()
         scraper = threading.Thread(target=_scrape, args=(ended, scrape_every_s))
         scraper.start()

@@ -12,20 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
-import pydantic_core
-import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from yaml.constructor import ConstructorError
 
 from insetgan_batch import recipe_variants as recipes
+from insetgan_batch import yaml_file
 from insetgan_batch.errors import ConfigError
 from insetgan_batch.explain import explain
 from insetgan_batch.recipe import STRICT, Recipe
+from insetgan_batch.text import one_line
 
 # Beyond these is a typing error, which would fail late and somewhere else.
-_MOST_BYTES = 256 * 1024
-_MOST_VALUES = 10_000
 _MOST_SLOTS = 4_096
 _MOST_ACTORS = 100_000
 _MOST_CORES = 4_096
@@ -80,28 +77,27 @@ class FixedBoxes:
                 )
 
 
-def _detector_kind(detector: object) -> str:
-    if isinstance(detector, dict):
-        return "boxes" if "fixed" in detector else "insets"
-    return _one_kind(detector)
+_Detector = Literal["mtcnn", "manifest", "demo:head", "demo:shoes"]
+DetectorChoice = _Detector | FixedBoxes | dict[str, _Detector | FixedBoxes]
 
 
-def _one_kind(detector: object) -> str:
-    return "boxes" if isinstance(detector, dict | FixedBoxes) else "name"
+def _detector(value: object, _: object) -> object:
+    """A detector, or one for each inset; a mistake is told of the one kind that was meant."""
+    if isinstance(value, dict) and "fixed" not in value:
+        return _EACH_DETECTOR.validate_python(value)
+    return _one_detector(value)
 
 
-# A tagged union, so that a mistake in one kind is not also reported as not being the other.
-_OneDetector = Annotated[
-    Annotated[Literal["mtcnn", "manifest", "demo:head", "demo:shoes"], pydantic.Tag("name")]
-    | Annotated[FixedBoxes, pydantic.Tag("boxes")],
-    pydantic.Discriminator(_one_kind),
-]
-DetectorChoice = Annotated[
-    Annotated[Literal["mtcnn", "manifest", "demo:head", "demo:shoes"], pydantic.Tag("name")]
-    | Annotated[FixedBoxes, pydantic.Tag("boxes")]
-    | Annotated[dict[str, _OneDetector], pydantic.Tag("insets")],
-    pydantic.Discriminator(_detector_kind),
-]
+def _one_detector(value: object) -> object:
+    boxes = isinstance(value, dict | FixedBoxes)
+    return (_BOXES if boxes else _NAMED_DETECTOR).validate_python(value)
+
+
+_BOXES = pydantic.TypeAdapter(FixedBoxes)
+_NAMED_DETECTOR = pydantic.TypeAdapter[str](_Detector)
+_EACH_DETECTOR = pydantic.TypeAdapter(
+    dict[str, Annotated[Any, pydantic.PlainValidator(_one_detector)]]
+)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -128,7 +124,7 @@ class RunConfig:
     # detector: "manifest" takes the columns `<generator>_box`, and `{fixed: {canvas: [...], face:
     # [...]}}` one box for all; regions then stay where they are. Or one of these for each inset:
     # `{face: mtcnn, shoes: demo:shoes}`.
-    detector: DetectorChoice = "mtcnn"
+    detector: Annotated[DetectorChoice, pydantic.WrapValidator(_detector)] = "mtcnn"
     # Which part is the region of an inset whose recipe says `region: mask`.
     segmenter: dict[str, Literal["demo:head", "demo:shoes"]] = dataclasses.field(
         default_factory=dict
@@ -293,20 +289,7 @@ def load(path: Path, recipe: str = "montage") -> RunConfig:
 
     recipe: its preset, where the file names none.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-        text = data.decode()
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(f"{path}: cannot be read ({err}); expected a YAML file") from err
-    if len(data) > _MOST_BYTES:
-        raise ConfigError(f"{path}: more than {_MOST_BYTES // 1024} KiB, expected a configuration")
-    try:
-        fields = _from_yaml(text)
-    except yaml.YAMLError as err:
-        raise ConfigError(f"{path}: not YAML: {_cut(str(err))}") from err
-    except RecursionError as err:
-        raise ConfigError(f"{path}: not YAML: too many brackets within each other") from err
+    fields = yaml_file.read(path)
     return parse({} if fields is None else fields, str(path), recipe)
 
 
@@ -322,12 +305,12 @@ def parse(fields: object, where: str, recipe: str = "montage") -> RunConfig:
         config = _ADAPTER.validate_python(fields)
         recipes.stages(config.recipe)
     except ConfigError as err:
-        raise ConfigError(f"{where}: {_cut(str(err))}") from err
+        raise ConfigError(f"{where}: {one_line(err, _SHOWN)}") from err
     except pydantic.ValidationError as err:
         known = [f.name for cls in (RunConfig, FixedBoxes) for f in dataclasses.fields(cls)]
         known += recipes.FIELD_NAMES
-        mistakes = [explain(_untagged(error), known) for error in _meant(err)]
-        lines = [f"{where}: {_cut(mistake)}" for mistake in mistakes]
+        mistakes = [explain(error, known) for error in err.errors(include_url=False)]
+        lines = [f"{where}: {one_line(mistake, _SHOWN)}" for mistake in mistakes]
         raise ConfigError("\n".join(lines)) from err
     return config
 
@@ -361,92 +344,6 @@ def _stage_of(stage: dict[str, Any], insets: Collection[str]) -> dict[str, Any]:
     return stage | {"changes": changes}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without code, which says in which line a value is none, and takes no key twice."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """The value of a node; also for `!!int x`, at which PyYAML raises all kinds of errors."""
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as err:
-            raise ConstructorError(
-                None, None, f"a value cannot be read ({_cut(str(err))})", node.start_mark
-            ) from err
-
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
-        """A mapping, of which PyYAML would take the last of several equal keys."""
-        seen = set()
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        for key in (key for key, _ in pairs if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise ConstructorError(
-                    None, None, f"`{_cut(key.value)}` is there twice", key.start_mark
-                )
-            seen.add(key.value)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[arg-type]
-        return mapping
-
-
-def _from_yaml(text: str) -> Any:
-    """What YAML says; raises `YAMLError` also where it says it in too many words.
-
-    A few lines of aliases may stand for a billion values, so they are counted before there is any.
-    """
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if not _is_small(node):
-            raise yaml.YAMLError(f"aliases (`*name`) stand for more than {_MOST_VALUES} values")
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _is_small(node: yaml.Node) -> bool:
-    """Whether so few values are in it, those of an alias counted each time that it is used."""
-    count, left = 0, [node]
-    while left:
-        node = left.pop()
-        if isinstance(node, yaml.MappingNode):
-            left.extend(part for pair in node.value for part in pair)
-        elif isinstance(node, yaml.SequenceNode):
-            left.extend(node.value)
-        count += 1
-        if count + len(left) > _MOST_VALUES:
-            return False
-    return True
-
-
-def _meant(err: pydantic.ValidationError) -> list[pydantic_core.ErrorDetails]:
-    """The errors, but of a value that may be one number or several only those of what it is."""
-    kept: dict[tuple[int | str, ...], list[pydantic_core.ErrorDetails]] = {}
-    for error in err.errors(include_url=False):
-        parts = [part for part in error["loc"] if part not in _ONE_OR_SEVERAL]
-        tagged = len(parts) < len(error["loc"])
-        at = next((i for i, part in enumerate(error["loc"]) if part in _ONE_OR_SEVERAL), None)
-        error |= {"loc": tuple(parts)}
-        others = kept.setdefault(error["loc"][:at], [])
-        if not tagged or not others:
-            others.append(error)
-        elif others[0]["type"] == "float_type" and error["type"] != "tuple_type":
-            others[:] = [error]
-    return [error for errors in kept.values() for error in errors]
-
-
-def _untagged(error: pydantic_core.ErrorDetails) -> pydantic_core.ErrorDetails:
-    """Without the tags of the detector's union, which no file contains."""
-    loc = tuple(part for part in error["loc"] if part not in ("name", "boxes", "insets"))
-    return error | {"loc": loc} if error["loc"][:1] == ("detector",) else error
-
-
-def _cut(text: str) -> str:
-    """On one line, and not too long: a file may say anything."""
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
 def to_fields(config: RunConfig) -> dict[str, Any]:
     """The whole configuration, defaults too, as plain values: what `run.json` keeps."""
     fields: dict[str, Any] = _ADAPTER.dump_python(config, mode="json")
@@ -454,5 +351,3 @@ def to_fields(config: RunConfig) -> dict[str, Any]:
 
 
 _ADAPTER = pydantic.TypeAdapter(RunConfig)
-# How pydantic names the two kinds of a truncation, which no file contains.
-_ONE_OR_SEVERAL = ("constrained-float", "tuple[constrained-float, ...]")

@@ -136,8 +136,3 @@ class TooLongError(ItemError):
     """The item has taken longer than the configuration's `item_hours`."""
 
     reason = "too_long"
-
-
-def one_line(err: BaseException) -> str:
-    """What a library's error says, on one line."""
-    return " ".join(str(err).split())

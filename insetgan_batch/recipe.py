@@ -40,6 +40,17 @@ _OF_A_STAGE = {
 # What of a generator's settings is fixed when an item enters, so that a stage cannot change it.
 _OF_AN_ITEM = ("start", "latents", "psi", "region", "align")
 
+_ONE_PSI = pydantic.TypeAdapter[float](Psi, config=STRICT)
+_SEVERAL_PSIS = pydantic.TypeAdapter(tuple[Psi, ...], config=STRICT)
+
+
+def _truncation(value: object, _: object) -> object:
+    """One number or one per layer; a mistake is told of the one kind that was meant."""
+    if value is None:
+        return None
+    is_several = isinstance(value, list | tuple)
+    return (_SEVERAL_PSIS if is_several else _ONE_PSI).validate_python(value)
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ImageWeights:
@@ -72,7 +83,7 @@ class GeneratorSettings:
     # What is free: one w for all layers, w and an offset per layer (the paper's), or the layers.
     latents: Literal["w", "w+delta", "w+"] = "w+delta"
     # Truncation of a seed, one number or one per layer; None for the recipe's.
-    psi: Psi | tuple[Psi, ...] | None = None
+    psi: Annotated[Psi | tuple[Psi, ...] | None, pydantic.WrapValidator(_truncation)] = None
     # Insets only: the region is the inset's whole image, or what a segmenter takes for the part.
     region: Literal["box", "mask"] = "box"
     # Insets only: an upright region, or one that is turned as the detector's landmarks are.

@@ -1,4 +1,4 @@
-"""What a run is doing, as metrics for Prometheus: one table of all of them, and who counts.
+"""What a run is doing, as metrics for Prometheus: one table of all of them, and their counting.
 
 The driver counts what it decides; the actors' own stats come with their replies. They are totals
 since an actor began, so a lost reply loses nothing; here they become counters that never go back,
@@ -14,20 +14,16 @@ import contextlib
 import dataclasses
 import logging
 import platform
-import socket
-import socketserver
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import prometheus_client
 
 from insetgan_batch import __version__
 from insetgan_batch.data.storage import Storage
-from insetgan_batch.errors import ConfigError, StorageError
-from insetgan_batch.metrics_server import DEFAULT_ADDRESS, OFF, parse
+from insetgan_batch.errors import StorageError
+from insetgan_batch.metrics_server import serving
 from insetgan_batch.records import HeartbeatReply, Outcome, Status, WorkerStats
 
 if TYPE_CHECKING:
@@ -37,14 +33,17 @@ KEY = "metrics.prom"
 """Where a run keeps the last state of its metrics."""
 
 _OTHER = "other"  # for what is in no list, should there ever be such a thing
-_PHASES = ("load", "wait", "enter", "leave")
-_RESTARTS = ("out_of_memory", "cuda_error", "worker_error", "storage", "machine_lost", "preempted")
+_RESTARTS = (
+    "out_of_memory",
+    "cuda_error",
+    "worker_error",
+    "worker_killed",
+    "storage",
+    "machine_lost",
+    "preempted",
+)
 _SHARES_OF_A_STEP = (1.0, 2.0, 5.0)
 _log = logging.getLogger(__name__)
-
-# A scraper is waited for at most twice as long as it took between its last two visits.
-_UNKNOWN_INTERVAL_S = 7.5  # it came only once
-_LAST_SCRAPE_S = 60.0  # the longest wait
 
 
 def _decades(first: float, decades: int) -> tuple[float, ...]:
@@ -198,14 +197,14 @@ class Telemetry:
         reasons: Iterable[str],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """phases: of the method's engine; reasons: all that there are."""
+        """phases, reasons: all that there are; what is none of them is counted as `other`."""
         # Else every counter has a neighbour `..._created`, which is in no table.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = prometheus_client.CollectorRegistry()
         self._clock = clock
         self._metrics = {metric.name: self._made(metric) for metric in TABLE}
         self._reasons = sorted({*reasons, _OTHER})
-        self._phases = {*_PHASES, *phases, _OTHER}
+        self._phases = {*phases, _OTHER}
         # By worker: its totals of the last reply, and the number of its last event.
         self._seen: dict[str, tuple[int, WorkerStats]] = {}
         self._events: dict[str, int] = {}
@@ -359,70 +358,17 @@ class Telemetry:
         return reason if not reason or reason in self._reasons else _OTHER
 
 
-class _Endpoint:
-    """What is served: the metrics, and who came for them."""
-
-    def __init__(self, registry: prometheus_client.CollectorRegistry) -> None:
-        self._app = prometheus_client.make_wsgi_app(registry)
-        self._news = threading.Condition()
-        self._scraped_at_s: list[float] = []  # the last two
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """See PEP 3333."""
-        answer = self._app(environ, start_response)
-        return _Answer(answer, self._note) if environ["PATH_INFO"] == "/metrics" else answer
-
-    def wait_for_scrape(self) -> None:
-        """Until the scraper has come again; at once if there is none, or it has gone."""
-        with self._news:
-            seen = self._scraped_at_s
-            if not seen:
-                return
-            between_s = seen[-1] - seen[0] if len(seen) > 1 else _UNKNOWN_INTERVAL_S
-            wait_s = min(2 * between_s, _LAST_SCRAPE_S) + 1.0
-            left_s = seen[-1] + wait_s - time.monotonic()
-            if left_s > 0:
-                self._news.wait_for(lambda: self._scraped_at_s != seen, left_s)
-
-    def _note(self) -> None:
-        with self._news:
-            self._scraped_at_s = [*self._scraped_at_s[-1:], time.monotonic()]
-            self._news.notify_all()
-
-
-class _Answer(list[bytes]):
-    """An answer that says when it has been sent."""
-
-    def __init__(self, parts: Iterable[bytes], on_sent: Callable[[], None]) -> None:
-        super().__init__(parts)
-        self.close = on_sent
-
-
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Handler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """A scrape is no news."""
-
-
 @contextlib.contextmanager
 def observing(
     phases: Iterable[str], reasons: Iterable[str], address: str, storage: Storage
 ) -> Iterator[Telemetry]:
     """Metrics for the time of a turn, served at `address`; their last state goes to `KEY`.
 
-    address: HOST:PORT, or OFF. A scraper that is there is waited for at the end, so that it has
-    the last state too. Raises `ConfigError` for an address that cannot be served; if it is the
-    default one, the run goes on without it.
+    A scraper that is there is waited for at the end, so that it has the last state too. Raises
+    what `metrics_server.serving` raises.
     """
     telemetry = Telemetry(phases, reasons)
-    with _served(telemetry.registry, address) as wait_for_scrape:
+    with serving(telemetry.registry, address) as wait_for_scrape:
         try:
             yield telemetry
         finally:
@@ -431,42 +377,6 @@ def observing(
             except StorageError as err:
                 _log.warning("the last metrics are not kept: %s", err)
         wait_for_scrape()
-
-
-@contextlib.contextmanager
-def _served(
-    registry: prometheus_client.CollectorRegistry, address: str
-) -> Iterator[Callable[[], None]]:
-    """An endpoint; gives what waits for its last scrape."""
-    endpoint = _Endpoint(registry)
-    server = None if address == OFF else _server(endpoint, address)
-    if server is None:
-        yield lambda: None
-        return
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield endpoint.wait_for_scrape
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def _server(endpoint: _Endpoint, address: str) -> _Server | None:
-    host, port = parse(address)
-    try:
-        return make_server(
-            host, port, endpoint, _Server6 if ":" in host else _Server, handler_class=_Handler
-        )
-    except OSError as err:
-        if address != DEFAULT_ADDRESS:
-            raise ConfigError(
-                f"metrics address {address}: cannot be served here ({err}); choose another"
-                f" HOST:PORT, or {OFF}"
-            ) from err
-        _log.warning("metrics are not served, for %s is in use; choose another address", address)
-        return None
 
 
 def _place(worker_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Text of others on its way to a terminal or a log."""
+"""Text of others on its way to a message, a terminal or a log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,17 @@ def printable(text: object) -> str:
     return _UNSAFE.sub(lambda found: repr(found[0])[1:-1], str(text))
 
 
-def shortened(text: object, most: int) -> str:
-    """The same, cut to `most` characters."""
-    line = printable(text)
-    return line if len(line) <= most else f"{line[: most - 3]}..."
+def one_line(said: object, most: int = 300) -> str:
+    """What a library, a store or a file says: its words on one printable line, cut to `most`
+    characters.
+    """
+    return _cut(printable(" ".join(str(said).split())), most)
+
+
+def quoted(value: object, most: int = 100) -> str:
+    """A value as Python writes it, cut to `most` characters: a cell may hold a book."""
+    return repr(_cut(value, most)) if isinstance(value, str) else _cut(repr(value), most)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."

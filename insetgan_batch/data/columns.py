@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from insetgan_batch.errors import ManifestError
 from insetgan_batch.method import Kind, Schema
+from insetgan_batch.text import one_line, printable
 
 META = "meta_"
 VERSION = 1
@@ -57,7 +58,7 @@ def check(uri: str, schema: pa.Schema, rows: Schema) -> list[str]:
     index = _pandas_index(schema)
     kept = []
     for field in schema:
-        name = _plain(field.name)
+        name = one_line(printable(field.name))
         is_ours = field.name in expected or field.name.startswith(META)
         if field.name in index and not is_ours:
             continue
@@ -75,7 +76,7 @@ def check(uri: str, schema: pa.Schema, rows: Schema) -> list[str]:
             if pa.types.is_dictionary(found):
                 found = found.value_type
             raise ManifestError(
-                f"{uri}: column {name} is {_plain(str(found))}, expected {kind}; cast it to"
+                f"{uri}: column {name} is {one_line(found)}, expected {kind}; cast it to"
                 f" {_CASTS[kind]}"
             )
     return kept
@@ -93,11 +94,6 @@ def check_version(uri: str, schema: pa.Schema) -> None:
             f"{uri}: written for version {text} of the schema, known here is {VERSION}; upgrade"
             " insetgan-batch, or write the manifest again"
         )
-
-
-def _plain(text: str) -> str:
-    """On one line, and cut: files of others may say anything."""
-    return repr(text)[1:-1][:100]
 
 
 def _unknown(name: str, expected: Mapping[str, str]) -> str:

@@ -30,6 +30,7 @@ from insetgan_batch.data.storage import Storage
 from insetgan_batch.data.stored import Commit, Epoch, Quarantined, Reader, Run
 from insetgan_batch.errors import DamagedError, NotFoundError, RunMismatchError
 from insetgan_batch.methods import names
+from insetgan_batch.text import one_line
 
 FOLDERS = [f"{n:02x}" for n in range(256)]
 """Every `hh` there is: what is listed side by side."""
@@ -385,5 +386,4 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 def _shown(values: dict[str, Any], name: str) -> str:
     if name not in values:
         return "not set"
-    text = json.dumps(values[name])
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return one_line(json.dumps(values[name]), 60)

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from insetgan_batch.data.storage import Storage
-from insetgan_batch.errors import DamagedError, one_line
+from insetgan_batch.errors import DamagedError
+from insetgan_batch.text import one_line
 
 KEY = "ids.parquet"
 _SCHEMA = pa.schema([("item_id", pa.string())])
@@ -42,7 +43,7 @@ def read(storage: Storage) -> Known:
         known = pq.read_table(pa.BufferReader(data), schema=_SCHEMA)["item_id"].combine_chunks()
     except (pa.ArrowException, OSError, ValueError, KeyError) as err:
         raise DamagedError(
-            f"{storage.uri}/{KEY}: damaged: {one_line(err)[:200]}; the run's own command writes it"
+            f"{storage.uri}/{KEY}: damaged: {one_line(err, 200)}; the run's own command writes it"
             " anew"
         ) from err
     return functools.partial(_among, known)

@@ -11,6 +11,7 @@ import stat
 from insetgan_batch.data.storage import locate
 from insetgan_batch.data.uris import local_path
 from insetgan_batch.errors import BadInputError, CredentialsError, NotFoundError, RefusedError
+from insetgan_batch.text import one_line, quoted
 
 _MOST_BYTES = 512 * 1024 * 1024  # of a picture or a file of latents: it is held in memory
 _SHOWN = 500
@@ -31,14 +32,8 @@ def read(uri: str) -> bytes:
     except CredentialsError:
         raise
     except (NotFoundError, RefusedError) as err:
-        raise BadInputError(cut(err)) from err
+        raise BadInputError(one_line(err, _SHOWN)) from err
     return file.bytes.getvalue()
-
-
-def cut(said: object) -> str:
-    """On one line, and not too long: what files of others say may be anything."""
-    text = " ".join(str(said).split())
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _refuse_odd_file(uri: str) -> None:
@@ -49,9 +44,9 @@ def _refuse_odd_file(uri: str) -> None:
     except OSError as err:
         if err.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
             return  # the store says it better, and may be asked again
-        raise BadInputError(f"{uri[:_SHOWN]}: no name of a file: {err.strerror}") from err
+        raise BadInputError(f"{one_line(uri, _SHOWN)}: no name of a file: {err.strerror}") from err
     except ValueError as err:
-        raise BadInputError(f"{uri!r}: no name of a file: {err}") from err
+        raise BadInputError(f"{quoted(uri)}: no name of a file: {err}") from err
     if found and not stat.S_ISREG(found.st_mode):
         raise BadInputError(f"{uri}: a directory or a device, expected a file")
     if found and found.st_size > _MOST_BYTES:

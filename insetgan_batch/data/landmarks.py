@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from insetgan_batch.data.alignment import Points
 from insetgan_batch.data.storage import read_uri
-from insetgan_batch.errors import ManifestError, one_line
+from insetgan_batch.errors import ManifestError
+from insetgan_batch.text import one_line
 
 _EXPECTED = "expected the columns image (text) and landmarks (a list of 10 numbers)"
 
@@ -26,7 +27,7 @@ def read(uri: str) -> dict[str, list[Points]]:
         table = pq.read_table(pa.BufferReader(data))
         rows = table.select(["image", "landmarks"]).to_pylist()
     except (pa.ArrowException, KeyError, OSError, ValueError) as err:
-        raise ManifestError(f"{uri}: {one_line(err)[:200]}; {_EXPECTED}") from err
+        raise ManifestError(f"{uri}: {one_line(err, 200)}; {_EXPECTED}") from err
     found: dict[str, list[Points]] = {}
     for number, row in enumerate(rows):
         found.setdefault(str(row["image"]), []).append(_points(uri, number, row["landmarks"]))

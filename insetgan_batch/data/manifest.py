@@ -32,10 +32,10 @@ from insetgan_batch.errors import (
     ManifestError,
     NotFoundError,
     StorageError,
-    one_line,
 )
 from insetgan_batch.method import Schema
 from insetgan_batch.records import Item
+from insetgan_batch.text import one_line
 
 _ROW_GROUP = 5_000
 _BAD_SHOWN = 10
@@ -215,7 +215,7 @@ class _Rows:
                     raise ValueError(f"{done} rows where the footer counts {self.count}")
             except _BROKEN_PARQUET as err:
                 raise ManifestError(
-                    f"{self.uri}: damaged somewhere after row {done}: {_one_line(err)}; write the"
+                    f"{self.uri}: damaged somewhere after row {done}: {one_line(err)}; write the"
                     " file again"
                 ) from err
 
@@ -282,7 +282,7 @@ def _opened(uri: str, path: Path) -> pq.ParquetFile:
     except _BROKEN_PARQUET as err:
         hint = cells.conversion(uri, path)
         raise ManifestError(
-            f"{uri}: not a Parquet file that can be read: {hint or _one_line(err)}; expected a"
+            f"{uri}: not a Parquet file that can be read: {hint or one_line(err)}; expected a"
             " manifest"
         ) from err
 
@@ -310,7 +310,7 @@ def _check_file(part: Part, file: pq.ParquetFile, schema: Schema) -> tuple[list[
     try:
         found, rows = file.schema_arrow, int(file.metadata.num_rows)
     except _BROKEN_PARQUET as err:
-        raise ManifestError(f"{uri}: the schema cannot be read: {_one_line(err)}") from err
+        raise ManifestError(f"{uri}: the schema cannot be read: {one_line(err)}") from err
     columns.check_version(uri, found)
     read = columns.check(uri, found, schema)
     folders = {n: pa.scalar(v).type for n, v in part.columns.items() if n not in read}
@@ -333,7 +333,7 @@ def _table(uri: str, rows: Sequence[dict[str, Any]], schema: Schema) -> pa.Table
         try:
             arrays[name] = pa.array([row.get(name) for row in rows], known.get(name))
         except _BROKEN_PARQUET as err:
-            raise ManifestError(f"{uri}: column {name}: {_one_line(err)}; use one type") from err
+            raise ManifestError(f"{uri}: column {name}: {one_line(err)}; use one type") from err
     return pa.table(arrays)
 
 
@@ -345,7 +345,7 @@ def _put(uri: str, tables: Sequence[pa.Table], schema: Schema) -> None:
         table = table.replace_schema_metadata({columns.VERSION_KEY: str(columns.VERSION).encode()})
         pq.write_table(table, sink, row_group_size=_ROW_GROUP, compression="zstd")
     except _BROKEN_PARQUET as err:
-        raise ManifestError(f"{uri}: these items do not fit in columns: {_one_line(err)}") from err
+        raise ManifestError(f"{uri}: these items do not fit in columns: {one_line(err)}") from err
     columns.check(uri, table.schema, schema)
     if not table.num_rows:
         raise ManifestError(f"{uri}: no items to write; expected at least one")
@@ -362,8 +362,3 @@ def _check_image(where: str, uri: str, storage_of: Callable[[str], bytes]) -> No
         pictures.read(data, where)
     except BadInputError as err:
         raise ManifestError(str(err)) from err
-
-
-def _one_line(err: BaseException) -> str:
-    """Cut: Arrow may quote a whole schema."""
-    return one_line(err)[:300]

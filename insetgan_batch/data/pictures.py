@@ -15,7 +15,8 @@ from collections.abc import Collection
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
-from insetgan_batch.errors import BadInputError, one_line
+from insetgan_batch.errors import BadInputError
+from insetgan_batch.text import one_line
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")
 _EXPECTED = "expected PNG, JPEG, WebP, GIF, TIFF or BMP"
@@ -85,7 +86,7 @@ def read(data: bytes, where: str) -> Image.Image:
     except UnidentifiedImageError as err:
         raise BadInputError(f"{where}: not an image that can be read; {_EXPECTED}") from err
     except _BROKEN as err:
-        said = one_line(err)[:200] or type(err).__name__
+        said = one_line(err, 200) or type(err).__name__
         raise BadInputError(f"{where}: not an image that can be read: {said}") from err
 
 

@@ -22,8 +22,9 @@ from PIL import Image
 
 from insetgan_batch.data import provenance as origin
 from insetgan_batch.data.commits import RunStore
-from insetgan_batch.errors import DamagedError, NotFoundError, one_line
+from insetgan_batch.errors import DamagedError, NotFoundError
 from insetgan_batch.records import Item
+from insetgan_batch.text import one_line
 
 _LATENTS, _LOSSES, _FILM = "latents", "losses", "film"
 _FRAME_MS, _LAST_FRAME_MS = 83, 1000  # a dozen frames a second; the result stays a while

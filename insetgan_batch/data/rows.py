@@ -18,9 +18,10 @@ from insetgan_batch.data.columns import META
 from insetgan_batch.data.keys import ITEM_ID
 from insetgan_batch.data.seeds import MAX_SEED
 from insetgan_batch.data.uris import beside, local_path
-from insetgan_batch.errors import ManifestError, StorageError, one_line
+from insetgan_batch.errors import ManifestError, StorageError
 from insetgan_batch.method import URIS, Column, Schema
 from insetgan_batch.records import Item
+from insetgan_batch.text import one_line, printable, quoted
 
 _SHOWN = 100
 _MOST_URI = 4_096  # characters; no file system and no store takes more
@@ -44,7 +45,7 @@ class Row:
         """The item of the row. schema: the method's. Raises `ManifestError`."""
         for column, value in self.values.items():
             if isinstance(value, Exception):
-                raise self.fails(column, f"cannot be read: {one_line(value)[:_SHOWN]}") from value
+                raise self.fails(column, f"cannot be read: {one_line(value, _SHOWN)}") from value
         item = Item(
             item_id="",
             inputs=self._inputs(schema),
@@ -67,7 +68,7 @@ class Row:
 
     def fails(self, column: str, text: str) -> ManifestError:
         """The error of a value: file, row and column before it."""
-        return ManifestError(f"{self.where}, column {repr(column)[1:-1][:_SHOWN]}: {text}")
+        return ManifestError(f"{self.where}, column {one_line(printable(column), _SHOWN)}: {text}")
 
     def _inputs(self, schema: Schema) -> dict[str, Any]:
         """What the row gives for the method's columns."""
@@ -110,10 +111,10 @@ class Row:
             try:
                 return value.decode()
             except UnicodeDecodeError as err:
-                raise self.fails(column, f"{short(value)} is no text: expected UTF-8") from err
+                raise self.fails(column, f"{quoted(value)} is no text: expected UTF-8") from err
         if value is None or isinstance(value, str):
             return value
-        raise self.fails(column, f"{short(value)} is no text; expected a string")
+        raise self.fails(column, f"{quoted(value)} is no text; expected a string")
 
     def _seed(self, column: str) -> int | None:
         value = self.values.get(column)
@@ -141,7 +142,7 @@ class Row:
             if x0 < x1 and y0 < y1:
                 return [x0, y0, x1, y1]
         raise self.fails(
-            column, f"{short(list(value))} is no box; expected [x0, y0, x1, y1] in pixels"
+            column, f"{quoted(list(value))} is no box; expected [x0, y0, x1, y1] in pixels"
         )
 
     def _uri(self, column: str) -> str:
@@ -149,14 +150,14 @@ class Row:
         is_text = value is not None and not _CONTROL.search(value)
         if value is None or not is_text or not 0 < len(value) <= _MOST_URI:
             raise self.fails(
-                column, f"{short(value)} is no URI; name a file, or leave the column null"
+                column, f"{quoted(value)} is no URI; name a file, or leave the column null"
             )
         try:
             is_local = local_path(value) is not None
         except (StorageError, RuntimeError) as err:  # ~nobody/x.png: there is no such home
-            raise self.fails(column, f"{short(value)}: {one_line(err)}") from err
+            raise self.fails(column, f"{quoted(value)}: {one_line(err)}") from err
         if not is_local and not re.fullmatch(r"[a-z0-9]+://[^/]+/(.*/)?[^/]+", value):
-            raise self.fails(column, f"{short(value)} names no object; expected s3://bucket/key")
+            raise self.fails(column, f"{quoted(value)} names no object; expected s3://bucket/key")
         return value
 
     def _overrides(self) -> dict[str, Any]:
@@ -171,7 +172,7 @@ class Row:
             overrides = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
             json.dumps(overrides, ensure_ascii=False).encode()  # halves of surrogates: no text
         except (ValueError, RecursionError) as err:
-            raise self.fails("overrides", f"not JSON: {one_line(err)[:_SHOWN]}") from err
+            raise self.fails("overrides", f"not JSON: {one_line(err, _SHOWN)}") from err
         if not isinstance(overrides, dict):
             raise self.fails("overrides", f"expected a JSON object, found {text[:40]!r}")
         return overrides
@@ -199,7 +200,7 @@ class Row:
         if item_id is None:
             return _identity(schema.identity(item))
         if not ITEM_ID.fullmatch(item_id):
-            raise self.fails("item_id", f"{short(item_id)} is no id; expected {ITEM_ID.pattern}")
+            raise self.fails("item_id", f"{quoted(item_id)} is no id; expected {ITEM_ID.pattern}")
         return item_id
 
 
@@ -212,15 +213,9 @@ def values_of(item: Item) -> dict[str, Any]:
     return values | meta
 
 
-def short(value: object) -> str:
-    """A value as Python writes it, on one line, and cut: a cell may hold a book."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
 def _shown(number: object) -> str:
     """A number as people write it, or anything else as Python does."""
-    return str(number)[:_SHOWN] if _is_number(number) else short(number)
+    return one_line(number, _SHOWN) if _is_number(number) else quoted(number)
 
 
 def _is_number(value: object) -> bool:

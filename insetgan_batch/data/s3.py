@@ -27,6 +27,7 @@ from insetgan_batch.errors import (
     RefusedError,
     StorageError,
 )
+from insetgan_batch.text import one_line
 
 MULTIPART_BYTES = 8 * 1024 * 1024
 """From this size on objects are sent in parts of this size."""
@@ -318,7 +319,7 @@ def _code(err: Any) -> str:
 
 def _said(err: Any) -> str:
     """The store's own words, on one line."""
-    return " ".join(str(err.response.get("Error", {}).get("Message") or "").split())
+    return one_line(err.response.get("Error", {}).get("Message") or "")
 
 
 def _content_type(key: str) -> str:

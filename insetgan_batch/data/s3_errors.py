@@ -13,6 +13,7 @@ from insetgan_batch.errors import (
     RefusedError,
     StorageError,
 )
+from insetgan_batch.text import one_line
 
 MISSING = ("NoSuchKey", "404")
 EXISTS_ALREADY = ("PreconditionFailed", "412")
@@ -106,7 +107,7 @@ def answered(where: str, code: str, status: int, operation: str, said: str) -> S
     advice = _REFUSED_CODES.get(code) or (_NO_SPACE if status == 507 else None)
     if advice:
         return RefusedError(f"{where}: {operation}: {code}: {advice}")
-    text = " ".join(said.split())[:_SAID_CHARS] or "no reason given"
+    text = one_line(said, _SAID_CHARS) or "no reason given"
     if _TRAILERS.search(said):
         return RefusedError(f"{where}: {operation}: {code}: {text}; {_NO_TRAILERS}")
     is_passing = status in _PASSING_STATUS or code in _PASSING_CODES

@@ -20,13 +20,13 @@ from insetgan_batch.data.keys import ITEM_ID
 from insetgan_batch.errors import ManifestError
 from insetgan_batch.method import Schema
 from insetgan_batch.records import Item
+from insetgan_batch.text import quoted
 
 SCHEME = "seeds:"
 MAX_SEED = 2**32 - 1
 """What numpy's RandomState takes."""
 
 _MOST = 100_000_000  # more is a typing error: each one is minutes of a GPU
-_SHOWN = 60
 _PART = re.compile(r"\s*([0-9]{1,10})(?:\s*-\s*([0-9]{1,10}))?\s*")
 # Where the next name begins: spaces, its name, an equals sign.
 _NEXT = re.compile(r"\s+(?=[^\s=]+\s*=)")
@@ -118,15 +118,15 @@ class SeedRows:
 
 def parse_seeds(text: str) -> Seeds:
     """Seeds from a text like 0-15,20; ranges include both ends. Raises `ManifestError`."""
-    where = f"seeds {_short(text)}"
+    where = f"seeds {quoted(text)}"
     ranges = []
     for part in text.split(","):
         found = _PART.fullmatch(part)
         if not found:
-            raise ManifestError(f"{where}: {_short(part)} is no number or range; expected 0-15,20")
+            raise ManifestError(f"{where}: {quoted(part)} is no number or range; expected 0-15,20")
         first, last = int(found[1]), int(found[2] or found[1])
         if last < first or last > MAX_SEED:
-            raise ManifestError(f"{where}: {_short(part)} must rise and end by {MAX_SEED}")
+            raise ManifestError(f"{where}: {quoted(part)} must rise and end by {MAX_SEED}")
         ranges.append(range(first, last + 1))
     rising = sorted(ranges, key=lambda part: part.start)
     for before, after in itertools.pairwise(rising):
@@ -138,7 +138,7 @@ def parse_seeds(text: str) -> Seeds:
 
 def parse_rows(uri: str, schema: Schema) -> SeedRows:
     """The rows of a manifest like `seeds:NAME=0-999 OTHER=0-99`; raises `ManifestError`."""
-    where = _short(uri)
+    where = quoted(uri)
     known = tuple(schema.seeds)
     given: dict[str, Seeds] = {}
     parts = _NEXT.split(uri.removeprefix(SCHEME).strip())
@@ -187,9 +187,4 @@ def _unknown(name: str, known: Sequence[str]) -> str:
         return f"seeds without a generator; write {known[0]}=0-15, known are {listed}"
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    return f"unknown generator {_short(name)}{hint}; known are {listed}"
-
-
-def _short(text: str) -> str:
-    """Quoted, on one line, and cut."""
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+    return f"unknown generator {quoted(name)}{hint}; known are {listed}"

@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from insetgan_batch.errors import DamagedError
 from insetgan_batch.explain import explain
 from insetgan_batch.methods import names
-from insetgan_batch.text import shortened
+from insetgan_batch.text import one_line
 
 ATTEMPT = r"^[0-9]+-[0-9]+$"
 _SHOWN = 200
@@ -181,7 +181,7 @@ def check_owner(where: str, found: str, item_id: str) -> None:
     """Raise `DamagedError` for a record of another item."""
     if found != item_id:
         raise DamagedError(
-            f"{where}: damaged: it is of item {shortened(found, _SHOWN)}, expected {item_id}"
+            f"{where}: damaged: it is of item {one_line(found, _SHOWN)}, expected {item_id}"
         )
 
 
@@ -198,15 +198,15 @@ def check_commit(where: str, commit: Commit, item_id: str, home: str) -> None:
     for name, file in commit["files"].items():
         if not re.fullmatch(re.escape(prefix) + r"[^/.][^/]*", file["key"]):
             raise DamagedError(
-                f"{where}: damaged: its file {shortened(name, 40)} is"
-                f" {shortened(file['key'], _SHOWN)}, expected a file of {prefix}"
+                f"{where}: damaged: its file {one_line(name, 40)} is"
+                f" {one_line(file['key'], _SHOWN)}, expected a file of {prefix}"
             )
 
 
 def _what(err: ValidationError) -> str:
     first = err.errors(include_url=False)[0]
     if first["type"] == "json_invalid":
-        return f"not JSON: {shortened(first['msg'].removeprefix('Invalid JSON: '), _SHOWN)}"
+        return f"not JSON: {one_line(first['msg'].removeprefix('Invalid JSON: '), _SHOWN)}"
     if not first["loc"]:
         return "expected a JSON object"
-    return shortened(explain(first), _SHOWN)
+    return one_line(explain(first), _SHOWN)

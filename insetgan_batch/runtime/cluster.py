@@ -17,13 +17,13 @@ from insetgan_batch import stopping
 from insetgan_batch.config import RunConfig
 from insetgan_batch.errors import ConfigError, InsetGanError
 from insetgan_batch.runtime import ray_start
+from insetgan_batch.text import one_line
 
 # Images never pass through Ray's object store; this is Ray's minimum, and not 30 % of the machine.
 _OBJECT_STORE_BYTES = 100 * 1024 * 1024
 
 _MOST_BUNDLES = 1000  # of one wish: more nodes than anybody's limit
 _NO_DEADLINE_S = 120.0
-_SHOWN = 300
 _STARTS = 3
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def connect() -> None:
         else:
             ray.init(address, logging_level=logging.WARNING, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, RayError) as err:
-        reason = " ".join(str(err).split())[:_SHOWN]
+        reason = one_line(err)
         if address is None:
             raise ConfigError(f"Ray does not start on this machine: {reason}") from err
         raise ConfigError(f"no Ray cluster answers at RAY_ADDRESS={address}: {reason}") from err
@@ -94,7 +94,7 @@ def _start_patiently() -> None:
         except Exception as err:
             if type(err) is not Exception:  # what Ray raises then, and only then
                 raise
-            reason = " ".join(str(err).split())[:_SHOWN]
+            reason = one_line(err)
             if not tries_left:
                 raise InsetGanError(
                     f"Ray did not start on this machine, {_STARTS} times: {reason}; it may be busy,"

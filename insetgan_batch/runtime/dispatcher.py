@@ -33,7 +33,7 @@ from insetgan_batch.runtime.failures import (
 from insetgan_batch.runtime.leases import Decision, Ledger
 from insetgan_batch.runtime.progress import Progress, ProgressTracker, WorkerLine
 from insetgan_batch.telemetry import Telemetry
-from insetgan_batch.text import shortened
+from insetgan_batch.text import one_line
 
 if TYPE_CHECKING:  # Ray: the fakes of tests need none
     from insetgan_batch.runtime.actor_pool import ActorPool, Received
@@ -320,7 +320,7 @@ class Dispatcher:
             record = self._store.read_epoch(epoch)
         except StorageError:
             return ""
-        return f", on {shortened(record['host'], _HOST_CHARS)}, process {record['pid']}"
+        return f", on {one_line(record['host'], _HOST_CHARS)}, process {record['pid']}"
 
     def _progress(self, last: list[Outcome]) -> Progress:
         pool, inside = self._pool, self._ledger.counts.leased

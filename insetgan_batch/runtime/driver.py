@@ -38,7 +38,7 @@ from insetgan_batch.errors import ConfigError, NoConditionalWritesError
 from insetgan_batch.methods import names
 from insetgan_batch.records import Item
 from insetgan_batch.report import page
-from insetgan_batch.runtime import cluster, dispatcher
+from insetgan_batch.runtime import cluster, dispatcher, stats
 from insetgan_batch.runtime.actor_pool import ActorPool
 from insetgan_batch.runtime.dispatcher import Dispatcher
 from insetgan_batch.runtime.failures import REASONS
@@ -122,7 +122,7 @@ def run(
         items = (row for row in rows.read() if row.item_id not in ended)
         with (
             telemetry.observing(
-                method.phases(config),
+                (*stats.PHASES, *method.phases(config)),
                 reasons,
                 metrics_address,
                 store.storage,

@@ -27,8 +27,9 @@ from insetgan_batch.data.dataset import Done, Job, WrittenFile
 from insetgan_batch.data.shards import PackSettings, Shard, ShardPlan
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.data.stored import Run
-from insetgan_batch.errors import InsetGanError, StorageError, one_line
+from insetgan_batch.errors import InsetGanError, StorageError
 from insetgan_batch.runtime import cluster
+from insetgan_batch.text import one_line
 
 _RETRIES = 3
 _WAITING_PER_CORE = 2  # so that a core need not wait for the driver; the ids of all wait nowhere
@@ -140,7 +141,7 @@ def _answer(ref: ray.ObjectRef[Any], shard: str) -> Done:
         raise
     except RayError as err:
         raise InsetGanError(
-            f"shard {shard}: its process died {1 + _RETRIES} times: {one_line(err)[:300]}; check"
+            f"shard {shard}: its process died {1 + _RETRIES} times: {one_line(err, 300)}; check"
             " the machines' memory, and pack again"
         ) from err
     return done

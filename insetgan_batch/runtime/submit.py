@@ -31,6 +31,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from insetgan_batch.errors import ConfigError
 from insetgan_batch.runtime import ray_start
+from insetgan_batch.text import one_line
 
 _ADDRESS = "RAY_ADDRESS"
 _INSIDE_OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray calls it in a job's environment
@@ -94,7 +95,7 @@ def connect(address: str) -> Jobs:
     try:
         return _RayJobs(address)
     except (ConnectionError, RuntimeError, ValueError, RpcError) as err:
-        reason = " ".join(str(err).split())[:200]
+        reason = one_line(err)
         raise ConfigError(
             f"the Ray cluster at {address} has no Jobs API that answers ({reason}): start its head"
             " with its dashboard, or give --foreground"
@@ -190,9 +191,7 @@ def _start(jobs: Jobs, name: str, entrypoint: str) -> str:
         # Somebody may have started it a moment ago.
         if (other := _live(jobs, name, entrypoint)) is not None:
             return other
-        raise ConfigError(
-            f"the cluster refuses job {job_id}: {' '.join(str(err).split())[:300]}"
-        ) from err
+        raise ConfigError(f"the cluster refuses job {job_id}: {one_line(err)}") from err
 
 
 def _follow(jobs: Jobs, job_id: str, write: Write, check: Callable[[], None]) -> int:

@@ -35,7 +35,7 @@ from insetgan_batch.method import URIS, Measure, declared
 from insetgan_batch.methods import names
 from insetgan_batch.records import Item, Lease, Outcome, Status
 from insetgan_batch.runtime.worker_loop import Ending
-from insetgan_batch.text import shortened
+from insetgan_batch.text import one_line
 
 _PAUSE_S = 0.05
 
@@ -101,7 +101,7 @@ def _latest(storage: Storage) -> tuple[str, dict[str, DatasetFile]]:
     pointer = stored.LATEST_DATASET.read(where, storage.get(dataset.LATEST))
     prefix = pointer["prefix"]
     if not re.fullmatch(rf"{dataset.ROOT}/[A-Za-z0-9-]+", prefix):
-        raise DamagedError(f"{where}: damaged: {shortened(prefix, 100)} is no dataset of this run")
+        raise DamagedError(f"{where}: damaged: {one_line(prefix, 100)} is no dataset of this run")
     data = storage.get(f"{prefix}/{dataset.SUCCESS}")
     if (found := hashlib.sha256(data).hexdigest()) != pointer["sha256"]:
         raise DamagedError(f"the sha256 of {dataset.SUCCESS} is {found}, not {pointer['sha256']}")

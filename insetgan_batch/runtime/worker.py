@@ -38,7 +38,6 @@ from insetgan_batch.errors import (
     RefusedError,
     StorageError,
     TooLongError,
-    one_line,
 )
 from insetgan_batch.method import Engine, Finished
 from insetgan_batch.methods import names
@@ -49,6 +48,7 @@ from insetgan_batch.runtime.failures import PREEMPTED, is_device_fault, reason_c
 from insetgan_batch.runtime.fitting import fitting_slots
 from insetgan_batch.runtime.stats import ENTER, LEAVE, LOAD, StatsRecorder
 from insetgan_batch.runtime.worker_loop import Ending
+from insetgan_batch.text import one_line
 
 _UPLOAD_THREADS = _READERS = 4
 # Patience for a picture or latents of a row, which may come from another store: others wait.
@@ -231,7 +231,7 @@ class Worker:
         try:
             real = within(uri, self._roots) if self._roots else uri
         except RefusedError as err:
-            raise BadInputError(inputs.cut(err)) from err
+            raise BadInputError(one_line(err)) from err
         return inputs.read(real)
 
     def _enter(self, lease: Lease, prepared: Any) -> _Held:
@@ -412,7 +412,7 @@ def _as_item_error(lease: Lease) -> Iterator[None]:
         if is_device_fault(err):
             raise
         _log.warning("item %s: %s", lease.item.item_id, err, exc_info=err, extra=_names(lease))
-        raise ItemError(f"{type(err).__name__}: {one_line(err)[:_SHOWN]}") from err
+        raise ItemError(f"{type(err).__name__}: {one_line(err, _SHOWN)}") from err
 
 
 def _names(lease: Lease) -> dict[str, str]:

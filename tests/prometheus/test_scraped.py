@@ -69,7 +69,7 @@ def eventful(prometheus: Prometheus) -> Iterator[Prometheus]:
     address = prometheus.targets["simulated"]
     storage = MemoryStorage(f"scraped-{uuid.uuid4().hex}")
     with telemetry.observing(
-        ["canvas", "face"], REASONS | {"no_face"}, address, storage
+        ["load", "wait", "canvas", "face"], REASONS | {"no_face"}, address, storage
     ) as observer:
         prometheus.wait_for('insetgan_build_info{job="simulated"}')
         for second in range(1, 5):

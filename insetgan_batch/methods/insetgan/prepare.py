@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from insetgan_batch.boxes import Box
-from insetgan_batch.data import inputs, pictures
+from insetgan_batch.data import pictures
 from insetgan_batch.errors import BadInputError
 from insetgan_batch.methods.insetgan import images
 from insetgan_batch.methods.insetgan.nearest import Nearest
@@ -32,6 +32,7 @@ from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.recipe import AdaptivePsi, GeneratorSettings, Recipe
 from insetgan_batch.recipe_variants import for_item
 from insetgan_batch.records import Item
+from insetgan_batch.text import one_line
 
 _NO_ENCODERS: Mapping[str, Encoder] = {}
 _TRIED = 8  # truncations, between the highest and the lowest
@@ -132,7 +133,7 @@ class Preparer:
         try:
             return for_item(self._recipe, item.overrides)
         except BadInputError as err:  # it repeats the row's keys, which may hold anything
-            raise BadInputError(inputs.cut(err)) from err
+            raise BadInputError(one_line(err)) from err
 
     def _given(self, name: str, prepared: Prepared, settings: GeneratorSettings) -> _Given:
         """What a row gives."""
@@ -272,7 +273,7 @@ def _checked_latents(data: bytes, uri: str, generator: Generator) -> Tensor:
     tensors = _tensors(data, uri)
     if "w" not in tensors:
         raise BadInputError(
-            f"{uri}: found {inputs.cut(sorted(tensors))}, expected `w` and optionally `delta`"
+            f"{uri}: found {one_line(sorted(tensors))}, expected `w` and optionally `delta`"
         )
     latents = torch.zeros(1 + generator.num_ws, len(generator.w_avg))
     for name, rows in (("w", latents[0]), ("delta", latents[1:])):
@@ -280,7 +281,7 @@ def _checked_latents(data: bytes, uri: str, generator: Generator) -> Tensor:
             continue
         tensor = tensors[name]
         if tensor.shape != rows.shape:
-            found = inputs.cut(list(tensor.shape))
+            found = one_line(list(tensor.shape))
             raise BadInputError(f"{uri}: `{name}` has shape {found}, expected {list(rows.shape)}")
         if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
             kind = str(tensor.dtype).removeprefix("torch.")
@@ -303,4 +304,4 @@ def _tensors(data: bytes, uri: str) -> dict[str, Tensor]:
         TypeError,
         AttributeError,
     ) as err:
-        raise BadInputError(f"{uri}: not a safetensors file ({inputs.cut(err)})") from err
+        raise BadInputError(f"{uri}: not a safetensors file ({one_line(err)})") from err

@@ -14,9 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from insetgan_batch.errors import CheckpointError, one_line
+from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets.layers import blur_kernel
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
+from insetgan_batch.text import one_line
 
 Tensors = dict[str, Tensor]
 

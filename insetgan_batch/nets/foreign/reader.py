@@ -15,7 +15,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from insetgan_batch.errors import CheckpointError, one_line
+from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.foreign import nvidia, rosinality, tensorflow, torchfile, unpickle
 from insetgan_batch.nets.foreign.names import Record, find_class
@@ -27,6 +27,7 @@ from insetgan_batch.nets.foreign.outline import (
     check_generation,
     find,
 )
+from insetgan_batch.text import one_line
 
 _LARGEST_BYTES = 16 << 30
 # Of nested dictionaries, which may hold each other. A training checkpoint has some 2,000 entries.
@@ -204,7 +205,7 @@ def _of_safetensors(path: Path) -> tuple[str, dict[str, Found], tuple[str, ...]]
         return _of_state_dicts(safetensors.torch.load_file(path))
     except (safetensors.SafetensorError, LookupError, RuntimeError, OverflowError) as err:
         raise CheckpointError(
-            f"not a whole safetensors file ({one_line(err)[:160]}); expected one as safetensors"
+            f"not a whole safetensors file ({one_line(err, 160)}); expected one as safetensors"
             " writes it: fetch it again"
         ) from err
 

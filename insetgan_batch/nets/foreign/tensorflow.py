@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from insetgan_batch.errors import CheckpointError, one_line
+from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets.foreign.names import Array, Record
 from insetgan_batch.nets.foreign.outline import Found, Settings, Tensors, find, number, shown
+from insetgan_batch.text import one_line
 
 # Networks may hold each other. A generator has two components, which have none, and some 150
 # variables.
@@ -56,7 +57,7 @@ def read(record: Record) -> Found:
         tensors = _tensors(arrays)
     except (LookupError, ValueError, RuntimeError, TypeError, OverflowError) as err:
         raise CheckpointError(
-            f"the variables are not those of a StyleGAN2 generator: {one_line(err)[:200]}"
+            f"the variables are not those of a StyleGAN2 generator: {one_line(err, 200)}"
         ) from err
     clamp, halves = kwargs.get("conv_clamp"), kwargs.get("num_fp16_res")
     is_joint = "mapping/LabelConcat/weight" in arrays

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from insetgan_batch.errors import CheckpointError, one_line
+from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets.foreign import unpickle
 from insetgan_batch.nets.foreign.unpickle import FindClass, Maker, Stream
+from insetgan_batch.text import one_line
 
 ZIP_START = b"PK\x03\x04"
 # The older format is a row of pickles that begins with this number.
@@ -162,6 +163,6 @@ def _fill(row: Tensor, data: bytes) -> None:
 
 def _not_whole(err: Exception) -> CheckpointError:
     return CheckpointError(
-        f"not a whole torch file ({one_line(err)[:160] or type(err).__name__}); expected one as"
+        f"not a whole torch file ({one_line(err, 160) or type(err).__name__}); expected one as"
         " torch.save writes it: fetch it again"
     )

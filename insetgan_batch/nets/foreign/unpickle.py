@@ -17,7 +17,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from insetgan_batch.errors import CheckpointError, one_line
+from insetgan_batch.errors import CheckpointError
+from insetgan_batch.text import one_line
 
 # A snapshot of three networks has some 60,000.
 _MOST_OPCODES = 500_000
@@ -76,7 +77,7 @@ def load(
         return _Machine(stream, find_class, find_storage).run(stream)
     except BROKEN as err:
         raise CheckpointError(
-            f"not a whole pickle of a checkpoint ({one_line(err)[:160] or type(err).__name__});"
+            f"not a whole pickle of a checkpoint ({one_line(err, 160) or type(err).__name__});"
             " expected one as its program wrote it: fetch it again"
         ) from err
 

@@ -22,14 +22,10 @@ class GridHead:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GridCell:
-    """One place of the grid: the commit record of an item that is done, or a failure, or neither.
-
-    title: what the item was made of.
-    """
+    """One place of the grid: the commit of an item that is done, or a failure, or neither."""
 
     record: Commit | None = None
     failure: Quarantined | None = None
-    title: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,15 +42,13 @@ def of(records: Sequence[Commit], failures: Sequence[Quarantined], page: Page) -
     Cells may be empty, as in a run that is still going on, but not half of them. A failed item
     whose record does not say what it was made from has no place.
     """
-    shown = [
-        (r["item"], GridCell(record=r, title=page.title(r["item"]["inputs"]))) for r in records
-    ]
-    shown += [(f["item"], GridCell(failure=f)) for f in failures if "item" in f]
+    shown = [(record["item"]["inputs"], GridCell(record=record)) for record in records]
+    shown += [(f["item"]["inputs"], GridCell(failure=f)) for f in failures if "item" in f]
     rows: dict[tuple[Any, ...], GridHead] = {}
     columns: dict[tuple[Any, ...], GridHead] = {}
     cells: dict[tuple[Any, ...], GridCell] = {}
-    for item, cell in shown:
-        place = page.place(item["inputs"])
+    for inputs, cell in shown:
+        place = page.place(inputs)
         if place is None:
             return None
         for heads, head in zip((rows, columns), place, strict=True):

@@ -75,15 +75,12 @@ class Page(method.Page):
 
     def regions(self, record: Commit) -> dict[str, Region]:
         """By inset, where it was pasted and where it is now."""
-        facts = record["facts"]
-        found = {
-            n: (facts.get(f"{n}_region"), facts.get(f"{n}_region_before")) for n in self.insets
-        }
-        return {
-            name: Region(after, before)
-            for name, (after, before) in found.items()
-            if isinstance(after, list) and isinstance(before, list)
-        }
+        found = {}
+        for name in self.insets:
+            after, before = (record["facts"].get(f"{name}_region{at}") for at in ("", "_before"))
+            if isinstance(after, list) and isinstance(before, list):
+                found[name] = Region(after, before)
+        return found
 
     def facts(self, record: Commit) -> list[tuple[str, str | float | None]]:
         """How the optimisation went, and how far each seed was truncated."""

@@ -82,22 +82,14 @@ def failures(records: Sequence[Quarantined], method: Method, page: Page) -> Tabl
     )
 
 
-def ratio(row: TableRow, measure: Measure) -> float | None:
-    """A measure as a share of what it was before."""
-    before, after = row.measures.get(measure.before), row.measures.get(measure.name)
-    return after / before if before and after is not None else None
-
-
 def _measured(rows: Sequence[TableRow], measures: Sequence[Measure]) -> Iterator[Column]:
-    found = sorted({name for row in rows for name in row.measures})
+    found = sorted({n for row in rows for n in row.measures if not tables.is_loss(n)})
     for measure in measures:
-        names = [n for n in found if measure.names(n) and not tables.losses_among({n: None})]
-        for name in names if measure.title is not None else []:
+        for name in filter(measure.names, found) if measure.title is not None else []:
             title = measure.title or name.replace("_", " ")
             yield Column(measure.group, title, [_short(row.measures.get(name)) for row in rows])
         if measure.before:
-            values = [_short(ratio(row, measure)) for row in rows]
-            yield Column(measure.group, "ratio", values)
+            yield Column(measure.group, "ratio", [_ratio(row, measure) for row in rows])
 
 
 def _losses(rows: Sequence[TableRow], page: Page) -> Iterator[Column]:
@@ -105,6 +97,12 @@ def _losses(rows: Sequence[TableRow], page: Page) -> Iterator[Column]:
     for family in page.loss_families({term for of in losses for term in of}):
         for term, label in family.labels.items():
             yield Column(f"{family.title} loss", label, [_short(of.get(term)) for of in losses])
+
+
+def _ratio(row: TableRow, measure: Measure) -> float | None:
+    """A measure as a share of what it was before."""
+    before, after = row.measures.get(measure.before), row.measures.get(measure.name)
+    return _short(after / before) if before and after is not None else None
 
 
 def _short(value: float | None) -> float | None:

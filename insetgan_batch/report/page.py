@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import jinja2
 
-from insetgan_batch.data import results
+from insetgan_batch.data import results, tables
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.damage import or_damage
 from insetgan_batch.errors import DamagedError
@@ -103,7 +103,7 @@ def build(store: RunStore, chosen: Selection) -> tuple[str, list[str]]:
         shape=f"{width} / {height}",
         failed=chosen.failed,
         failures=len(chosen.failures),
-        has_losses=any(name.startswith("losses.") for row in rows for name in row.measures),
+        has_losses=any(tables.is_loss(name) for row in rows for name in row.measures),
         has_given_pictures=any(
             column.kind == "picture" and name in row.inputs
             for name, column in method.rows_of_run(run).columns.items()

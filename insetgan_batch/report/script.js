@@ -528,33 +528,26 @@ const insetgan = (() => {
     return make("figure", { class: "chart" }, make("figcaption", {}, make("b", {}, title), meaning), drawing, legend);
   };
 
-  // The result, with a switch below its block that shows the regions.
-  const resultPicture = (key, title, caption, regions, block) => {
-    const path = regionPath(regions);
-    const result = picture(key, title, caption, path);
-    const image = result.querySelector("img");
-    image.loading = "eager";
-    image.addEventListener("load", () => path.setAttribute("viewBox", `0 0 ${image.naturalWidth} ${image.naturalHeight}`));
-    if (Object.keys(regions).length) {
-      const toggle = make("input", { type: "checkbox" });
-      toggle.addEventListener("change", () => { path.classList.toggle("shown", toggle.checked); });
-      block.append(make("label", { class: "switch" }, toggle, "box path, from dashed to solid"));
-    }
-    return result;
+  const regionSwitch = (path) => {
+    const toggle = make("input", { type: "checkbox" });
+    toggle.addEventListener("change", () => { path.classList.toggle("shown", toggle.checked); });
+    return make("label", { class: "switch" }, toggle, "box path, from dashed to solid");
   };
 
   const showView = (panel, view, { frame, compared, shaded_phase }) => {
     const { files, regions } = view;
+    const path = regionPath(regions);
     const row = make("div", { class: "row" });
     for (const [title, captions] of Object.entries(view.pictures)) {
-      const block = make("section", {}, make("h3", {}, title));
-      const figures = Object.entries(captions).map(([file, caption]) => {
-        if (file !== "image") return picture(files[file], title, caption);
-        return resultPicture(files.image, title, caption, regions, block);
-      });
-      block.querySelector("h3").after(make("div", { class: "twin" }, ...figures));
+      const figures = Object.entries(captions).map(([file, caption]) =>
+        picture(files[file], title, caption, ...(file === "image" ? [path] : [])));
+      const block = make("section", {}, make("h3", {}, title), make("div", { class: "twin" }, ...figures));
+      if ("image" in captions && Object.keys(regions).length) block.append(regionSwitch(path));
       row.append(block);
     }
+    const image = path.previousSibling; // the result
+    image.loading = "eager";
+    image.addEventListener("load", () => path.setAttribute("viewBox", `0 0 ${image.naturalWidth} ${image.naturalHeight}`));
     const closeUpRow = make("div", { class: "row" });
     const more = make("div", { class: "charts" }, ...view.charts.map((each) => chart(each, frame)));
     const links = make("ul", { class: "files" }, ...Object.entries(files).map(([name, key]) =>

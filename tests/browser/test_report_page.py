@@ -17,7 +17,7 @@ from insetgan_batch.data.storage import LocalStorage
 from insetgan_batch.report import page
 from tests.browser.conftest import ITEMS, seam_after
 from tests.report import runs
-from tests.report.test_plain_page import fill
+from tests.report.negatives import fill
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

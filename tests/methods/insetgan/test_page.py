@@ -103,6 +103,16 @@ def test_losses_stand_in_the_table_by_family(store: RunStore) -> None:
     ]
 
 
+def test_the_steps_of_the_canvas_are_shaded(store: RunStore) -> None:
+    commit(store, montage(1, 1), losses(rounds=2))
+    assert data_of(store)["shaded_phase"] == "canvas"
+    assert len(view_of(store, "body1-face1")["charts"][0]["shaded"]) == 2
+
+
+def test_the_page_says_what_a_seam_is(store: RunStore) -> None:
+    assert "0 is no seam" in page_of(store).text
+
+
 def test_a_run_without_insets_shows_its_images_and_speaks_of_no_seam() -> None:
     store = new_run(recipe="generate", insets={})
     for n in range(3):
@@ -121,6 +131,7 @@ def test_a_run_without_insets_shows_its_images_and_speaks_of_no_seam() -> None:
     assert "Nothing is optimised" in made.text
     assert "copy and paste" not in made.text.lower()
     assert "median seam" not in made.text
+    assert "no seam" not in made.text
 
 
 def test_a_run_with_two_insets_names_and_shows_both() -> None:

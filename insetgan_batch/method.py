@@ -7,14 +7,17 @@ No torch, no Ray and no pyarrow in here: driver, packer and page import it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from insetgan_batch.text import last_part
 
 if TYPE_CHECKING:
     import torch
 
     from insetgan_batch.config import RunConfig
     from insetgan_batch.data.results import Result
+    from insetgan_batch.data.stored import Commit
     from insetgan_batch.errors import ItemError
     from insetgan_batch.records import Item, Lease
 
@@ -61,13 +64,18 @@ class Measure:
 
     name: one that ends with `.*` stands for all that begin like it, which differ from item to item.
     is_whole: a count. tolerance: by how much of itself it may differ when an item is made again;
-    None where it is not compared.
+    None where it is not compared. group, title: headings of its column; without a title it is
+    called by its name, and with None it has no column. before: the measure of the same before the
+    method's work; both medians stand at the head of the page, and the table has their ratio.
     """
 
     name: str
     about: str
     is_whole: bool = False
     tolerance: float | None = None
+    group: str = ""
+    title: str | None = ""
+    before: str = ""
 
     def names(self, measure: str) -> bool:
         """Whether it is this one, or one of these."""
@@ -79,6 +87,100 @@ class Measure:
 def declared(measures: Sequence[Measure], name: str) -> Measure | None:
     """What a method says of a number, if it says anything."""
     return next((measure for measure in measures if measure.names(name)), None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Head:
+    """What the items of a row or a column of the page's grid share.
+
+    key: sorts heads, and tells them apart. files: names of an item's files that show it.
+    """
+
+    key: tuple[Any, ...]
+    label: str
+    files: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Region:
+    """A part of an item's picture: [x0, y0, x1, y1] in pixels, and an angle in radians if it is
+    turned. before: where it was on the picture that `Page.before` names.
+    """
+
+    after: list[float]
+    before: list[float] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LossFamily:
+    """Losses that share a chart and a heading of the table. labels: by term, in their order."""
+
+    title: str
+    meaning: str
+    labels: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SettingsTable:
+    """Settings of a run as a table; the first text of a row is its heading."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Page:
+    """What the page of a run shows that depends on the method. The defaults suit any method.
+
+    name: the method's in headings. about: what it does, in a paragraph. legend: what the numbers at
+    the head of the page mean. settings, tables: the run's settings, as paragraphs and as tables.
+    before: a file of an item that its result is compared to, and its caption. shaded_phase: the
+    phase whose steps are shaded in charts of losses.
+    """
+
+    name: str = ""
+    about: str = ""
+    legend: str = ""
+    settings: Sequence[str] = ()
+    tables: Sequence[SettingsTable] = ()
+    before: tuple[str, str] | None = None
+    shaded_phase: str = ""
+
+    def title(self, inputs: Mapping[str, Any]) -> str:
+        """What an item is made of, in a few words. inputs: of its row."""
+        return ", ".join(
+            f"{name.replace('_', ' ')} {last_part(str(value))}" for name, value in inputs.items()
+        )
+
+    def place(self, inputs: Mapping[str, Any]) -> tuple[Head, Head] | None:
+        """The row and the column of an item; None where items make no grid."""
+        return None
+
+    def pictures(self, record: Commit) -> Mapping[str, Mapping[str, str]]:
+        """The pictures of an item's own view: captions by file, by heading; `image` is in it."""
+        names = [name for name, file in record["files"].items() if file["key"].endswith(".png")]
+        others = {name: name.replace("_", " ") for name in names if name != "image"}
+        return {"pictures": {"image": "result"} | others}
+
+    def regions(self, record: Commit) -> Mapping[str, Region]:
+        """What is marked on the result and shown enlarged, by name."""
+        return {}
+
+    def facts(self, record: Commit) -> Sequence[tuple[str, str | float | None]]:
+        """What is said in an item's own view: label and value."""
+        return [
+            (name.replace("_", " "), value)
+            for name, value in record["facts"].items()
+            if not isinstance(value, list)
+        ]
+
+    def end(self, record: Commit) -> str:
+        """Why the work on an item ended; empty where all end alike."""
+        return ""
+
+    def loss_families(self, terms: Collection[str]) -> Sequence[LossFamily]:
+        """The terms by family, in order."""
+        return [LossFamily(term, "", {term: term}) for term in sorted(terms)]
 
 
 class Method(Protocol):
@@ -99,6 +201,10 @@ class Method(Protocol):
 
     def seed_id(self, seeds: Mapping[str, int | str]) -> str:
         """The id of a row of seeds, by name."""
+        ...
+
+    def page(self, run: Mapping[str, Any]) -> Page:
+        """What the run's page shows of it, by its run.json; left out, `Page()`."""
         ...
 
     def phases(self, config: RunConfig) -> Sequence[str]:

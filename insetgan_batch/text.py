@@ -28,5 +28,10 @@ def quoted(value: object, most: int = 100) -> str:
     return repr(_cut(value, most)) if isinstance(value, str) else _cut(repr(value), most)
 
 
+def last_part(uri: str) -> str:
+    """What a URI ends with: the name of a file; all of a text without a slash."""
+    return uri.rstrip("/").rpartition("/")[2]
+
+
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."

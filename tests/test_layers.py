@@ -138,8 +138,16 @@ def layer_of(module: str) -> int:
 
 # One run system, many methods
 
-# What a run is made of. Pages, the command line and the configuration still know InsetGAN.
-GENERAL = ("method.py", "records.py", "runtime/", "telemetry.py", "screen.py", "stopping.py")
+# What a run is made of. The command line and the configuration still know InsetGAN.
+GENERAL = (
+    "method.py",
+    "records.py",
+    "report/",
+    "runtime/",
+    "telemetry.py",
+    "screen.py",
+    "stopping.py",
+)
 GENERAL_DATA = (
     "columns",
     "commits",
@@ -181,6 +189,14 @@ def test_what_a_run_is_made_of_has_no_word_of_insetgan_in_its_code() -> None:
     assert wrong == set()
 
 
+def test_what_the_page_is_drawn_by_has_no_word_of_insetgan() -> None:
+    """But for an element of HTML and a property of CSS."""
+    of_browsers = r'make\("canvas"|(?m:^|(?<= ))canvas \{|\binset: 0'
+    for name in ("page.html.jinja", "script.js", "style.css"):
+        text = re.sub(of_browsers, "", (ROOT / "report" / name).read_text())
+        assert plain_words(text) & OF_INSETGAN == set(), name
+
+
 def words_of(text: str) -> set[str]:
     """The words of names and of texts; not those of docstrings and comments."""
     tree = ast.parse(text)
@@ -199,7 +215,12 @@ def words_of(text: str) -> set[str]:
                 found.append(name)
             case ast.Constant(value=str(said)) if id(node) not in docstrings:
                 found.append(said)
-    others = re.sub("insetgan", "", " ".join(found), flags=re.IGNORECASE)
+    return plain_words(" ".join(found))
+
+
+def plain_words(text: str) -> set[str]:
+    """In lower case, names taken apart; the package's own name is none."""
+    others = re.sub("insetgan", "", text, flags=re.IGNORECASE)
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", others)
     return set(re.findall(r"[a-z]+", spaced.lower().replace("_", " ")))
 

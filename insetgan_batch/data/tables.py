@@ -64,7 +64,7 @@ class Columns:
     @property
     def terms(self) -> list[str]:
         """The losses among the measures, by term."""
-        return [name.removeprefix(_LOSSES) for name, _ in self.measures if _is_loss(name)]
+        return [name.removeprefix(_LOSSES) for name, _ in self.measures if is_loss(name)]
 
 
 class Collector:
@@ -171,10 +171,11 @@ def loss_rows(item_id: str, losses: LossTable, every: int) -> pa.Table:
 
 def losses_among(measures: Mapping[str, float | None]) -> dict[str, float | None]:
     """The losses among the measures of an item, by term."""
-    return {n.removeprefix(_LOSSES): value for n, value in measures.items() if _is_loss(n)}
+    return {n.removeprefix(_LOSSES): value for n, value in measures.items() if is_loss(n)}
 
 
-def _is_loss(measure: str) -> bool:
+def is_loss(measure: str) -> bool:
+    """Whether a measure is the loss of a term."""
     return measure.startswith(_LOSSES)
 
 

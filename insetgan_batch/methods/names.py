@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, cast
 
-from insetgan_batch.method import Method
+from insetgan_batch.method import Method, Page
 
 INSETGAN = "insetgan"
 _MODULES = {INSETGAN: "insetgan_batch.methods.insetgan.method"}
@@ -23,3 +23,9 @@ def find(name: str) -> Method:
 def of_run(run: Mapping[str, Any]) -> Method:
     """The method of a run.json; the earliest ones name none."""
     return find(run.get("configuration", {}).get("method", INSETGAN))
+
+
+def page_of_run(run: Mapping[str, Any]) -> Page:
+    """What the method of a run.json has to say on its page; the defaults if that is nothing."""
+    method = of_run(run)
+    return method.page(run) if hasattr(method, "page") else Page()

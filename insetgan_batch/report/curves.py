@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insetgan_batch.data.results import LossTable
-from insetgan_batch.report import terms
+from insetgan_batch.method import LossFamily, Page
 
 _POINTS = 80
 
@@ -70,7 +70,7 @@ class PlotArea:
         return _whole(self.bottom - np.asarray(share) * (self.bottom - self.top))
 
 
-def charts(losses: LossTable, best_round: int) -> list[Chart]:
+def charts(losses: LossTable, kept_round: int, page: Page) -> list[Chart]:
     """Small multiples over one x axis: the steps of all phases, one after the other."""
     if not len(losses.term):
         return []
@@ -79,42 +79,39 @@ def charts(losses: LossTable, best_round: int) -> list[Chart]:
     for column in (losses.round, losses.step):
         starts |= column[1:] != column[:-1]
     x = np.concatenate([[0], np.cumsum(starts)])
-    kept = x[losses.round <= best_round]
-    shaded = _runs(x, phases == "canvas")
-    families: dict[str, list[str]] = {}
-    for term in sorted(set(losses.term), key=terms.order):
-        families.setdefault(terms.family(term), []).append(term)
-    of_term = {term: names == term for members in families.values() for term in members}
+    kept = x[losses.round <= kept_round]
+    shaded = _runs(x, phases == page.shaded_phase)
+    of_term = {term: names == term for term in set(losses.term)}
     return [
         _chart(
             family,
-            {term: (x[of_term[term]], raw[of_term[term]]) for term in members},
+            {term: (x[of_term[term]], raw[of_term[term]]) for term in family.labels},
             int(x[-1]) + 1,
             shaded,
             int(kept.max()) + 1 if len(kept) else 0,
         )
-        for family, members in families.items()
+        for family in page.loss_families(of_term)
     ]
 
 
 def _chart(
-    family: str,
+    family: LossFamily,
     curves: dict[str, tuple[NDArray[Any], NDArray[Any]]],
     steps: int,
     shaded: list[tuple[int, int]],
     kept: int,
 ) -> Chart:
-    """curves: (step, raw value) by term; shaded: steps from and to in which the canvas moves."""
+    """curves: (step, raw value) by term; shaded: steps, each part from and to."""
     area = PlotArea()
     scale = _Scale.of(np.concatenate([y[np.isfinite(y)] for _, y in curves.values()]))
     pieces = [_pieces(x, y, steps, scale, area) for x, y in curves.values()]
     return Chart(
-        title=family,
-        meaning=terms.FAMILIES.get(family, ""),
+        title=family.title,
+        meaning=family.meaning,
         is_log=scale.is_log,
         lines=[
-            Line(terms.label(term, curves), style, found)
-            for style, (term, found) in enumerate(zip(curves, pieces, strict=True))
+            Line(label, style, found)
+            for style, (label, found) in enumerate(zip(family.labels.values(), pieces, strict=True))
         ],
         x_ticks=[Tick(area.x(t / steps), f"{t:g}") for t in _linear_ticks(steps, 5)],
         y_ticks=[Tick(area.y(scale.share(t)), f"{t:g}") for t in scale.ticks()],

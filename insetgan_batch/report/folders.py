@@ -21,6 +21,7 @@ from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore, hh
 from insetgan_batch.data.damage import or_damage, read_sound
 from insetgan_batch.errors import DamagedError
+from insetgan_batch.method import Page
 from insetgan_batch.report import entries, thumbnails
 from insetgan_batch.report.entries import TableRow, View
 from insetgan_batch.report.thumbnails import ThumbnailSize
@@ -29,7 +30,7 @@ _WRITERS = 16  # most of the time is spent waiting for the storage, and outside 
 
 
 def write(
-    store: RunStore, item_ids: Sequence[str], size: ThumbnailSize, insets: Sequence[str]
+    store: RunStore, item_ids: Sequence[str], size: ThumbnailSize, page: Page
 ) -> Iterator[TableRow | DamagedError]:
     """Put every folder's files into the run; a row per item, folder by folder, or what is damaged
     of an item, which is left out.
@@ -40,7 +41,7 @@ def write(
     for item_id in item_ids:
         folders[hh(item_id)].append(item_id)
     with ThreadPoolExecutor(_WRITERS) as pool:
-        for rows in pool.map(functools.partial(_write, store, size, insets), folders.items()):
+        for rows in pool.map(functools.partial(_write, store, size, page), folders.items()):
             yield from rows
 
 
@@ -50,7 +51,7 @@ def to_script(function: str, value: Any) -> bytes:
 
 
 def _write(
-    store: RunStore, size: ThumbnailSize, insets: Sequence[str], members: tuple[str, list[str]]
+    store: RunStore, size: ThumbnailSize, page: Page, members: tuple[str, list[str]]
 ) -> list[TableRow | DamagedError]:
     folder, item_ids = members
     rows: list[TableRow | DamagedError] = []
@@ -58,7 +59,7 @@ def _write(
     # Pairs and not an object: JavaScript takes the name __proto__ for something else.
     views: list[tuple[str, View]] = []
     for item_id in item_ids:
-        shown = or_damage(functools.partial(_read, store, item_id, len(images), size, insets))
+        shown = or_damage(functools.partial(_read, store, item_id, len(images), size, page))
         if isinstance(shown, DamagedError):
             rows.append(shown)
             continue
@@ -73,12 +74,12 @@ def _write(
 
 
 def _read(
-    store: RunStore, item_id: str, place: int, size: ThumbnailSize, insets: Sequence[str]
+    store: RunStore, item_id: str, place: int, size: ThumbnailSize, page: Page
 ) -> tuple[TableRow, View, Image.Image]:
     """What the page shows of an item; raises `DamagedError`."""
     record = read_sound(store, item_id)
     image = thumbnails.reduced(results.read_image(store, record), size)
-    return entries.row(record, place, insets), entries.view(store, record, insets), image
+    return entries.row(record, place, page), entries.view(store, record, page), image
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -1,32 +1,22 @@
-"""The tables of the page: the numbers of every item, its failures, and the recipe's weights.
+"""The tables of the page: the numbers of every item, and its failures.
 
-Tables of items go to the page's script by columns, with numbers as far as people read them: half
-the bytes of a table by rows.
+Tables go to the page's script by columns, with numbers as far as people read them: half the bytes
+of a table by rows.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from insetgan_batch.data import tables
 from insetgan_batch.data.commits import hh
 from insetgan_batch.data.stored import Quarantined
-from insetgan_batch.methods.insetgan import sources
-from insetgan_batch.report import terms, words
+from insetgan_batch.method import Measure, Method, Page
+from insetgan_batch.report import words
 from insetgan_batch.report.entries import TableRow
 
-_MEASURES = (
-    ("seam", "before", "seam_before"),
-    ("seam", "after", "seam_after"),
-    ("seam", "ratio", "seam_ratio"),
-    ("optimisation", "score", "score"),
-    ("optimisation", "rounds", "rounds"),
-    ("optimisation", "kept", "best_round"),
-    ("optimisation", "steps", "steps"),
-    ("optimisation", "seconds", "seconds"),
-)
 _DIGITS = 5
 
 
@@ -52,70 +42,67 @@ class Table:
     columns: list[Column]
 
 
-def items(rows: Sequence[TableRow]) -> Table:
+def items(rows: Sequence[TableRow], measures: Sequence[Measure], page: Page) -> Table:
     """Every item's measures, then every raw loss of the round that was kept; by item id.
 
-    A column in which no item has a number is left out.
+    measures: of the method. A column without a number or a text is left out.
     """
     rows = sorted(rows, key=lambda row: row.item_id)
-    losses = sorted({term for row in rows for term in row.losses}, key=terms.order)
-    columns = [Column(g, t, [_short(row.measures[n]) for row in rows]) for g, t, n in _MEASURES]
-    for term in losses:
-        family = terms.family(term)
-        among = [other for other in losses if terms.family(other) == family]
-        values = [_short(row.losses.get(term)) for row in rows]
-        columns.append(Column(f"{family} loss", terms.label(term, among), values))
-    columns = [column for column in columns if any(v is not None for v in column.values)]
+    columns = [
+        *_measured(rows, measures),
+        Column("work", "steps", [row.steps for row in rows]),
+        Column("work", "seconds", [_short(row.seconds) for row in rows]),
+        *_losses(rows, page),
+        Column("", "stopped", [row.end for row in rows]),
+    ]
     return Table(
         item_ids=[row.item_id for row in rows],
         titles=[row.title for row in rows],
         folders=[int(hh(row.item_id), 16) for row in rows],
         places=[row.place for row in rows],
-        columns=[*columns, Column("optimisation end", "stopped", [row.stop for row in rows])],
+        columns=[column for column in columns if any(v not in (None, "") for v in column.values)],
     )
 
 
-def failures(records: Sequence[Quarantined], insets: Sequence[str]) -> Table:
-    """Every failed item with its reason, its detail in full, and how often it was tried.
-
-    insets: of the run.
-    """
+def failures(records: Sequence[Quarantined], method: Method, page: Page) -> Table:
+    """Every failed item with its reason, its detail in full, and how often it was tried."""
+    reasons = [words.reason(record["reason"], method.REASONS) for record in records]
     return Table(
         item_ids=[record["item_id"] for record in records],
         titles=[
-            words.title(sources.of(record["item"]["inputs"], insets)) if "item" in record else ""
-            for record in records
+            page.title(record["item"]["inputs"]) if "item" in record else "" for record in records
         ],
         folders=[],
         places=[],
         columns=[
-            Column("", "reason", [words.reason(record["reason"]) for record in records]),
+            Column("", "reason", reasons),
             Column("", "attempts", [record["attempts"] for record in records]),
             Column("", "detail", [record["detail"] for record in records]),
         ],
     )
 
 
-def recipe(fields: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The recipe, with a table of weights: one row per term, one value per generator. movers: the
-    players that move, in their order; stage_rounds: of each stage, if there are stages.
-    """
-    if fields is None:
-        return None
-    players = {"canvas": fields["canvas"], **fields["insets"]}
-    order = fields.get("order") or list(players)
-    weights: dict[str, list[str]] = {}
-    for family in (*terms.FAMILIES, "delta"):
-        for distance, title in (terms.DISTANCES | {"": ""}).items():
-            found = [_weight(player.get(family), distance) for player in players.values()]
-            if any(found):
-                weights[f"{family} {title}".strip()] = [f"{w:g}" if w else "" for w in found]
-    return fields | {
-        "players": players,
-        "movers": {name: players[name] for name in order if players[name]["steps"]},
-        "stage_rounds": [stage["rounds"] for stage in fields.get("stages", [])],
-        "weights": weights,
-    }
+def _measured(rows: Sequence[TableRow], measures: Sequence[Measure]) -> Iterator[Column]:
+    found = sorted({n for row in rows for n in row.measures if not tables.is_loss(n)})
+    for measure in measures:
+        for name in filter(measure.names, found) if measure.title is not None else []:
+            title = measure.title or name.replace("_", " ")
+            yield Column(measure.group, title, [_short(row.measures.get(name)) for row in rows])
+        if measure.before:
+            yield Column(measure.group, "ratio", [_ratio(row, measure) for row in rows])
+
+
+def _losses(rows: Sequence[TableRow], page: Page) -> Iterator[Column]:
+    losses = [tables.losses_among(row.measures) for row in rows]
+    for family in page.loss_families({term for of in losses for term in of}):
+        for term, label in family.labels.items():
+            yield Column(f"{family.title} loss", label, [_short(of.get(term)) for of in losses])
+
+
+def _ratio(row: TableRow, measure: Measure) -> float | None:
+    """A measure as a share of what it was before."""
+    before, after = row.measures.get(measure.before), row.measures.get(measure.name)
+    return _short(after / before) if before and after is not None else None
 
 
 def _short(value: float | None) -> float | None:
@@ -123,10 +110,3 @@ def _short(value: float | None) -> float | None:
     if value is None or isinstance(value, int):
         return value
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
-
-
-def _weight(setting: Any, distance: str) -> float:
-    """A family's weight for a distance ("" for those that have none), 0 if there is none."""
-    if isinstance(setting, dict):
-        return float(setting.get(distance, 0))
-    return float(setting or 0) if not distance else 0.0

@@ -1,8 +1,8 @@
 """The page of a run, `report/index.html` in its storage, and the files beside it.
 
-A run whose items are every inset reference on every canvas reference begins with the grid of the
-InsetGAN paper's Figure 7; every run has a table of its items, and views of single ones that show
-the run's own files. Everything is reached by relative links: the page works from a disk and from a
+A run whose items stand in rows and columns begins with their grid; every run has a table of its
+items, and views of single ones that show the run's own files. What depends on the method is in its
+`method.Page`. Everything is reached by relative links: the page works from a disk and from a
 bucket, as long as it stays in its run.
 """
 
@@ -18,10 +18,12 @@ from urllib.parse import quote
 
 import jinja2
 
-from insetgan_batch.data import results
+from insetgan_batch.data import results, tables
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.damage import or_damage
 from insetgan_batch.errors import DamagedError
+from insetgan_batch.method import Measure, Page
+from insetgan_batch.methods import names
 from insetgan_batch.report import curves, folders, grid, item_table, selection, thumbnails, words
 from insetgan_batch.report.entries import TableRow
 from insetgan_batch.report.grid import Grid
@@ -34,15 +36,15 @@ _HERE = Path(__file__).parent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Totals:
-    """Numbers over the items that the page shows; done: of all of them, but for damaged ones."""
+class Change:
+    """A measure of the items that the page shows: medians before and after, and in how many items
+    it fell.
+    """
 
-    done: int
-    seam_before: float | None
-    seam_after: float | None
+    measure: Measure
+    before: float
+    after: float
     fell: int
-    measured: int
-    seconds: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,18 +72,20 @@ def build(store: RunStore, chosen: Selection) -> tuple[str, list[str]]:
     the run's storage then. Raises as `write`.
     """
     run = store.read_run()
-    insets = list(run.get("configuration", {}).get("insets", []))
+    method, own = names.of_run(run), names.page_of_run(run)
     width, height = _picture_size(store, chosen)
     cell = thumbnails.cell_for(width, height)
-    found = list(folders.write(store, chosen.item_ids, cell, insets))
+    found = list(folders.write(store, chosen.item_ids, cell, own))
     rows = [row for row in found if not isinstance(row, DamagedError)]
     damaged = chosen.damaged + [str(row) for row in found if isinstance(row, DamagedError)]
     written = datetime.now(UTC)
     data = {
-        "items": item_table.items(rows),
-        "failures": item_table.failures(chosen.failures, insets),
+        "items": item_table.items(rows, method.MEASURES, own),
+        "failures": item_table.failures(chosen.failures, method, own),
         "thumbnail": cell,
         "frame": curves.PlotArea(),
+        "compared": own.before,
+        "shaded_phase": own.shaded_phase,
     }
     store.storage.put("report/data.js", folders.to_script("insetgan.show", data))
     store.storage.put("report/page.js", (_HERE / "script.js").read_bytes())
@@ -89,16 +93,22 @@ def build(store: RunStore, chosen: Selection) -> tuple[str, list[str]]:
         run=run,
         uri=store.storage.uri,
         damaged=damaged,
-        totals=_totals(chosen.done - (len(found) - len(rows)), rows),
+        method=method,
+        page=own,
+        done=chosen.done - (len(found) - len(rows)),
         shown=len(rows),
-        insets=insets,
-        grid=_grid(store, [row.item_id for row in rows], chosen, insets),
+        changes=_changes(rows, method.MEASURES),
+        seconds=statistics.median(row.seconds for row in rows) if rows else None,
+        grid=_grid(store, [row.item_id for row in rows], chosen, own),
         shape=f"{width} / {height}",
         failed=chosen.failed,
         failures=len(chosen.failures),
-        recipe=item_table.recipe(run.get("configuration", {}).get("recipe")),
-        perceptual=sorted({row.perceptual for row in rows}),
-        has_images=any(row.has_images for row in rows),
+        has_losses=any(tables.is_loss(name) for row in rows for name in row.measures),
+        has_given_pictures=any(
+            column.kind == "picture" and name in row.inputs
+            for name, column in method.rows_of_run(run).columns.items()
+            for row in rows
+        ),
         written=written.isoformat(),
         stamp=f"{written:%Y%m%d%H%M%S}",
     )
@@ -115,28 +125,24 @@ def _picture_size(store: RunStore, chosen: Selection) -> tuple[int, int]:
     return 1, 1
 
 
-def _grid(
-    store: RunStore, item_ids: Sequence[str], chosen: Selection, insets: Sequence[str]
-) -> Grid | None:
+def _grid(store: RunStore, item_ids: Sequence[str], chosen: Selection, page: Page) -> Grid | None:
     """The grid of a small run, if its items make one."""
     if len(item_ids) > grid.SIDE**2 or chosen.failed > grid.SIDE**2:
         return None
     with ThreadPoolExecutor(_READERS) as pool:
-        return grid.of(list(pool.map(store.read_commit, item_ids)), chosen.failures, insets)
+        return grid.of(list(pool.map(store.read_commit, item_ids)), chosen.failures, page)
 
 
-def _totals(done: int, rows: Sequence[TableRow]) -> Totals:
-    found = [(row.measures["seam_before"], row.measures["seam_after"]) for row in rows]
-    seams = [(b, a) for b, a in found if b is not None and a is not None]
-    seconds = [s for row in rows if (s := row.measures["seconds"]) is not None]
-    return Totals(
-        done=done,
-        seam_before=statistics.median(before for before, _ in seams) if seams else None,
-        seam_after=statistics.median(after for _, after in seams) if seams else None,
-        fell=sum(after < before for before, after in seams),
-        measured=len(rows),
-        seconds=statistics.median(seconds) if seconds else None,
-    )
+def _changes(rows: Sequence[TableRow], measures: Sequence[Measure]) -> list[Change]:
+    """Of each measure that some item has before and after."""
+    changes = []
+    for measure in measures:
+        found = [(row.measures.get(measure.before), row.measures.get(measure.name)) for row in rows]
+        pairs = [(b, a) for b, a in found if b is not None and a is not None]
+        if pairs:
+            before, after = (statistics.median(side) for side in zip(*pairs, strict=True))
+            changes.append(Change(measure, before, after, sum(a < b for b, a in pairs)))
+    return changes
 
 
 def _template() -> jinja2.Template:
@@ -148,13 +154,13 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "level": words.level,
+        "number": words.number,
         "duration": words.duration,
         "moment": words.moment,
         "reason": words.reason,
         "in_run": lambda key: f"../{quote(key)}",
     }
-    environment.globals |= {"change": words.change}
+    environment.globals |= {"in_words": words.change}
     return environment.get_template("page.html.jinja")
 
 

@@ -394,8 +394,8 @@ const insetgan = (() => {
     return folders.get(folder);
   };
 
-  const picture = (key, alt, caption, ...over) => {
-    const image = make("img", { src: inRun(key), alt, loading: "lazy" });
+  const picture = (key, title, caption, ...over) => {
+    const image = make("img", { src: inRun(key), alt: `${title}: ${caption}`, loading: "lazy" });
     return make("figure", {}, make("div", { class: "framed" }, image, ...over), make("figcaption", {}, caption));
   };
 
@@ -415,16 +415,18 @@ const insetgan = (() => {
 
   const centre = (box) => [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2];
 
-  const boxPath = (boxes) => {
+  // Where regions are on the result: solid, and dashed where they were before.
+  const regionPath = (regions) => {
     const drawing = svg("svg", { class: "boxes", "aria-hidden": "true" });
-    for (const { region_before: before, region: after } of Object.values(boxes)) {
-      const [[ax, ay], [bx, by]] = [centre(before), centre(after)];
-      drawing.append(
-        svg("path", { class: "from", d: `M${corners(before).join("L")}z` }),
-        svg("path", { class: "to", d: `M${corners(after).join("L")}z` }),
-        svg("path", { class: "way", d: `M${ax} ${ay}L${bx} ${by}` }),
-        svg("circle", { cx: bx, cy: by, r: 2 }),
-      );
+    for (const { before, after } of Object.values(regions)) {
+      const [bx, by] = centre(after);
+      if (before) {
+        const [ax, ay] = centre(before);
+        drawing.append(
+          svg("path", { class: "from", d: `M${corners(before).join("L")}z` }),
+          svg("path", { class: "way", d: `M${ax} ${ay}L${bx} ${by}` }));
+      }
+      drawing.append(svg("path", { class: "to", d: `M${corners(after).join("L")}z` }), svg("circle", { cx: bx, cy: by, r: 2 }));
     }
     return drawing;
   };
@@ -436,34 +438,34 @@ const insetgan = (() => {
     return image;
   };
 
-  const canvasOf = (width, height, label) => {
-    const canvas = make("canvas", { role: "img", "aria-label": label });
-    canvas.width = Math.max(1, Math.round(width));
-    canvas.height = Math.max(1, Math.round(height));
-    const context = canvas.getContext("2d");
+  const bitmap = (width, height, label) => {
+    const element = make("canvas", { role: "img", "aria-label": label });
+    element.width = Math.max(1, Math.round(width));
+    element.height = Math.max(1, Math.round(height));
+    const context = element.getContext("2d");
     context.imageSmoothingEnabled = false;
-    return { canvas, context };
+    return { element, context };
   };
 
   // The edge from `a` to `b` laid flat: outside of the region above, inside below.
   const strip = (image, [a, b], label) => {
     const [dx, dy] = [b[0] - a[0], b[1] - a[1]];
-    const { canvas, context } = canvasOf(Math.hypot(dx, dy) * ZOOM, 2 * BAND_PX * ZOOM, label);
+    const { element, context } = bitmap(Math.hypot(dx, dy) * ZOOM, 2 * BAND_PX * ZOOM, label);
     context.scale(ZOOM, ZOOM);
     context.translate(0, BAND_PX);
     context.rotate(-Math.atan2(dy, dx));
     context.translate(-a[0], -a[1]);
     context.drawImage(image, 0, 0);
-    return canvas;
+    return element;
   };
 
   const enlarged = (image, [x0, y0, x1, y1], label) => {
     const zoom = Math.min(ZOOM, ENLARGED_PX / (x1 - x0));
-    const { canvas, context } = canvasOf((x1 - x0) * zoom, (y1 - y0) * zoom, label);
+    const { element, context } = bitmap((x1 - x0) * zoom, (y1 - y0) * zoom, label);
     context.imageSmoothingEnabled = zoom < 1;
     context.scale(zoom, zoom);
     context.drawImage(image, -x0, -y0);
-    return canvas;
+    return element;
   };
 
   const around = (boxes, image) => {
@@ -476,24 +478,28 @@ const insetgan = (() => {
     ];
   };
 
-  const seams = async ({ files, boxes }) => {
-    const [before, after] = await Promise.all([loaded(files.copy_paste), loaded(files.image)]);
-    return Object.entries(boxes).flatMap(([inset, box]) => {
-      const frame = around([box.region_before, box.region], after);
-      const large = [[before, "copy and paste"], [after, "result"]].map(([image, word]) =>
-        make("figure", {}, enlarged(image, frame, `The ${inset} region enlarged, ${word}`), make("figcaption", {}, word)));
-      const [from, to] = [corners(box.region_before), corners(box.region)];
-      const sides = ["upper", "right", "lower", "left"].map((side, n) => {
-        const [x, y] = [from, to].map((points) => [points[n], points[(n + 1) % 4]]);
-        return make("figure", {}, make("figcaption", {}, `${side} edge`),
-          make("div", { class: "scroll-x", tabindex: 0, role: "group", "aria-label": `${side} edge of the ${inset}` },
-            strip(before, x, `The ${side} edge of the ${inset}, copy and paste`),
-            strip(after, y, `The ${side} edge of the ${inset}, result`)));
-      });
+  // Every region enlarged and its edges, in what results are compared to and in the result.
+  const closeUps = async ({ files, regions }, compared) => {
+    const pictures = [compared, ["image", "result"]].filter((shown) => shown && files[shown[0]]);
+    const images = await Promise.all(pictures.map(([file]) => loaded(files[file])));
+    const captions = pictures.map(([, caption]) => caption);
+    const boxOf = ({ before, after }, n) => (pictures[n][0] === "image" ? after : before ?? after);
+    return Object.entries(regions).flatMap(([name, region]) => {
+      const boxes = images.map((_, n) => boxOf(region, n));
+      const frame = around(boxes, images.at(-1));
+      const large = images.map((image, n) =>
+        make("figure", {}, enlarged(image, frame, `The ${name} enlarged, ${captions[n]}`), make("figcaption", {}, captions[n])));
+      const sides = ["upper", "right", "lower", "left"].map((side, n) =>
+        make("figure", {}, make("figcaption", {}, `${side} edge`),
+          make("div", { class: "scroll-x", tabindex: 0, role: "group", "aria-label": `${side} edge of the ${name}` },
+            ...images.map((image, k) => {
+              const points = corners(boxes[k]);
+              return strip(image, [points[n], points[(n + 1) % 4]], `The ${side} edge of the ${name}, ${captions[k]}`);
+            }))));
       return [
-        make("section", {}, make("h3", {}, `${inset} on the canvas, enlarged`), make("div", { class: "twin" }, ...large)),
-        make("section", { class: "seams" }, make("h3", {}, `seam of the ${inset}, ${ZOOM}×`),
-          make("p", { class: "quiet" }, "Each edge laid flat, outside above and inside below its middle. First the copy and paste, then the result."),
+        make("section", {}, make("h3", {}, `${name}, enlarged`), make("div", { class: "twin" }, ...large)),
+        make("section", {}, make("h3", {}, `edges of the ${name}, ${ZOOM}×`),
+          make("p", { class: "quiet" }, `Each edge laid flat, outside above and inside below its middle: ${captions.join(", then ")}.`),
           make("div", { class: "sides" }, ...sides)),
       ];
     });
@@ -522,47 +528,44 @@ const insetgan = (() => {
     return make("figure", { class: "chart" }, make("figcaption", {}, make("b", {}, title), meaning), drawing, legend);
   };
 
-  const showView = (panel, view, frame) => {
-    const { files, boxes, generators } = view;
-    const inputs = generators.filter(([name]) => files[`${name}_reference`]).map(([name, source]) =>
-      picture(files[`${name}_reference`], `Reference of the ${name}`, `${name}: ${source}`));
-    const moved = generators.filter(([name]) => files[name]).map(([name]) =>
-      picture(files[name], `The moved ${name}`, `${name}, moved`));
-    const way = boxPath(boxes);
-    const result = picture(files.image, "Result", "result", way);
-    const image = result.querySelector("img");
-    image.loading = "eager";
-    image.addEventListener("load", () => way.setAttribute("viewBox", `0 0 ${image.naturalWidth} ${image.naturalHeight}`));
-    const block = (title, ...figures) => make("section", {}, make("h3", {}, title), make("div", { class: "twin" }, ...figures));
+  const regionSwitch = (path) => {
+    const toggle = make("input", { type: "checkbox" });
+    toggle.addEventListener("change", () => { path.classList.toggle("shown", toggle.checked); });
+    return make("label", { class: "switch" }, toggle, "box path, from dashed to solid");
+  };
+
+  const showView = (panel, view, { frame, compared, shaded_phase }) => {
+    const { files, regions } = view;
+    const path = regionPath(regions);
     const row = make("div", { class: "row" });
-    if (inputs.length) row.append(block("inputs", ...inputs));
-    const pasted = files.copy_paste ? [picture(files.copy_paste, "Copy and paste", "copy and paste")] : [];
-    const outcome = block(pasted.length ? "before and after" : "result", ...pasted, result);
-    if (Object.keys(boxes).length) {
-      const toggle = make("input", { type: "checkbox" });
-      toggle.addEventListener("change", () => { way.classList.toggle("shown", toggle.checked); });
-      outcome.append(make("label", { class: "switch" }, toggle, "box path, from dashed to solid"));
+    for (const [title, captions] of Object.entries(view.pictures)) {
+      const figures = Object.entries(captions).map(([file, caption]) =>
+        picture(files[file], title, caption, ...(file === "image" ? [path] : [])));
+      const block = make("section", {}, make("h3", {}, title), make("div", { class: "twin" }, ...figures));
+      if ("image" in captions && Object.keys(regions).length) block.append(regionSwitch(path));
+      row.append(block);
     }
-    row.append(outcome);
-    if (moved.length) row.append(block("generators alone", ...moved));
-    const seamRow = make("div", { class: "row" });
+    const image = path.previousSibling; // the result
+    image.loading = "eager";
+    image.addEventListener("load", () => path.setAttribute("viewBox", `0 0 ${image.naturalWidth} ${image.naturalHeight}`));
+    const closeUpRow = make("div", { class: "row" });
     const more = make("div", { class: "charts" }, ...view.charts.map((each) => chart(each, frame)));
     const links = make("ul", { class: "files" }, ...Object.entries(files).map(([name, key]) =>
       make("li", {}, make("a", { href: inRun(key), target: "_blank", rel: "noopener" }, key.split("/").at(-1), make("span", { class: "quiet" }, ` ${name.replaceAll("_", " ")}`)))));
-    panel.append(row, seamRow);
+    panel.append(row, closeUpRow);
     if (view.charts.length) {
       panel.append(make("h3", {}, "raw losses"),
-        make("p", { class: "quiet" }, "The canvas moves in the shaded steps, an inset in the others; the dotted line ends the round that was kept."), more);
+        make("p", { class: "quiet" }, shaded_phase && `Shaded: steps of the phase ${shaded_phase}. `, "The dotted line ends the round that was kept."), more);
     }
     if (files.film) {
       const film = make("img", { src: inRun(files.film), loading: "lazy", alt: "The result as it came about, step by step" });
-      panel.append(make("details", {}, make("summary", {}, "film of the optimisation"), make("div", { class: "panel" }, film)));
+      panel.append(make("details", {}, make("summary", {}, "film"), make("div", { class: "panel" }, film)));
     }
     panel.append(make("div", { class: "row" },
       make("section", {}, make("h3", {}, "facts"), factList(view.facts)), make("section", {}, make("h3", {}, "files of the item"), links)));
-    if (files.copy_paste && Object.keys(boxes).length) {
-      seams(view).then((found) => seamRow.append(...found), () =>
-        seamRow.append(make("p", { class: "failed" }, "The pictures of this item cannot be loaded: is the run still beside the page?")));
+    if (Object.keys(regions).length) {
+      closeUps(view, compared).then((found) => closeUpRow.append(...found), () =>
+        closeUpRow.append(make("p", { class: "failed" }, "The pictures of this item cannot be loaded: is the run still beside the page?")));
     }
   };
 
@@ -575,7 +578,7 @@ const insetgan = (() => {
 
   // ---- the dialog, and the part of the address that opens it
 
-  const start = ({ items, failures, thumbnail, frame }) => {
+  const start = ({ items, failures, thumbnail, ...shared }) => {
     const dialog = $("view");
     const tables = [];
     const places = (data) => new Map(data.item_ids.map((id, index) => [id, index]));
@@ -600,7 +603,7 @@ const insetgan = (() => {
       const item = items.item_ids[index];
       try {
         await loadFolder(folderName(items.folders[index]));
-        showView(panel, views.get(item), frame);
+        showView(panel, views.get(item), shared);
       } catch (error) {
         panel.append(make("p", { class: "failed" }, error.message));
       }

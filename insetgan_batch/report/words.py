@@ -1,14 +1,11 @@
-"""Numbers, dates, reasons and sources in the words that people use."""
+"""Numbers, dates and reasons in the words that people use."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
 
-from insetgan_batch.methods.insetgan.method import REASONS
-from insetgan_batch.methods.insetgan.sources import CANVAS, Source
-
-_REASONS = REASONS | {
+_REASONS = {
     "bad_input": "its input cannot be used",
     "too_long": "took longer than an item may",
     "item_error": "a library failed at it",
@@ -25,11 +22,6 @@ def number(value: float | None) -> str:
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:#.3g}".rstrip(".")
-
-
-def level(value: float | None) -> str:
-    """A seam: levels of 0..255 with one decimal."""
-    return "–" if value is None else f"{value:.1f}"
 
 
 def change(before: float | None, after: float | None) -> str:
@@ -56,26 +48,6 @@ def moment(stamp: str) -> str:
         return stamp
 
 
-def reason(code: str) -> str:
-    """Why an item failed."""
-    return _REASONS.get(code, code.replace("_", " "))
-
-
-def source(found: Source) -> str:
-    """A source in a few words: its seed, or the last part of its URI."""
-    if found.kind == "average":
-        return "average"
-    if found.kind == "seed":
-        return f"seed {found.value}" + (f", psi {found.psi:g}" if found.psi is not None else "")
-    return str(found.value).rstrip("/").rpartition("/")[2]
-
-
-def insets(found: Mapping[str, Source]) -> str:
-    """Every inset with its source; empty without insets. found: by generator."""
-    return ", ".join(f"{name} {source(one)}" for name, one in found.items() if name != CANVAS)
-
-
-def title(found: Mapping[str, Source]) -> str:
-    """What an item was made of, by generator."""
-    canvas, named = f"canvas {source(found[CANVAS])}", insets(found)
-    return f"{named} on {canvas}" if named else canvas
+def reason(code: str, reasons: Mapping[str, str]) -> str:
+    """Why an item failed. reasons: the method's."""
+    return reasons.get(code) or _REASONS.get(code) or code.replace("_", " ")

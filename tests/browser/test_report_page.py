@@ -17,6 +17,7 @@ from insetgan_batch.data.storage import LocalStorage
 from insetgan_batch.report import page
 from tests.browser.conftest import ITEMS, seam_after
 from tests.report import runs
+from tests.report.negatives import fill
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -140,7 +141,7 @@ def test_an_item_opens_by_keyboard_and_gives_the_focus_back(opened: Page, run: P
     opened.locator("#items-region tbody a").first.focus()
     opened.keyboard.press("Enter")
     view = opened.get_by_role("dialog", name="body0-face0")
-    view.get_by_text("seam of the face, 4×").wait_for()
+    view.get_by_text("edges of the face, 4×").wait_for()
     assert view.locator(".charts .chart").count() == 3
     assert view.locator("canvas").count() == 2 + 2 * 4
     assert view.get_by_text("2 rounds, round 2 kept").is_visible()
@@ -170,7 +171,7 @@ def test_an_address_opens_its_item_and_its_film_is_there(browser: Browser, run: 
     shown.set_default_timeout(250_000)
     shown.goto((run / page.KEY).as_uri() + "#item-body0-face0")
     view = shown.get_by_role("dialog", name="body0-face0")
-    view.get_by_text("film of the optimisation").click()
+    view.locator("summary", has_text="film").click()
     film = view.get_by_alt_text("step by step")
     wait_for_pixels(film)
     shown.close()
@@ -183,7 +184,7 @@ def test_the_page_works_from_a_web_server_too(browser: Browser, run: Path) -> No
         shown = browser.new_page()
         shown.set_default_timeout(250_000)
         shown.goto(f"http://127.0.0.1:{server.server_port}/{page.KEY}#item-body0-face0")
-        shown.get_by_text("seam of the face, 4×").wait_for()
+        shown.get_by_text("edges of the face, 4×").wait_for()
         shown.close()
         server.shutdown()
 
@@ -211,7 +212,7 @@ def test_the_page_is_no_wider_than_its_window(
     context.set_default_timeout(250_000)
     shown = context.new_page()
     shown.goto((run / page.KEY).as_uri() + "#item-body0-face0")
-    shown.get_by_text("seam of the face, 4×").wait_for()
+    shown.get_by_text("edges of the face, 4×").wait_for()
     for element in ("html", "#view-panel"):
         sizes = shown.locator(element).evaluate("(e) => [e.scrollWidth, e.clientWidth]")
         assert sizes[0] <= sizes[1], element
@@ -238,3 +239,23 @@ def test_an_item_may_be_called_as_what_every_object_has(browser: Browser, tmp_pa
     shown.goto((tmp_path / page.KEY).as_uri() + "#item-__proto__")
     shown.get_by_role("dialog", name="__proto__").get_by_text("facts").wait_for()
     shown.close()
+
+
+def test_a_method_that_says_nothing_of_pages_has_views_too(
+    browser: Browser, tmp_path: Path
+) -> None:
+    store = RunStore(LocalStorage(tmp_path))
+    fill(store, 10, 200)
+    page.write(store)
+    shown = browser.new_page()
+    complaints: list[str] = []
+    shown.on("console", lambda message: complaints.append(message.text))
+    shown.on("pageerror", lambda error: complaints.append(str(error)))
+    shown.goto((tmp_path / page.KEY).as_uri() + "#item-grey10")
+    view = shown.get_by_role("dialog", name="grey10")
+    for caption in ("result", "given picture"):
+        wait_for_pixels(view.get_by_alt_text(f"pictures: {caption}"))
+    assert view.get_by_text("50 mm").is_visible()
+    assert view.locator(".chart, .switch, canvas").count() == 0
+    shown.close()
+    assert complaints == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +28,10 @@ class Config(RunConfig):
 
 
 def rows(config: RunConfig) -> Schema:
+    return rows_of_run({})
+
+
+def rows_of_run(run: Mapping[str, Any]) -> Schema:
     return Schema({"picture": Column("picture")}, {}, str, lambda item: item.inputs)
 
 

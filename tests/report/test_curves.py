@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from insetgan_batch.data.commits import RunStore
+from insetgan_batch.method import Page
 from insetgan_batch.report import curves
 from tests.report.runs import commit, losses, montage, new_run, view_of
 
@@ -38,8 +39,9 @@ def test_a_curve_falls_when_its_values_fall_and_stays_inside_the_axes(store: Run
     assert all(area.left <= x <= area.right and area.top <= y <= area.bottom for x, y in found)
 
 
-def test_the_canvas_phases_are_shaded_and_the_kept_round_ends_where_it_ended() -> None:
-    (chart, *_) = curves.charts(losses(rounds=2, steps=3), best_round=1)
+def test_one_phase_is_shaded_and_the_kept_round_ends_where_it_ended() -> None:
+    table = losses(rounds=2, steps=3)
+    (chart, *_) = curves.charts(table, kept_round=1, page=Page(shaded_phase="canvas"))
     area = curves.PlotArea()
     quarters = [area.x(n / 4) for n in range(5)]
     assert chart.shaded == [(quarters[0], quarters[1]), (quarters[2], quarters[3])]
@@ -72,4 +74,4 @@ def test_a_wide_range_of_values_is_drawn_on_a_log_scale(store: RunStore) -> None
 
 
 def test_an_item_without_losses_has_no_charts() -> None:
-    assert curves.charts(losses(0, 0), 0) == []
+    assert curves.charts(losses(0, 0), 0, Page()) == []

@@ -16,18 +16,6 @@ from tests.report.runs import (
 )
 
 
-def test_faces_stand_on_top_and_canvases_at_the_left_in_order_of_their_seeds(
-    store: RunStore,
-) -> None:
-    for body in (9, 10):
-        for face in (4, 30):
-            commit(store, montage(body, face), seam_before=float(body), seam_after=float(face))
-    top, *rows = page_of(store).tables["grid"]
-    assert top == ["", "face seed 4", "face seed 30"]
-    assert [row[0] for row in rows] == ["canvas seed 9", "canvas seed 10"]
-    assert rows[0][2].split() == ["seam", "9.0", "→", "30.0"]
-
-
 def test_a_failed_item_shows_its_reason_in_its_cell(store: RunStore) -> None:
     for face in (1, 2, 3):
         commit(store, montage(1, face))
@@ -68,15 +56,6 @@ def test_more_columns_than_a_page_can_hold_are_no_grid(store: RunStore) -> None:
     for face in range(17):
         commit(store, montage(1, face))
     assert "grid" not in page_of(store).tables
-
-
-def test_files_of_one_name_in_two_folders_are_two_references(store: RunStore) -> None:
-    for n, folder in enumerate("ab"):
-        face = Source("image", f"s3://people/{folder}/face.jpg")
-        commit(store, new_item(f"p{n}", Source("average"), {"face": face}))
-    top, row = page_of(store).tables["grid"]
-    assert top == ["", "face face.jpg", "face face.jpg"]
-    assert row[0] == "canvas average"
 
 
 def test_a_failed_item_opens_the_column_of_its_image(store: RunStore) -> None:

@@ -1,9 +1,9 @@
-"""The tables hold every number, by columns, and the weights of the recipe."""
+"""The tables hold every number, by columns."""
 
 from __future__ import annotations
 
 from insetgan_batch.data.commits import RunStore
-from tests.report.runs import column, commit, data_of, fail, montage, new_run, page_of
+from tests.report.runs import column, commit, data_of, fail, montage
 
 
 def test_what_is_no_number_is_missing(store: RunStore) -> None:
@@ -17,17 +17,6 @@ def test_what_is_no_number_is_missing(store: RunStore) -> None:
     assert column(items, "L1", "body loss") == [0.08, None]
 
 
-def test_losses_stand_in_the_table_by_family(store: RunStore) -> None:
-    commit(store, montage(1, 1))
-    columns = data_of(store)["items"]["columns"]
-    assert [(c["group"], c["title"], *c["values"]) for c in columns[-4:]] == [
-        ("border loss", "L1", 0.12),
-        ("body loss", "L1", 0.08),
-        ("face loss", "LPIPS", 0.2),
-        ("optimisation end", "stopped", "max rounds"),
-    ]
-
-
 def test_a_failure_is_listed_with_its_reason_its_attempts_and_its_whole_trace(
     store: RunStore,
 ) -> None:
@@ -39,11 +28,3 @@ def test_a_failure_is_listed_with_its_reason_its_attempts_and_its_whole_trace(
     assert column(failures, "reason") == ["no face found"]
     assert column(failures, "attempts") == [2]
     assert column(failures, "detail") == [trace]
-
-
-def test_the_foot_names_the_weights_of_the_recipe() -> None:
-    weights = {"border": {"l1": 2}, "body": {"l1": 8}}
-    store = new_run(recipe={"canvas": weights, "insets": {"face": {"border": {"l1": 4}}}})
-    rows = page_of(store).tables["data"]
-    assert ["border L1", "2", "4"] in rows
-    assert ["body L1", "8", ""] in rows

@@ -1,10 +1,9 @@
-"""Numbers, dates and sources read well."""
+"""Numbers and dates read well."""
 
 from __future__ import annotations
 
 import pytest
 
-from insetgan_batch.methods.insetgan.sources import Source
 from insetgan_batch.report import words
 
 
@@ -31,9 +30,4 @@ def test_a_change_that_cannot_be_said_is_left_out() -> None:
 
 def test_what_has_no_words_stays_as_it_is() -> None:
     assert words.moment("last spring") == "last spring"
-    assert words.reason("odd_one") == "odd one"
-
-
-def test_a_source_is_its_seed_or_the_end_of_its_uri() -> None:
-    assert words.source(Source("seed", 3, 0.7)) == "seed 3, psi 0.7"
-    assert words.source(Source("latent", "s3://a/b.npz/")) == "b.npz"
+    assert words.reason("odd_one", {}) == "odd one"

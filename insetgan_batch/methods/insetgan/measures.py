@@ -9,16 +9,46 @@ from insetgan_batch.method import Measure
 from insetgan_batch.methods.insetgan.sources import Source
 
 MEASURES = (
-    Measure("seam_before", "step across the edge of what is pasted, in levels of 0..255, before"),
-    Measure("seam_after", "the same after: in the result"),
-    Measure("score_start", "the weighted sum of the losses before"),
-    Measure("score", "the weighted sum of the losses of the round that was kept", tolerance=0.02),
-    Measure("rounds", "rounds done", is_whole=True),
-    Measure("best_round", "the round that was kept", is_whole=True),
-    Measure("missed_detections", "times that no part was found", is_whole=True),
+    Measure(
+        "seam_before",
+        "step across the edge of what is pasted, in levels of 0..255, before",
+        group="seam",
+        title="before",
+    ),
+    Measure(
+        "seam_after",
+        "the same after: in the result",
+        group="seam",
+        title="after",
+        before="seam_before",
+    ),
+    Measure("score_start", "the weighted sum of the losses before", title=None),
+    Measure(
+        "score",
+        "the weighted sum of the losses of the round that was kept",
+        tolerance=0.02,
+        group="optimisation",
+    ),
+    Measure("rounds", "rounds done", is_whole=True, group="optimisation"),
+    Measure(
+        "best_round",
+        "the round that was kept",
+        is_whole=True,
+        group="optimisation",
+        title="kept",
+    ),
+    Measure("missed_detections", "times that no part was found", is_whole=True, title=None),
     Measure("losses.*", "a loss of the round that was kept, before its weight"),
-    Measure("inversion.*", "how far an inverted generator is from its picture, by measure"),
-    Measure("identity.*", "cosine of the FaceNet of the result's face and of its reference"),
+    Measure(
+        "inversion.*",
+        "how far an inverted generator is from its picture, by measure",
+        title=None,
+    ),
+    Measure(
+        "identity.*",
+        "cosine of the FaceNet of the result's face and of its reference",
+        title=None,
+    ),
 )
 PLAIN = tuple(measure.name for measure in MEASURES if not measure.name.endswith(".*"))
 

@@ -10,6 +10,7 @@ from insetgan_batch.method import Engine, Schema
 from insetgan_batch.methods.insetgan import sources
 from insetgan_batch.methods.insetgan.measures import MEASURES
 from insetgan_batch.methods.insetgan.old_runs import upgrade_commit, upgrade_quarantined
+from insetgan_batch.methods.insetgan.page import page
 from insetgan_batch.methods.insetgan.sources import seed_id
 from insetgan_batch.recipe_variants import stages
 
@@ -22,6 +23,7 @@ __all__ = [
     "MEASURES",
     "REASONS",
     "load",
+    "page",
     "phases",
     "rows",
     "rows_of_run",

@@ -23,7 +23,7 @@ import torch
 from photographs import FIRST_SEED, Camera, Move
 from rich.progress import track
 
-from insetgan_batch.data import alignment
+from insetgan_batch.methods.insetgan import alignment
 from insetgan_batch.methods.insetgan.faces import find_faces
 from insetgan_batch.nets.detector import Face, PhotographFaces
 

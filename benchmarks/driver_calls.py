@@ -20,7 +20,7 @@ from typing import Any
 import ray
 import surroundings
 
-from insetgan_batch.config import RunConfig
+from insetgan_batch.config import parse
 from insetgan_batch.records import HeartbeatReply, HeartbeatRequest
 from insetgan_batch.runtime import actor_pool, cluster
 from insetgan_batch.runtime.cluster import Capacity
@@ -60,7 +60,7 @@ def measure(slots: int, seconds: float) -> dict[str, Any]:
     """So many slots, asked again and again for so long."""
     setattr(actor_pool, "WorkerActor", OneForAll())  # noqa: B010 - the type is Ray's
     room = Capacity(num_gpus=0, num_cpus=0, actors=slots)
-    pool = actor_pool.ActorPool(RunConfig(), "memory://none", "run", room)
+    pool = actor_pool.ActorPool(parse({}, "here"), "memory://none", "run", room)
     _heartbeats(pool, _WARM_UP_S)
     began_s, cpu_s = time.monotonic(), time.process_time()
     answers = _heartbeats(pool, seconds)

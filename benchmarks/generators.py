@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from insetgan_batch.nets.generator import best_device
+from insetgan_batch.nets.devices import best_device
 from insetgan_batch.nets.layers import blur_kernel
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 

@@ -49,17 +49,17 @@ import torch.nn.functional as F
 from optimiser import LiteralLoop, Scene, finish, with_steps
 from torch.utils.flop_counter import FlopCounterMode
 
-from insetgan_batch import recipe_variants as recipes
-from insetgan_batch.config import Precision
 from insetgan_batch.data.models import demo_path
 from insetgan_batch.methods.insetgan import encode, images
+from insetgan_batch.methods.insetgan import recipe_variants as recipes
 from insetgan_batch.methods.insetgan.phase import Phase
+from insetgan_batch.methods.insetgan.recipe import CANVAS, Recipe
 from insetgan_batch.methods.insetgan.states import Finished
 from insetgan_batch.nets import layers
 from insetgan_batch.nets.detector import SMALLEST_FACE_OF_CANVAS, FaceDetector
-from insetgan_batch.nets.generator import LOWEST_BFLOAT16_PX, Generator, best_device
+from insetgan_batch.nets.devices import Precision, best_device
+from insetgan_batch.nets.generator import LOWEST_BFLOAT16_PX, Generator
 from insetgan_batch.nets.stylegan2 import Block
-from insetgan_batch.recipe import CANVAS, Recipe
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")

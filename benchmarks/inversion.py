@@ -37,11 +37,12 @@ from photographs import FIRST_SEED, Camera
 from PIL import Image
 from rich.progress import Progress
 
-from insetgan_batch import recipe_variants as recipes
-from insetgan_batch.data import alignment, inputs, models
-from insetgan_batch.methods.insetgan import images
+from insetgan_batch.data import inputs, models
+from insetgan_batch.methods.insetgan import alignment, images
+from insetgan_batch.methods.insetgan import recipe_variants as recipes
 from insetgan_batch.methods.insetgan.faces import FaceCrop, cut_for, find_faces
 from insetgan_batch.methods.insetgan.prepare import Preparer
+from insetgan_batch.methods.insetgan.recipe import CANVAS, ImageWeights, Inversion, Recipe
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.methods.insetgan.states import Finished
@@ -49,7 +50,6 @@ from insetgan_batch.nets import encoder
 from insetgan_batch.nets.detector import PhotographFaces
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, ImageWeights, Inversion, Recipe
 
 _CPU = torch.device("cpu")
 _HELD_OUT = FIRST_SEED + 100_000  # the alignment's benchmark has the others

@@ -61,22 +61,22 @@ from generators import Weights, paint_literally
 from torch import Tensor
 
 from insetgan_batch import boxes
-from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.boxes import Box
-from insetgan_batch.config import Precision
 from insetgan_batch.methods.insetgan import images, schedule
+from insetgan_batch.methods.insetgan import recipe_variants as recipes
+from insetgan_batch.methods.insetgan.recipe import CANVAS, GeneratorSettings, ImageWeights, Recipe
+from insetgan_batch.methods.insetgan.recipe_variants import for_item
 from insetgan_batch.methods.insetgan.seam import SeamTerm
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.detector import FixedBox
-from insetgan_batch.nets.generator import Generator, best_precision
+from insetgan_batch.nets.devices import Precision, best_precision
+from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.layers import Noise
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
 from insetgan_batch.nets.windows import Crop
-from insetgan_batch.recipe import CANVAS, GeneratorSettings, ImageWeights, Recipe
-from insetgan_batch.recipe_variants import for_item
 from insetgan_batch.runtime.allocator import keep_freed_memory
 
 _CPU = torch.device("cpu")

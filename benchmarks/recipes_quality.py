@@ -38,10 +38,11 @@ import torch
 import yaml
 from torch import Tensor
 
-from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.data import inputs, models
 from insetgan_batch.methods.insetgan import compose, images, losses, objective
+from insetgan_batch.methods.insetgan import recipe_variants as recipes
 from insetgan_batch.methods.insetgan.prepare import Preparer
+from insetgan_batch.methods.insetgan.recipe import CANVAS, Recipe
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.methods.insetgan.states import Finished
@@ -50,9 +51,9 @@ from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_INSET,
     FaceDetector,
 )
-from insetgan_batch.nets.generator import Generator, best_device
+from insetgan_batch.nets.devices import best_device
+from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, Recipe
 from insetgan_batch.records import Item
 
 _FACE = "face"

@@ -220,13 +220,13 @@ def _work(
 ) -> int:
     """The whole turn; returns the steps of all items."""
     store = RunStore(open_storage(out))
-    tracker = ProgressTracker(len(rows), 0, 0, names.find(config.method).steps(config))
+    tracker = ProgressTracker(len(rows), 0, 0, names.find(config.method).steps(config.settings))
     steps: list[int] = []
 
     def on_progress(progress: Progress) -> None:
         steps.append(progress.steps)
 
-    phases = (*stats.PHASES, *names.find(config.method).phases(config))
+    phases = (*stats.PHASES, *names.find(config.method).phases(config.settings))
     with telemetry.observing(phases, REASONS, _ADDRESS, store.storage) as observer:
         ended = threading.Event()
         scraper = threading.Thread(target=_scrape, args=(ended, scrape_every_s))

@@ -68,36 +68,37 @@ class Box:
         return Box(x0, y0, max(min(self.x1, width), x0), max(min(self.y1, height), y0))
 
 
-def align(canvas_box: Box, inset_box: Box, inset_height: int, inset_width: int) -> Box:
-    """The region of the canvas that the whole inset image covers when the two found parts coincide.
+def align(here: Box, there: Box, height: int, width: int) -> Box:
+    """The region of an image that another one of `height x width` covers when the parts that were
+    found in both coincide.
 
     The parts share their size (geometric mean of the two side ratios: less sensitive to a
     detector's noise than either side alone), their horizontal centre and their lower edge, the chin
     (InsetGAN, section 3.3).
     """
-    ratio = math.sqrt((canvas_box.width * canvas_box.height) / (inset_box.width * inset_box.height))
-    x0 = canvas_box.centre[0] - ratio * inset_box.centre[0]
-    y0 = canvas_box.y1 - ratio * inset_box.y1
-    return Box(x0, y0, x0 + ratio * inset_width, y0 + ratio * inset_height)
+    ratio = math.sqrt((here.width * here.height) / (there.width * there.height))
+    x0 = here.centre[0] - ratio * there.centre[0]
+    y0 = here.y1 - ratio * there.y1
+    return Box(x0, y0, x0 + ratio * width, y0 + ratio * height)
 
 
-def align_landmarks(canvas_box: Box, inset_box: Box, inset_height: int, inset_width: int) -> Box:
-    """The region of the canvas that the inset image covers when the landmarks of both parts come
-    closest to each other by a similarity transform (Umeyama 1991): also turned, for tilted heads.
+def align_landmarks(here: Box, there: Box, height: int, width: int) -> Box:
+    """The region of an image that another one of `height x width` covers when the landmarks of both
+    come closest to each other by a similarity transform (Umeyama 1991): also turned.
 
     Raises `ValueError` where there are not two or more of them in both, and equally many.
     """
-    here, there = canvas_box.landmarks, inset_box.landmarks
-    if not len(here) == len(there) > 1:
-        raise ValueError(f"found {len(here)} and {len(there)} landmarks")
+    points = here.landmarks, there.landmarks
+    if not len(points[0]) == len(points[1]) > 1:
+        raise ValueError(f"found {len(points[0])} and {len(points[1])} landmarks")
     # With points as complex numbers a similarity is z -> factor * z + shift.
-    targets, sources = ([complex(x, y) for x, y in points] for points in (here, there))
+    targets, sources = ([complex(x, y) for x, y in found] for found in points)
     target, source = sum(targets) / len(targets), sum(sources) / len(sources)
     spread = sum(abs(z - source) ** 2 for z in sources)
     pairs = zip(sources, targets, strict=True)
     factor = sum((z - source).conjugate() * (t - target) for z, t in pairs) / spread
-    centre = target + factor * (complex(inset_width / 2, inset_height / 2) - source)
-    dx, dy = abs(factor) * inset_width / 2, abs(factor) * inset_height / 2
+    centre = target + factor * (complex(width / 2, height / 2) - source)
+    dx, dy = abs(factor) * width / 2, abs(factor) * height / 2
     x, y = centre.real, centre.imag
     return Box(x - dx, y - dy, x + dx, y + dy, cmath.phase(factor))
 

@@ -1,46 +1,34 @@
-"""The run configuration: with which files, on which machines, by which recipe (`recipe.py`).
+"""The run configuration, from YAML: the method, its settings, and the machines.
 
-A frozen dataclass, from YAML, every check in one place. Unknown keys are errors.
+In a file they stand side by side; which key is whose is known by their dataclasses. Every mistake
+is one line, and an unknown key is one.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import pydantic
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from insetgan_batch import recipe_variants as recipes
 from insetgan_batch import yaml_file
 from insetgan_batch.errors import ConfigError
-from insetgan_batch.explain import explain
-from insetgan_batch.recipe import STRICT, Recipe
+from insetgan_batch.methods import names
 from insetgan_batch.text import one_line
+from insetgan_batch.validation import STRICT, explain, field_names
 
 # Beyond these is a typing error, which would fail late and somewhere else.
 _MOST_SLOTS = 4_096
 _MOST_ACTORS = 100_000
 _MOST_CORES = 4_096
-_MOST_RESOLUTION_PX = 8_192
 _SHOWN = 500
 
-DEMO_PREFIX = "demo:"
-DEMO_MODELS = ("canvas", "face", "shoes", "encoder")
-# The encoder that the package has for one of its generators.
-_OWN_ENCODERS = {"demo:face": "demo:encoder"}
-STAGE_ALEXNET = (
-    'python -c "import torch, torchvision;'
-    " torch.save(torchvision.models.alexnet(weights='DEFAULT').state_dict(), 'alexnet.pth')\""
-)
-Precision = Literal["float32", "bfloat16", "float16"]
-
-
 Slots = int | Literal["auto"]
+_T = TypeVar("_T")
 
 
 def _slots(value: object) -> object:
@@ -62,100 +50,27 @@ class StorageSettings:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class FixedBoxes:
-    """Where the part is in every image of a generator: (x0, y0, x1, y1) in pixels, by generator."""
+class Machine:
+    """How much of which machines a run takes, and what it may touch there: it changes how fast
+    results come, not which, so that a resume may have another.
+    """
 
-    fixed: dict[str, tuple[float, float, float, float]]
-
-    def __post_init__(self) -> None:
-        """Boxes must hold something."""
-        for name, (x0, y0, x1, y1) in self.fixed.items():
-            if not (x0 < x1 and y0 < y1):
-                raise ValueError(
-                    f"detector.fixed.{name} is {[x0, y0, x1, y1]}, expected [x0, y0, x1, y1] with"
-                    " x0 < x1 and y0 < y1"
-                )
-
-
-_Detector = Literal["mtcnn", "manifest", "demo:head", "demo:shoes"]
-DetectorChoice = _Detector | FixedBoxes | dict[str, _Detector | FixedBoxes]
-
-
-def _detector(value: object, _: object) -> object:
-    """A detector, or one for each inset; a mistake is told of the one kind that was meant."""
-    if isinstance(value, dict) and "fixed" not in value:
-        return _EACH_DETECTOR.validate_python(value)
-    return _one_detector(value)
-
-
-def _one_detector(value: object) -> object:
-    boxes = isinstance(value, dict | FixedBoxes)
-    return (_BOXES if boxes else _NAMED_DETECTOR).validate_python(value)
-
-
-_BOXES = pydantic.TypeAdapter(FixedBoxes)
-_NAMED_DETECTOR = pydantic.TypeAdapter[str](_Detector)
-_EACH_DETECTOR = pydantic.TypeAdapter(
-    dict[str, Annotated[Any, pydantic.PlainValidator(_one_detector)]]
-)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class RunConfig:
-    """One run: which generators, which recipe, and how much of the machine."""
-
-    method: ClassVar[str] = "insetgan"
-
-    # `demo:canvas`, or a path or URI of a generator's file; `#sha256=<64 digits>` behind it says
-    # which file it has to be.
-    canvas: str = "demo:canvas"
-    # The same for each inset of the recipe, by its name.
-    insets: dict[str, str] = dataclasses.field(default_factory=lambda: {"face": "demo:face"})
-    # The name of a recipe of this package, or its changed fields: `{preset: refine, psi: 0.5}`.
-    recipe: Recipe = dataclasses.field(default_factory=lambda: recipes.preset("montage"))
-    # What finds latents for the pictures that a manifest names, by generator: an encoder of this
-    # package, or one of e4e or pSp, trained for that generator. A generator without one starts at
-    # the seed whose picture is nearest. Left out, the demo's face has the demo's.
-    encoders: dict[str, str] | None = None
-    # What says whether two faces are one person's, by inset: the weights of facenet-pytorch's
-    # InceptionResnetV1. Without it no identity is measured.
-    identity: dict[str, str] = dataclasses.field(default_factory=dict)
-    # "mtcnn" finds faces, "demo:head" and "demo:shoes" those parts of the demo's people. Without a
-    # detector: "manifest" takes the columns `<generator>_box`, and `{fixed: {canvas: [...], face:
-    # [...]}}` one box for all; regions then stay where they are. Or one of these for each inset:
-    # `{face: mtcnn, shoes: demo:shoes}`.
-    detector: Annotated[DetectorChoice, pydantic.WrapValidator(_detector)] = "mtcnn"
-    # Which part is the region of an inset whose recipe says `region: mask`.
-    segmenter: dict[str, Literal["demo:head", "demo:shoes"]] = dataclasses.field(
-        default_factory=dict
-    )
-    # Path or URI of torchvision's alexnet state dict, or "random". Left out, it is random for the
-    # demo's generators, and an error for real ones: random features would spoil results that cost
-    # real money.
-    perceptual: str | None = None
     # Items side by side in one actor; auto: as many as each GPU's memory holds, measured by its
     # actor, so that a run asks for one actor per item at first, at most `max_actors`.
     slots: Annotated[Slots, pydantic.PlainValidator(_slots)] = 4
-    # The share of a GPU that an actor takes: 0.5 puts two on each, for small generators. With auto
+    # The share of a GPU that an actor takes: 0.5 puts two on each, for small networks. With auto
     # slots each fills its share of the memory; a number has to fit as often as actors share a GPU.
     gpus_per_actor: Annotated[float, Field(gt=0, le=1)] = 1.0
     # Actors at most, so that several runs can share a cluster; None for all there is room for: by
     # `gpus_per_actor`, or by `cores_per_actor` where there is no GPU.
     max_actors: Annotated[int, Field(ge=1, le=_MOST_ACTORS)] | None = None
     cores_per_actor: Annotated[int, Field(ge=1, le=_MOST_CORES)] = 1
-    # Of convolutions in steps: of every generator's highest resolutions and, as bfloat16, of LPIPS.
-    # What is kept is float32. auto: bfloat16 where the device has arithmetic for it, else float32.
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    # The class of each generator that was trained with classes, by its name.
-    classes: dict[str, Annotated[int, Field(ge=0)]] = dataclasses.field(default_factory=dict)
-    # Keep the composite of every so many steps of an item, for its `film.webp`; 0 for no film.
-    film_every: Annotated[int, Field(ge=0)] = 0
     # Hours that one item may take, its waiting for neighbours in the batch included; one that takes
-    # longer is quarantined. The longest of the recipes, eight at once at 1024 pixels on a slow CPU,
-    # takes some 150.
+    # longer is quarantined. InsetGAN's longest, eight at once at 1024 pixels on a slow CPU, takes
+    # some 150.
     item_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 240.0
-    # Directories and prefixes that the manifest's images and latents may lie in; empty for the
-    # manifest's own. A manifest of somebody else's cannot read a worker's other files.
+    # Directories and prefixes that the files of the manifest may lie in; empty for the manifest's
+    # own. A manifest of somebody else's cannot read a worker's other files.
     input_roots: tuple[str, ...] = ()
     # All machines of the cluster see the directory of the output; else a directory is refused.
     shared_output: bool = False
@@ -165,189 +80,103 @@ class RunConfig:
     # output.
     single_writer: bool = False
 
-    def __post_init__(self) -> None:
-        """Checks that concern several fields."""
-        if set(self.insets) != set(self.recipe.insets):
-            raise ValueError(
-                f"insets has {sorted(self.insets)}, but recipe `{self.recipe.name}` has"
-                f" {sorted(self.recipe.insets)}; give each inset of the recipe one generator"
-            )
-        if not self.insets and self.recipe.rounds:
-            raise ValueError(
-                f"insets is empty, but recipe `{self.recipe.name}` optimises: give each of its"
-                " insets a generator, or choose the recipe `generate`"
-            )
-        if self.recipe.resolution > _MOST_RESOLUTION_PX:
-            raise ValueError(
-                f"recipe.resolution is {self.recipe.resolution}, expected at most"
-                f" {_MOST_RESOLUTION_PX} pixels"
-            )
-        generators = {"canvas", *self.insets}
-        if unknown := sorted(self.classes.keys() - generators):
-            raise ValueError(f"classes has {unknown}, expected some of {sorted(generators)}")
-        if unknown := sorted((self.encoders or {}).keys() - generators):
-            raise ValueError(f"encoders has {unknown}, expected some of {sorted(generators)}")
-        if unknown := sorted(self.identity.keys() - self.insets.keys()):
-            raise ValueError(f"identity has {unknown}, expected some of {sorted(self.insets)}")
-        known = self.recipe.insets.items()
-        if lacking := [n for n, p in known if p.identity and n not in self.identity]:
-            raise ValueError(
-                f"recipe.insets.{lacking[0]}.identity has a weight, but `identity` names no weights"
-                f" of FaceNet for it; set `identity: {{{lacking[0]}: FILE}}`, or the weight to 0"
-            )
-        for inset, detector in self.detectors.items():
-            expected = generators if detector is self.detector else {"canvas", inset}
-            if isinstance(detector, FixedBoxes) and set(detector.fixed) != expected:
-                raise ValueError(
-                    f"detector.fixed has {sorted(detector.fixed)}, expected one box for each of"
-                    f" {sorted(expected)}"
-                )
-        if isinstance(self.detector, dict) and self.detector.keys() != self.insets.keys():
-            raise ValueError(
-                f"detector has {sorted(self.detector)}, expected one for each of"
-                f" {sorted(self.insets)}"
-            )
-        is_shared = not isinstance(self.detector, dict) or "manifest" in self.detectors.values()
-        if len(self.insets) > 1 and is_shared:
-            raise ValueError(
-                "detector finds one place on the canvas, but there are the insets"
-                f" {sorted(self.insets)}; give each its own: `{{face: mtcnn, shoes: demo:shoes}}`"
-            )
-        masked = {
-            name for name, settings in self.recipe.insets.items() if settings.region == "mask"
-        }
-        if missing := sorted(masked - self.segmenter.keys()):
-            raise ValueError(f"segmenter lacks {missing}, whose recipe says `region: mask`")
-        for name, model in self.models.items():
-            try:
-                split_model(model)
-            except ValueError as err:
-                key = f"insets.{name}" if name in self.insets else name
-                raise ValueError(f"{key} is {err}") from err
-        if self.insets and self.perceptual is None and not self._uses_only_demo_generators:
-            raise ValueError(
-                "perceptual is missing, and these are not the demo's generators; stage AlexNet's"
-                f" weights with `{STAGE_ALEXNET}` and set `perceptual: alexnet.pth`, or accept"
-                " `perceptual: random`"
-            )
-
     @property
     def least_slots(self) -> int:
         """What every actor has at least, before any has measured."""
         return 1 if self.slots == "auto" else self.slots
 
-    @property
-    def perceptual_trunk(self) -> str | None:
-        """The file of the trunk's weights, None for random ones."""
-        return None if self.perceptual == "random" else self.perceptual
 
-    @property
-    def detectors(self) -> dict[str, str | FixedBoxes]:
-        """What finds the part of each inset, on the canvas and in the inset."""
-        if isinstance(self.detector, dict):
-            return dict(self.detector)
-        return dict.fromkeys(self.insets, self.detector)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Settings:
+    """What a run tells its method; each has its own fields, in a class of its own."""
+
+    FREE: ClassVar[frozenset[str]] = frozenset()
+    """Those that a resume may change: they decide what is kept beside results, not which."""
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any]) -> Self:
+        """Checked fields; raises pydantic's `ValidationError`, or `ConfigError`."""
+        return pydantic.TypeAdapter(cls).validate_python(dict(fields))
 
     @property
     def models(self) -> dict[str, str]:
         """Every file of weights, by the names that `run.json` gives them."""
-        trunk = self.perceptual_trunk
-        others = {} if trunk is None else {"perceptual": trunk}
-        others |= {f"encoder.{name}": model for name, model in self.encoder_models.items()}
-        others |= {f"identity.{name}": model for name, model in self.identity.items()}
-        return {"canvas": self.canvas} | self.insets | others
+        return {}
+
+    def with_models(self, models: Mapping[str, str]) -> Self:
+        """The same settings with other files; models: as `models` has them."""
+        return self
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunConfig:
+    """One run: by which method, how, and on what. method: as `names.find` takes it."""
+
+    method: str
+    settings: Settings
+    machine: Machine
 
     @property
-    def encoder_models(self) -> dict[str, str]:
-        """The encoder of each generator that has one."""
-        if self.encoders is not None:
-            return self.encoders
-        roles = {"canvas": self.canvas} | self.insets
-        return {n: _OWN_ENCODERS[model] for n, model in roles.items() if model in _OWN_ENCODERS}
+    def free(self) -> frozenset[str]:
+        """The keys that a resume may change."""
+        return _OF_A_MACHINE | self.settings.FREE
 
-    @property
-    def _uses_only_demo_generators(self) -> bool:
-        return all(name.startswith(DEMO_PREFIX) for name in (self.canvas, *self.insets.values()))
+    def on(self, **changes: Any) -> RunConfig:
+        """The same with changes of its machine."""
+        return dataclasses.replace(self, machine=dataclasses.replace(self.machine, **changes))
 
 
-def split_model(model: str) -> tuple[str, str | None]:
-    """(where a model's file is, the sha256 that it must have) of `<where>[#sha256=<64 digits>]`.
-
-    Raises `ValueError` for a demo model that there is not, and for a sha256 that is none.
-    """
-    where, mark, digits = model.partition("#sha256=")
-    if mark and not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
-        raise ValueError(f"{model!r}, expected 64 hexadecimal digits after `#sha256=`")
-    demo_models = [f"{DEMO_PREFIX}{name}" for name in DEMO_MODELS]
-    if where.startswith(DEMO_PREFIX) and where not in demo_models:
-        raise ValueError(f"{model!r}, expected one of the demo's: {', '.join(demo_models)}")
-    return where, digits.lower() or None
+_OF_A_MACHINE = frozenset(field.name for field in dataclasses.fields(Machine))
+_MACHINE = pydantic.TypeAdapter(Machine)
 
 
-def load(path: Path, recipe: str = "montage") -> RunConfig:
+def load(
+    path: Path, change: Callable[[dict[str, Any]], dict[str, Any]] = lambda fields: fields
+) -> RunConfig:
     """Read a run configuration; every mistake in it becomes one line of a `ConfigError`.
 
-    recipe: its preset, where the file names none.
+    change: what the command line makes of the fields of the file.
     """
     fields = yaml_file.read(path)
-    return parse({} if fields is None else fields, str(path), recipe)
+    if fields is None:
+        fields = {}
+    return parse(change(fields) if isinstance(fields, dict) else fields, str(path))
 
 
-def parse(fields: object, where: str, recipe: str = "montage") -> RunConfig:
-    """A run configuration from what YAML gave; `where` names the source in a `ConfigError`.
-
-    recipe: its preset, where the fields name none.
-    """
+def parse(fields: object, where: str) -> RunConfig:
+    """A run configuration from what YAML gave; `where` names the source in a `ConfigError`."""
     if not isinstance(fields, dict):
         raise ConfigError(f"{where}: found {type(fields).__name__}, expected `key: value` lines")
+    mistakes: list[str] = []
+    name = fields.get("method", names.DEFAULT)
     try:
-        fields = fields | {"recipe": _recipe_fields(fields, recipe)}
-        config = _ADAPTER.validate_python(fields)
-        recipes.stages(config.recipe)
+        kind = names.find(name).Settings
     except ConfigError as err:
-        raise ConfigError(f"{where}: {one_line(err, _SHOWN)}") from err
-    except pydantic.ValidationError as err:
-        known = [f.name for cls in (RunConfig, FixedBoxes) for f in dataclasses.fields(cls)]
-        known += recipes.FIELD_NAMES
-        mistakes = [explain(error, known) for error in err.errors(include_url=False)]
-        lines = [f"{where}: {one_line(mistake, _SHOWN)}" for mistake in mistakes]
-        raise ConfigError("\n".join(lines)) from err
-    return config
+        raise ConfigError(f"{where}: {err}") from err
+    known = field_names(kind) | field_names(Machine) | {"method"}
 
+    def checked(check: Callable[[dict[str, Any]], _T], keys: Collection[str]) -> _T | None:
+        try:
+            return check({key: fields[key] for key in keys})
+        except ConfigError as err:
+            mistakes.append(str(err))
+        except pydantic.ValidationError as err:
+            mistakes.extend(explain(err, known))
+        return None
 
-def _recipe_fields(fields: dict[str, Any], default: str) -> object:
-    """The fields of the recipe that a file names, changes, or leaves to the default."""
-    given = fields.get("recipe", {})
-    if isinstance(given, str):
-        return recipes.preset_fields(given)
-    if not isinstance(given, dict):
-        return given
-    changes = {key: value for key, value in given.items() if key != "preset"}
-    base = recipes.preset_fields(str(given.get("preset", default)))
-    named = fields.get("insets", base["insets"])
-    if isinstance(named, dict):  # a file with other insets brings their weights with it
-        base["insets"] = {k: v for k, v in base["insets"].items() if k in named}
-        base["stages"] = [_stage_of(stage, named) for stage in base["stages"]]
-    if "max_rounds" in changes and "stages" not in changes and base["stages"]:
-        raise ConfigError(
-            f"recipe.max_rounds is {changes['max_rounds']!r}, but recipe `{base['name']}` has"
-            " stages, which have rounds of their own; change recipe.stages, or set it to []"
-        )
-    return recipes.merged(base, changes)
-
-
-def _stage_of(stage: dict[str, Any], insets: Collection[str]) -> dict[str, Any]:
-    """A preset's stage without what it changes of insets that there are not."""
-    changes = dict(stage.get("changes", {}))
-    if "insets" in changes:
-        changes["insets"] = {k: v for k, v in changes["insets"].items() if k in insets}
-    return stage | {"changes": changes}
+    settings = checked(kind.parse, fields.keys() - _OF_A_MACHINE - {"method"})
+    machine = checked(_MACHINE.validate_python, fields.keys() & _OF_A_MACHINE)
+    if settings is None or machine is None:
+        raise ConfigError("\n".join(f"{where}: {one_line(m, _SHOWN)}" for m in mistakes))
+    return RunConfig(name, settings, machine)
 
 
 def to_fields(config: RunConfig) -> dict[str, Any]:
-    """The whole configuration, defaults too, as plain values: what `run.json` keeps."""
-    fields: dict[str, Any] = _ADAPTER.dump_python(config, mode="json")
-    return fields
+    """The whole configuration, defaults too, as plain values: what `run.json` keeps.
 
-
-_ADAPTER = pydantic.TypeAdapter(RunConfig)
+    The default method has no key: runs of versions that had no other are to be resumed.
+    """
+    named = {} if config.method == names.DEFAULT else {"method": config.method}
+    parts = (config.settings, config.machine)
+    plain = [pydantic.TypeAdapter(type(part)).dump_python(part, mode="json") for part in parts]
+    return {**named, **plain[0], **plain[1]}

@@ -14,12 +14,9 @@ InsetGanError
 │       └── NoConditionalWritesError  it cannot create an object only where there is none
 └── ItemError               this item cannot be done and would fail again; `reason` is its code,
     │                       `item_error` where a library raised what we have no name for
-    ├── NoFaceFoundError    `no_face`
-    ├── LostFaceError       `lost_face`: found at first, then missed too often
-    ├── BadInputError       `bad_input`: an image or a latent of the row cannot be used
-    ├── FarInversionError   `far_inversion`: the generator cannot paint the picture of the row
-    ├── DivergedError       `diverged`: a loss is no longer a number
-    └── TooLongError        `too_long`: it takes longer than one item may
+    ├── BadInputError       `bad_input`: what the row says or names cannot be used
+    ├── TooLongError        `too_long`: it takes longer than one item may
+    └── ...                 those of a method, in its package
 """
 
 from __future__ import annotations
@@ -102,34 +99,10 @@ class ItemError(InsetGanError):
     reason = "item_error"
 
 
-class NoFaceFoundError(ItemError):
-    """The detector finds no face where the item needs one."""
-
-    reason = "no_face"
-
-
-class LostFaceError(ItemError):
-    """The detector found the part at first, and then missed it too often."""
-
-    reason = "lost_face"
-
-
 class BadInputError(ItemError):
-    """An image or a latent that the row names cannot be used."""
+    """What the row says or names cannot be used."""
 
     reason = "bad_input"
-
-
-class FarInversionError(ItemError):
-    """What was inverted is further from its picture than the recipe's `inversion.max_error`."""
-
-    reason = "far_inversion"
-
-
-class DivergedError(ItemError):
-    """A loss is no longer a finite number."""
-
-    reason = "diverged"
 
 
 class TooLongError(ItemError):

@@ -15,7 +15,7 @@ from insetgan_batch.text import last_part
 if TYPE_CHECKING:
     import torch
 
-    from insetgan_batch.config import RunConfig
+    from insetgan_batch import config
     from insetgan_batch.data.results import Result
     from insetgan_batch.data.stored import Commit
     from insetgan_batch.errors import ItemError
@@ -183,15 +183,32 @@ class Page:
         return [LossFamily(term, "", {term: term}) for term in sorted(terms)]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Card:
+    """What the card of a dataset says of the method, by a run.json. The defaults suit any method.
+
+    what: the images, in a sentence; how: how they were made, in sentences; limits: what they may be
+    wrong for, sentences of a list; tags: for the search of Hugging Face.
+    """
+
+    what: str = "Synthetic images."
+    how: str = ""
+    limits: Sequence[str] = ()
+    tags: Sequence[str] = ()
+
+
 class Method(Protocol):
     """A method as driver, packer and page know it: the module `methods/<name>/method.py`."""
+
+    Settings: type[config.Settings]
+    """Its part of a run's configuration: `config.Settings`, or a class derived from it."""
 
     MEASURES: Sequence[Measure]
 
     REASONS: Mapping[str, str]
     """Why an item of this method may not be done: code → a few words for people."""
 
-    def rows(self, config: RunConfig) -> Schema:
+    def rows(self, settings: config.Settings) -> Schema:
         """The rows of a run's manifest."""
         ...
 
@@ -207,23 +224,25 @@ class Method(Protocol):
         """What the run's page shows of it, by its run.json; left out, `Page()`."""
         ...
 
-    def phases(self, config: RunConfig) -> Sequence[str]:
+    def card(self, run: Mapping[str, Any]) -> Card:
+        """What the card of its datasets says of it; left out, `Card()`."""
+        ...
+
+    def phases(self, settings: config.Settings) -> Sequence[str]:
         """Names under which an engine's time is counted."""
         ...
 
-    def steps(self, config: RunConfig) -> int:
+    def steps(self, settings: config.Settings) -> int:
         """The most that one item takes; 1 where a network is run once."""
         ...
 
-    def warnings(self, config: RunConfig) -> Sequence[str]:
+    def warnings(self, settings: config.Settings) -> Sequence[str]:
         """What may surprise whoever starts such a run, a line each."""
         ...
 
-    def with_models(self, config: RunConfig, names: Mapping[str, str]) -> RunConfig:
-        """The configuration with other names for its `models`, which have the same keys."""
-        ...
-
-    def load(self, config: RunConfig, device: torch.device) -> Engine:
+    def load(
+        self, settings: config.Settings, machine: config.Machine, device: torch.device
+    ) -> Engine:
         """The networks on a device; raises `CheckpointError` or `StorageError`."""
         ...
 

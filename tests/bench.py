@@ -30,6 +30,11 @@ class Bench:
     out: str
 
 
+def changed(config: RunConfig, **changes: Any) -> RunConfig:
+    """With other settings of its method."""
+    return dataclasses.replace(config, settings=dataclasses.replace(config.settings, **changes))
+
+
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     directory = tmp_path_factory.mktemp("models")

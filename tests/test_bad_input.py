@@ -31,10 +31,11 @@ from insetgan_batch.data.manifest import BadRow
 from insetgan_batch.data.storage import MemoryStorage
 from insetgan_batch.errors import BadInputError, ConfigError, InsetGanError, ManifestError
 from insetgan_batch.methods.insetgan.prepare import Preparer
+from insetgan_batch.methods.insetgan.recipe import Recipe
+from insetgan_batch.methods.insetgan.settings import Settings
 from insetgan_batch.methods.insetgan.sources import Source, new_item, schema
 from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.generator import Generator
-from insetgan_batch.recipe import Recipe
 from insetgan_batch.records import Item
 
 INSETS = ["face"]
@@ -896,6 +897,8 @@ def test_aliases_in_moderation_are_taken(tmp_path: Path) -> None:
         "recipe:\n  canvas: {border: &weights {l1: 0.25}}\n"
         "  insets: {face: {border: {<<: *weights, lpips: 0.5}}}\n"
     )
-    recipe = config.load(path).recipe
+    settings = config.load(path).settings
+    assert isinstance(settings, Settings)
+    recipe = settings.recipe
     assert recipe.canvas.border.l1 == 0.25
     assert (recipe.insets["face"].border.l1, recipe.insets["face"].border.lpips) == (0.25, 0.5)

@@ -23,11 +23,9 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # Rooms from the ground up. A module may import its own room and rooms below, never its neighbours.
 LAYERS = (
     {"__init__", "errors", "text"},
-    {"records", "boxes", "explain", "logs", "stopping", "metrics_server", "yaml_file"},
+    {"records", "boxes", "logs", "stopping", "metrics_server", "validation", "yaml_file"},
     {"method"},
     {"names"},
-    {"recipe"},
-    {"recipe_variants"},
     {"config"},
     {"nets", "data", "people"},
     {"methods"},
@@ -138,35 +136,16 @@ def layer_of(module: str) -> int:
 
 # One run system, many methods
 
-# What a run is made of. The command line and the configuration still know InsetGAN.
-GENERAL = (
-    "method.py",
-    "records.py",
-    "report/",
-    "runtime/",
-    "telemetry.py",
-    "screen.py",
-    "stopping.py",
-)
-GENERAL_DATA = (
-    "columns",
-    "commits",
-    "damage",
-    "ids",
-    "keys",
-    "manifest",
-    "rows",
-    "seeds",
-    "stored",
-)
+# What belongs to methods, and to what they share: networks, and the people that the demo's learnt.
+OF_METHODS = ("methods/", "nets/", "people/", "demo/", "cli/insetgan/")
 OF_INSETGAN = {"canvas", "inset", "insets", "face", "seam", "shoes", "recipe", "psi"}
 
 
 def general_modules() -> list[Path]:
-    rooms = [*GENERAL, *(f"data/{name}.py" for name in GENERAL_DATA)]
-    found = [p for p in sources() if str(p.relative_to(ROOT)).startswith(tuple(rooms))]
-    assert len(found) > len(rooms)
-    return found
+    """What a run is made of."""
+    found = {str(path.relative_to(ROOT)): path for path in sources()}
+    assert all(any(name.startswith(room) for name in found) for room in OF_METHODS)
+    return [path for name, path in found.items() if not name.startswith(OF_METHODS)]
 
 
 def test_what_a_run_is_made_of_imports_no_method_but_by_its_name() -> None:
@@ -174,7 +153,7 @@ def test_what_a_run_is_made_of_imports_no_method_but_by_its_name() -> None:
         f"{path.relative_to(ROOT)} imports {name}"
         for path in general_modules()
         for name in own_imports(path)
-        if room_of(name) == "methods" or room_of(name) == "recipe"
+        if room_of(name) == "methods"
     }
     assert wrong == set()
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ray.exceptions import RayActorError
 
 from insetgan_batch import metrics_server, telemetry
-from insetgan_batch.config import RunConfig
+from insetgan_batch.config import parse
 from insetgan_batch.data.memory import MemoryStorage
 from insetgan_batch.errors import ConfigError, NotFoundError, RefusedError, StorageError
 from insetgan_batch.records import Event, HeartbeatReply, Outcome, Status, WorkerStats
@@ -340,7 +340,9 @@ def _fail(address: str, storage: MemoryStorage) -> None:
 @pytest.mark.parametrize("address", ["9464", "localhost:", "localhost:x", "localhost:65536", ":80"])
 def test_an_address_that_is_none_is_refused_before_anything_is_read(address: str) -> None:
     with pytest.raises(ConfigError, match="expected HOST:PORT"):
-        driver.run(RunConfig(), "nowhere.parquet", "memory://nothing", metrics_address=address)
+        driver.run(
+            parse({}, "test"), "nowhere.parquet", "memory://nothing", metrics_address=address
+        )
 
 
 def test_metrics_that_are_switched_off_are_kept_all_the_same() -> None:

@@ -31,7 +31,7 @@ def pack(
         ),
     ] = None,
     where: Annotated[
-        str | None, typer.Option(help="Only items of which this holds, like 'seam_after < 0.2'.")
+        str | None, typer.Option(help="Only items of which this holds, like 'score < 0.2'.")
     ] = None,
     split: Annotated[
         str, typer.Option(help="Shares, drawn by the item's id: train=0.9,test=0.1.")

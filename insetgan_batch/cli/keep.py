@@ -26,7 +26,7 @@ def retry(
         bool, typer.Option("--quarantined", help="All items in quarantine.")
     ] = False,
     failed: Annotated[
-        str | None, typer.Option(metavar="REASON", help="Those of one reason, like no_face.")
+        str | None, typer.Option(metavar="REASON", help="Those of one reason, like too_long.")
     ] = None,
     damaged: Annotated[
         bool,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from insetgan_batch.cli.insetgan import faces, options
+from insetgan_batch.cli.expanding import expanded
+from insetgan_batch.cli.insetgan.options import ConfigOptions, RowOptions
 from insetgan_batch.cli.shared import (
     JsonLines,
     Manifest,
@@ -18,6 +19,7 @@ from insetgan_batch.cli.shared import (
     RunId,
     Seeds,
     leave_if_damaged,
+    one_of,
     print_lines,
 )
 from insetgan_batch.errors import ConfigError
@@ -30,21 +32,20 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 ConfigFile = Annotated[Path, typer.Argument(help="The run configuration, YAML.")]
+_AS_GIVEN, _SAME = RowOptions(), ConfigOptions()
 Out = Annotated[str, typer.Option(help="Where the run lives: a directory or s3://bucket/prefix.")]
 
 
 @app.command()
+@expanded
 def run(
     config: ConfigFile,
     out: Out,
     manifest: Manifest = None,
     seeds: Seeds = None,
-    faces: options.Faces = None,
-    bodies: options.Bodies = 1,
-    consent_note: options.ConsentNote = None,
+    rows: RowOptions = _AS_GIVEN,
     run_id: RunId = None,
-    recipe: options.RecipeName = "montage",
-    film: options.Film = None,
+    changes: ConfigOptions = _SAME,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Only the first N rows.")
     ] = None,
@@ -64,23 +65,24 @@ def run(
 
     if sample and limit is None:
         raise ConfigError("--sample draws as many rows as --limit says: give --limit N too")
-    chosen = options.with_film(load(config, recipe), film)
-    rows = _rows(chosen, out, manifest, seeds, faces, bodies, consent_note)
+    chosen = load(config, changes.change)
+    uri = rows.rows(chosen, out, manifest, seeds)
     if max_actors is not None:
-        chosen = dataclasses.replace(chosen, max_actors=max_actors)
+        chosen = chosen.on(max_actors=max_actors)
     if yes:
-        _show_plan(chosen, rows, out, None, as_json=False)
+        _show_plan(chosen, uri, out, None, as_json=False)
     some = None if limit is None else (limit, sample)
-    execute(chosen, rows, out, run_id, some, metrics_address=metrics_address, as_json=as_json)
+    execute(chosen, uri, out, run_id, some, metrics_address=metrics_address, as_json=as_json)
 
 
 @app.command()
+@expanded
 def plan(
     config: ConfigFile,
     out: Out,
     manifest: Manifest = None,
     seeds: Seeds = None,
-    recipe: options.RecipeName = "montage",
+    changes: ConfigOptions = _SAME,
     price: Annotated[
         float | None,
         typer.Option("--price-per-gpu-hour", min=0, help="Of one GPU, or actor: adds the cost."),
@@ -90,7 +92,8 @@ def plan(
     """Check the whole manifest and the weights, try a few items, and say what a run will take."""
     from insetgan_batch.config import load
 
-    _show_plan(load(config, recipe), _one_of(manifest, seeds), out, price, as_json=as_json)
+    rows = one_of(manifest, seeds)
+    _show_plan(load(config, changes.change), rows, out, price, as_json=as_json)
 
 
 def execute(
@@ -133,32 +136,6 @@ def execute(
     leave_if_damaged(out, summary.damaged)
     if summary.committed < summary.items:
         raise typer.Exit(1)
-
-
-def _rows(
-    config: RunConfig,
-    out: str,
-    manifest: str | None,
-    seeds: str | None,
-    folder: str | None,
-    bodies: int,
-    consent_note: str | None,
-) -> str:
-    """The URI of the rows; for a folder of photographs their manifest is made first."""
-    if folder is None:
-        if bodies > 1 or consent_note is not None:
-            raise ConfigError("--bodies and --consent-note are for --faces: give --faces FOLDER")
-        return _one_of(manifest, seeds)
-    if manifest is not None or seeds is not None:
-        raise ConfigError("give one of --manifest, --seeds and --faces")
-    return faces.manifest_in(config, out, folder, bodies, consent_note)
-
-
-def _one_of(manifest: str | None, seeds: str | None) -> str:
-    """The URI of the rows; raises `ConfigError`."""
-    if (manifest is None) == (seeds is None):
-        raise ConfigError("give either --manifest, or --seeds, or to `run` --faces")
-    return manifest if manifest is not None else f"seeds:{seeds}"
 
 
 def _show_plan(

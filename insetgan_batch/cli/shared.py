@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from insetgan_batch.errors import ConfigError
 from insetgan_batch.text import printable
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ Where = Annotated[str, typer.Argument(help="Where the run lives.")]
 Manifest = Annotated[str | None, typer.Option(help="The Parquet manifest: a path or URI.")]
 Seeds = Annotated[
     str | None,
-    typer.Option(
-        help="Instead of a manifest: 0-999 bodies; or 'canvas=0-9 face=0-99' for all pairs."
-    ),
+    typer.Option(help="Instead of a manifest: 0-999; or 'NAME=0-9 OTHER=0-99' for all pairs."),
 ]
 RunId = Annotated[str | None, typer.Option(help="A name for the run.")]
 MaxActors = Annotated[
@@ -39,6 +38,13 @@ MetricsAddress = Annotated[
 JsonLines = Annotated[
     bool, typer.Option("--json", help="JSON lines on the output: steps, items, progress, summary.")
 ]
+
+
+def one_of(manifest: str | None, seeds: str | None) -> str:
+    """The URI of the rows; raises `ConfigError`."""
+    if (manifest is None) == (seeds is None):
+        raise ConfigError("give either --manifest or --seeds")
+    return manifest if manifest is not None else f"seeds:{seeds}"
 
 
 def open_store(uri: str) -> RunStore:

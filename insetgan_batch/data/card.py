@@ -12,6 +12,7 @@ import yaml
 from insetgan_batch.data import tables
 from insetgan_batch.data.shards import FOLDERS, Format
 from insetgan_batch.data.tables import Columns
+from insetgan_batch.method import Card
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 _ENDINGS = {"parquet": "parquet", "webdataset": "tar", "jsonl": "jsonl"}
@@ -21,28 +22,19 @@ _DTYPES = {
     pa.int64(): "int64",
     pa.float64(): "float64",
 }
-_BIASES = """\
-No image here is a photograph. That does not make them neutral:
-
-- A generator paints what it was trained on. The skew of its training set in gender, age, skin
-  tone, pose and dress is in every image here. Check the balance before you train or test anything
-  on it.
-- Truncation (psi below 1, columns `*_psi`) buys quality with variety: it narrows the images
-  further, towards the average.
-- An item that began at a picture (`*_source` is `image`) may resemble the person in it.
-- Canvas and inset are combined as the manifest says: which face is on which body follows no
-  population.
-- Items that failed are missing (see `results.parquet`), and failure is not random: a detector
-  finds some faces less often than others.
-
-Do not use it to infer anything about real people, and do not show it as photographs."""
+_LIMITS = (
+    "A generator paints what it was trained on. The skew of its training set in gender, age, skin"
+    " tone, pose and dress is in every image here. Check the balance before you train or test"
+    " anything on it.",
+    "Items that failed are missing (see `results.parquet`), and failure is not random.",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Facts:
     """What the card says. run: run.json; splits: items of each; reasons: of the quarantined;
     consent: items that began at pictures, by their rows' note, "" for none. columns: of the rows,
-    for formats that do not say it themselves.
+    for formats that do not say it themselves. method: what the run's method says.
     """
 
     name: str
@@ -58,6 +50,7 @@ class Facts:
     licence: str
     consent: Mapping[str, int] = dataclasses.field(default_factory=dict)
     columns: Columns | None = None
+    method: Card = dataclasses.field(default_factory=Card)
 
 
 def write(facts: Facts) -> str:
@@ -66,7 +59,7 @@ def write(facts: Facts) -> str:
     sections = [f"---\n{front}---\n\n# {_title(facts)}", _what(facts), _made(facts)]
     if facts.consent:
         sections.append(_people(facts))
-    sections += [_files(facts), f"## Known biases and limits\n\n{_BIASES}", _licence(facts)]
+    sections += [_files(facts), _limits(facts), _licence(facts)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -92,7 +85,7 @@ def _front(facts: Facts) -> dict[str, Any]:
         "pretty_name": _title(facts),
         "license": facts.licence,
         "task_categories": ["unconditional-image-generation"],
-        "tags": ["synthetic", "stylegan2", "insetgan", "image"],
+        "tags": ["synthetic", *facts.method.tags, "insetgan", "image"],
         "size_categories": [next((name for most, name in _SIZES if items < most), "n>1M")],
         "configs": configs,
     }
@@ -135,7 +128,7 @@ def _what(facts: Facts) -> str:
     rows = [
         "## What is in it",
         "",
-        "Synthetic images of people, each composed from several StyleGAN2 generators by InsetGAN.",
+        facts.method.what,
         "",
         "| split | images |",
         "|---|---|",
@@ -155,24 +148,21 @@ def _chosen(facts: Facts) -> str:
 
 
 def _made(facts: Facts) -> str:
-    configuration = facts.run.get("configuration", {})
-    recipe = configuration.get("recipe", {})
     weights = facts.run.get("weights", {})
     return "\n".join(
         [
             "## How it was made",
             "",
             f"By insetgan-batch {facts.run.get('code_version', 'unknown')}, run"
-            f" `{facts.run['run_id']}` of {facts.run.get('created_at', 'unknown')}, recipe"
-            f" `{recipe.get('name', 'unknown')}`, truncation {recipe.get('psi', 'unknown')}. Each"
-            " item's latents were optimised until the parts meet without a seam.",
+            f" `{facts.run['run_id']}` of {facts.run.get('created_at', 'unknown')}."
+            f" {facts.method.how}".rstrip(),
             "",
             "| weights | sha256 |",
             "|---|---|",
             *(f"| {name} | `{sha256}` |" for name, sha256 in weights.items()),
             "",
             "Every PNG says so itself: its text `insetgan_batch` and its XMP packet"
-            " (`DigitalSourceType` trainedAlgorithmicMedia) name seeds, recipe, weights and"
+            " (`DigitalSourceType` trainedAlgorithmicMedia) name its origin, weights and"
             " version.",
         ]
     )
@@ -192,6 +182,20 @@ def _people(facts: Facts) -> str:
     notes = ((note or "**nothing**", count) for note, count in facts.consent.items())
     rows += [f"| {' '.join(note.split()).replace('|', '/')} | {count:,} |" for note, count in notes]
     return "\n".join(rows)
+
+
+def _limits(facts: Facts) -> str:
+    return "\n".join(
+        [
+            "## Known biases and limits",
+            "",
+            "No image here is a photograph. That does not make them neutral:",
+            "",
+            *(f"- {limit}" for limit in (*_LIMITS, *facts.method.limits)),
+            "",
+            "Do not use it to infer anything about real people, and do not show it as photographs.",
+        ]
+    )
 
 
 def _files(facts: Facts) -> str:

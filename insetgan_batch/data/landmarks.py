@@ -8,15 +8,17 @@ faces.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from insetgan_batch.data.alignment import Points
 from insetgan_batch.data.storage import read_uri
 from insetgan_batch.errors import ManifestError
 from insetgan_batch.text import one_line
 
+Points = np.ndarray[Any, np.dtype[Any]]
 _EXPECTED = "expected the columns image (text) and landmarks (a list of 10 numbers)"
 
 

@@ -16,30 +16,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import logging
 import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from insetgan_batch.config import DEMO_PREFIX, split_model
 from insetgan_batch.data import locks
 from insetgan_batch.data.storage import Writable, disk_error, local_path, locate
 from insetgan_batch.errors import CheckpointError, ConfigError, NotFoundError
 
 _CACHE = "INSETGAN_BATCH_CACHE"
 _PART = "part-"  # what a download is called until it is through
-# The networks of the package, whose files are as much a part of it as its code: their sha256, which
-# `jobs/train_demo.py` says of new ones.
-_OF_THE_PACKAGE = {
-    "canvas": "4a35bf4dc8a45e51fa369af42f3492fb2999ec4800535ee9ac49f540fd25a2c8",
-    "face": "0a8c5c2d009aeadaf2fd37a1b9793034982481b66a43da220bdb8de7ac7141b7",
-    "shoes": "439a829f018651d924301524596a7d16330ecd9b7756af53b022b1836b56c31a",
-    "encoder": "3380245404af983a558bd57544eda960d3b87b38ad1279c345c1303e00ab870f",
-    "parts": "eea28095eed4cfa7fd7fbae0472ae53e08edcbba5c2c41638a0662c10e3f9ac5",
-}
+DEMO_PREFIX = "demo:"
+_DEMO = Path(__file__).parents[1] / "demo"
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -51,6 +45,20 @@ class Model:
     path: Path
     sha256: str
     name: str
+
+
+def split_model(model: str) -> tuple[str, str | None]:
+    """(where a model's file is, the sha256 that it must have) of `<where>[#sha256=<64 digits>]`.
+
+    Raises `ValueError` for a demo model that there is not, and for a sha256 that is none.
+    """
+    where, mark, digits = model.partition("#sha256=")
+    if mark and not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
+        raise ValueError(f"{model!r}, expected 64 hexadecimal digits after `#sha256=`")
+    if where.startswith(DEMO_PREFIX) and where.removeprefix(DEMO_PREFIX) not in of_demo():
+        names = ", ".join(f"{DEMO_PREFIX}{name}" for name in of_demo())
+        raise ValueError(f"{model!r}, expected one of the demo's: {names}")
+    return where, digits.lower() or None
 
 
 def fetch(model: str) -> Model:
@@ -83,7 +91,7 @@ def of_package(name: str) -> Model:
     Raises `CheckpointError` where its file is not the one that the package came with.
     """
     path, where = demo_path(name), f"{DEMO_PREFIX}{name}"
-    found, expected = _sha256(path, where), _OF_THE_PACKAGE[name]
+    found, expected = _sha256(path, where), of_demo()[name]
     if found != expected:
         raise CheckpointError(
             f"{path}: its sha256 is {found}, expected {expected}: this file of the package is"
@@ -99,9 +107,16 @@ def loaded(model: Model, read: Callable[[Path], _T]) -> _T:
     return found
 
 
+@functools.cache
+def of_demo() -> dict[str, str]:
+    """The networks of the package, as much a part of it as its code: name → sha256 of its file."""
+    lines = (_DEMO / "SHA256SUMS").read_text().splitlines()
+    return {name.removesuffix(".safetensors"): sha256 for sha256, name in map(str.split, lines)}
+
+
 def demo_path(name: str) -> Path:
     """The file of a network of the package: one of the demo's models, or `parts`."""
-    return Path(__file__).parents[1] / "demo" / f"{name}.safetensors"
+    return _DEMO / f"{name}.safetensors"
 
 
 def _sha256(path: Path, where: str) -> str:
@@ -111,7 +126,7 @@ def _sha256(path: Path, where: str) -> str:
     except OSError as err:
         raise CheckpointError(
             f"{where}: cannot be read: {err.strerror}; expected a file of weights: a path,"
-            " file:///path, s3://bucket/key or demo:canvas"
+            " file:///path, s3://bucket/key or demo:NAME"
         ) from err
 
 

@@ -1,10 +1,10 @@
 """Where an image comes from, inside of its PNG: as text for this program, as XMP for all others.
 
 The text `insetgan_batch` holds the whole provenance as JSON. The XMP packet says that the image was
-made by a trained model, in the vocabulary of the IPTC (DigitalSourceType), and names seeds, recipe,
-weights and version. Both are part of the file's bytes, so whoever copies the file copies them. A
-picture that a row gave, and that is only kept beside its result, is not marked as synthetic: this
-program does not know what it is.
+made by a trained model, in the vocabulary of the IPTC (DigitalSourceType), and names seeds,
+weights, version, and every text of the provenance. Both are part of the file's bytes, so whoever
+copies the file copies them. A picture that a row gave, and that is only kept beside its result, is
+not marked as synthetic: this program does not know what it is.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _TEXT_KEY = "insetgan_batch"
 _XMP_KEY = "XML:com.adobe.xmp"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+_NAMED = {"item_id", "code_version"}  # what has a property by another name
 _XMP = "http://ns.adobe.com/xap/1.0/"
 _OWN = "urn:insetgan-batch:provenance:1/"
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -96,9 +97,10 @@ def _packet(item: Item, provenance: Mapping[str, Any]) -> str:
     facts = kind | {
         "xmp:CreatorTool": f"insetgan-batch {__version__}",
         "insetgan:ItemId": item.item_id,
-        "insetgan:Recipe": provenance.get("recipe", ""),
         "insetgan:Version": provenance.get("code_version", __version__),
     }
+    texts = {n: v for n, v in provenance.items() if isinstance(v, str) and n not in _NAMED}
+    facts |= {f"insetgan:{name.title().replace('_', '')}": text for name, text in texts.items()}
     attributes = "".join(f"\n    {name}={quoteattr(_text(v))}" for name, v in facts.items())
     spaces = {"rdf": _RDF, "Iptc4xmpExt": _IPTC, "xmp": _XMP, "insetgan": _OWN}
     names = "".join(f"\n    xmlns:{name}={quoteattr(uri)}" for name, uri in spaces.items())

@@ -18,9 +18,9 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict
 
 from insetgan_batch.errors import DamagedError
-from insetgan_batch.explain import explain
 from insetgan_batch.methods import names
 from insetgan_batch.text import one_line
+from insetgan_batch.validation import explain
 
 ATTEMPT = r"^[0-9]+-[0-9]+$"
 _SHOWN = 200
@@ -163,11 +163,11 @@ class Reader(Generic[_T]):
 
 
 def _upgrade_commit(data: bytes) -> dict[str, Any]:
-    return names.find(names.INSETGAN).upgrade_commit(data)
+    return names.find(names.DEFAULT).upgrade_commit(data)
 
 
 def _upgrade_quarantined(data: bytes) -> dict[str, Any]:
-    return names.find(names.INSETGAN).upgrade_quarantined(data)
+    return names.find(names.DEFAULT).upgrade_quarantined(data)
 
 
 RUN, EPOCH = Reader(Run), Reader(Epoch)
@@ -209,4 +209,4 @@ def _what(err: ValidationError) -> str:
         return f"not JSON: {one_line(first['msg'].removeprefix('Invalid JSON: '), _SHOWN)}"
     if not first["loc"]:
         return "expected a JSON object"
-    return one_line(explain(first), _SHOWN)
+    return one_line(explain(err)[0], _SHOWN)

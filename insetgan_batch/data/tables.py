@@ -44,7 +44,6 @@ _OF_EVERY_ITEM = {"seed": pa.int64(), "overrides": pa.string(), "meta": pa.strin
 _COURSE = {"steps": pa.int32(), "seconds": pa.float64(), "machine": pa.string()}
 _ORIGIN = {
     "run_id": pa.string(),
-    "recipe": pa.string(),
     "code_version": pa.string(),
     "created_at": pa.string(),
 }

@@ -36,7 +36,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 _MOST_CHARACTERS = 2_000  # deeper nesting than this allows would exhaust Python's stack
 _SHOWN = 8
-_EXPECTED = "expected something like `seam_after < 0.2 and stop == 'converged'`"
+_EXPECTED = "expected something like `score < 0.2 and stop == 'converged'`"
 
 
 class Where:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from insetgan_batch.config import Precision
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets import checkpoint
+from insetgan_batch.nets.devices import Precision
 from insetgan_batch.nets.layers import Noise
 from insetgan_batch.nets.windows import Window
 
@@ -26,21 +26,6 @@ from insetgan_batch.nets.windows import Window
 _FLOAT16_RESOLUTIONS = 4
 # Lower ones cost little, and their rounding errors show all over the picture.
 LOWEST_BFLOAT16_PX = 64
-
-
-def best_device() -> torch.device:
-    """The GPU that this process was given, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def best_precision(device: torch.device) -> Precision:
-    """bfloat16 where the device has arithmetic of its own for it, else float32."""
-    if device.type == "cuda":
-        has_it = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = torch.cpu.get_capabilities()
-        has_it = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    return "bfloat16" if has_it else "float32"
 
 
 class Generator:

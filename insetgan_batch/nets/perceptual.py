@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from insetgan_batch.config import Precision
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets import layers
+from insetgan_batch.nets.devices import Precision
 from insetgan_batch.text import one_line
 
 _RANDOM_SEED = 0

@@ -157,7 +157,7 @@ class ActorPool:
         """Take the slots that have been added to the cluster; those that went are lost anyway."""
         self._room = room
         for _ in range(room.actors - self._given_up - len(self._actor_slots)):
-            self._start(next(self._slot_numbers), crashes=0, slots=self._config.slots)
+            self._start(next(self._slot_numbers), crashes=0, slots=self._config.machine.slots)
 
     def drain(self, leaving: Mapping[str, float]) -> None:
         """Tell the workers on machines that will be taken away; leaving: node id to seconds."""
@@ -251,7 +251,7 @@ class ActorPool:
         room = self._room
         actor = factory.options(
             num_gpus=room.num_gpus, num_cpus=room.num_cpus, max_concurrency=_CALLS_AT_ONCE
-        ).remote(dataclasses.replace(self._config, slots=slots), self._out_uri, self._run_id)
+        ).remote(self._config.on(slots=slots), self._out_uri, self._run_id)
         actor_slot = ActorSlot(
             number, actor, worker_id, slots, crashes, held=0 if slots == "auto" else slots
         )

@@ -14,7 +14,7 @@ from ray._private import ray_constants
 from ray.exceptions import RayError
 
 from insetgan_batch import stopping
-from insetgan_batch.config import RunConfig
+from insetgan_batch.config import Machine
 from insetgan_batch.errors import ConfigError, InsetGanError
 from insetgan_batch.runtime import ray_start
 from insetgan_batch.text import one_line
@@ -137,7 +137,7 @@ def _on_loopback() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def capacity(config: RunConfig, items: int) -> Iterator[None]:
+def requested(machine: Machine, items: int) -> Iterator[None]:
     """Ask the cluster's autoscaler, if it has one, for room for so many items, and for nothing in
     the end: Ray keeps such a wish, also when the driver has died.
     """
@@ -146,11 +146,13 @@ def capacity(config: RunConfig, items: int) -> Iterator[None]:
         return
     from ray.autoscaler.sdk import request_resources
 
-    useful = min(-(-items // config.least_slots), config.max_actors or _MOST_BUNDLES, _MOST_BUNDLES)
+    useful = min(
+        -(-items // machine.least_slots), machine.max_actors or _MOST_BUNDLES, _MOST_BUNDLES
+    )
     # A head alone, that does not work, waits for machines: those are taken to have GPUs.
-    asks_for_gpus = room(config, items).num_gpus > 0
-    share = {"GPU": config.gpus_per_actor, "CPU": 1}
-    bundle = share if asks_for_gpus else {"CPU": config.cores_per_actor}
+    asks_for_gpus = capacity(machine, items).num_gpus > 0
+    share = {"GPU": machine.gpus_per_actor, "CPU": 1}
+    bundle = share if asks_for_gpus else {"CPU": machine.cores_per_actor}
     try:
         with stopping.postponed():
             request_resources(bundles=[bundle] * useful)
@@ -188,22 +190,22 @@ def check_output(out_uri: str, is_shared: bool) -> None:
 
 
 @stopping.postponed()
-def room(config: RunConfig, items: int) -> Capacity:
+def capacity(machine: Machine, items: int) -> Capacity:
     """One actor per share of a GPU, or per `cores_per_actor` without any; no more than have work.
 
     None on a cluster whose machines that work are still to come.
     """
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
-    useful = max(1, -(-items // config.least_slots))
-    most = min(useful, config.max_actors or useful)
+    useful = max(1, -(-items // machine.least_slots))
+    most = min(useful, machine.max_actors or useful)
     if gpus:
         # A share that does not divide a GPU leaves the rest of it empty: Ray gives none across two.
-        places = gpus * int(1 / config.gpus_per_actor)
-        return Capacity(num_gpus=config.gpus_per_actor, num_cpus=1, actors=min(places, most))
+        places = gpus * int(1 / machine.gpus_per_actor)
+        return Capacity(num_gpus=machine.gpus_per_actor, num_cpus=1, actors=min(places, most))
     if not cores:
-        return Capacity(num_gpus=config.gpus_per_actor, num_cpus=1, actors=0)
-    places = max(1, cores // config.cores_per_actor)
+        return Capacity(num_gpus=machine.gpus_per_actor, num_cpus=1, actors=0)
+    places = max(1, cores // machine.cores_per_actor)
     return Capacity(
-        num_gpus=0, num_cpus=min(config.cores_per_actor, cores), actors=min(places, most)
+        num_gpus=0, num_cpus=min(machine.cores_per_actor, cores), actors=min(places, most)
     )

@@ -48,20 +48,6 @@ from insetgan_batch.runtime.progress import Progress, ProgressTracker
 _T = TypeVar("_T")
 _SAY_EVERY = 50_000  # rows that are read: some seconds
 _SAMPLE = 8  # items whose images are opened before anything starts
-# They change how fast results come, or what is kept beside them, not which: a resume may have
-# others.
-_MACHINE_SETTINGS = (
-    "slots",
-    "max_actors",
-    "gpus_per_actor",
-    "cores_per_actor",
-    "film_every",
-    "item_hours",
-    "input_roots",
-    "storage",
-    "single_writer",
-    "shared_output",
-)
 _log = logging.getLogger(__name__)
 
 
@@ -104,7 +90,7 @@ def run(
     started_at = time.monotonic()
     metrics_server.check_address(metrics_address)
     cluster.check()
-    configure(**dataclasses.asdict(config.storage))
+    configure(**dataclasses.asdict(config.machine.storage))
     method = names.find(config.method)
     started = _start(config, manifest_uri, out_uri, run_id, subset, on_step)
     store, rows, epoch = started.store, started.rows, started.epoch
@@ -115,14 +101,14 @@ def run(
         epoch, dispatcher.CAPS, _patiently(store.suspects), _patiently(store.checkpoints)
     )
     tracker = ProgressTracker(
-        rows.count, rows.among(committed), rows.among(quarantined), method.steps(config)
+        rows.count, rows.among(committed), rows.among(quarantined), method.steps(config.settings)
     )
     if tracker.left:
         reasons = REASONS | method.REASONS.keys()
         items = (row for row in rows.read() if row.item_id not in ended)
         with (
             telemetry.observing(
-                (*stats.PHASES, *method.phases(config)),
+                (*stats.PHASES, *method.phases(config.settings)),
                 reasons,
                 metrics_address,
                 store.storage,
@@ -170,7 +156,7 @@ class _Rows:
         self, config: RunConfig, manifest_uri: str, rows: int, subset: Subset | None
     ) -> None:
         self.uri, self._subset = manifest_uri, subset
-        self._schema = names.find(config.method).rows(config)
+        self._schema = names.find(config.method).rows(config.settings)
         self.all = rows
         self.count = rows if subset is None else min(rows, subset.limit)
         self._drawn: set[str] | None = None
@@ -239,7 +225,7 @@ def _start(
 ) -> _Started:
     """Look at all that could be wrong, and only then write what a start leaves in its store."""
     described = _patiently(lambda: _check_manifest(config, manifest_uri))
-    weights = {name: models.fetch(model) for name, model in config.models.items()}
+    weights = {name: models.fetch(model) for name, model in config.settings.models.items()}
     rows = _Rows(config, manifest_uri, described.rows, subset)
     kept_ids = b""
     if _is_new(out_uri):
@@ -260,22 +246,22 @@ def _pool(
     config: RunConfig, started: _Started, tracker: ProgressTracker
 ) -> Iterator[tuple[ActorPool, Callable[[], None]]]:
     """The workers, and what looks after the cluster meanwhile."""
-    for line in names.find(config.method).warnings(config):
+    for line in names.find(config.method).warnings(config.settings):
         _log.warning(line)
-    out_uri = started.store.storage.uri
-    with cluster.connected(), cluster.capacity(config, tracker.left):
-        cluster.check_output(out_uri, config.shared_output)
+    machine, out_uri = config.machine, started.store.storage.uri
+    with cluster.connected(), cluster.requested(machine, tracker.left):
+        cluster.check_output(out_uri, machine.shared_output)
         pool = ActorPool(
             placed(config, started.weights, started.rows.uri),
             out_uri,
             started.run_id,
-            cluster.room(config, tracker.left),
+            cluster.capacity(machine, tracker.left),
         )
 
         def poll_cluster() -> None:
-            cluster.check_output(out_uri, config.shared_output)
+            cluster.check_output(out_uri, machine.shared_output)
             pool.drain(cluster.draining())
-            pool.resize(cluster.room(config, tracker.left))
+            pool.resize(cluster.capacity(machine, tracker.left))
 
         try:
             yield pool, poll_cluster
@@ -285,13 +271,13 @@ def _pool(
 
 def _check_manifest(config: RunConfig, manifest_uri: str) -> Described:
     """The schema, and a sample of the rows and their images; the rest is checked as it is read."""
-    rows = names.find(config.method).rows(config)
+    rows = names.find(config.method).rows(config.settings)
     described = manifest.describe(manifest_uri, rows)
     sample = list(itertools.islice(manifest.read(manifest_uri, rows), _SAMPLE))
     bad = [row for row in sample if isinstance(row, BadRow)]
     if len(bad) == len(sample) > 0:
         raise bad[0].error
-    roots = roots_of(config.input_roots, manifest_uri)
+    roots = roots_of(config.machine.input_roots, manifest_uri)
     good = [row for row in sample if isinstance(row, Item)]
     manifest.check_sample(good, rows, lambda uri: inputs.read(within(uri, roots)))
     return described
@@ -302,9 +288,8 @@ def placed(config: RunConfig, weights: dict[str, Model], manifest_uri: str) -> R
     find other files than it did, so each model has its absolute name and its sha256.
     """
     named = {name: model.name for name, model in weights.items()}
-    return dataclasses.replace(
-        names.find(config.method).with_models(config, named),
-        input_roots=roots_of(config.input_roots, manifest_uri),
+    return dataclasses.replace(config, settings=config.settings.with_models(named)).on(
+        input_roots=roots_of(config.machine.input_roots, manifest_uri)
     )
 
 
@@ -315,8 +300,8 @@ def _is_new(out_uri: str) -> bool:
 
 
 def _open_store(out_uri: str, config: RunConfig) -> RunStore:
-    storage = open_output(out_uri, single_writer=config.single_writer)
-    if not config.single_writer:
+    storage = open_output(out_uri, single_writer=config.machine.single_writer)
+    if not config.machine.single_writer:
         says = f"{out_uri}: this store lets several writers create the same object"
         try:
             works = conditional_writes_work(storage)
@@ -344,9 +329,9 @@ def _run_record(
     fields = configuration.to_fields(config)
     return ({"seeds": described.seeds} if described.seeds else {}) | {
         "run_id": run_id or f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}",
-        "configuration": {k: v for k, v in fields.items() if k not in _MACHINE_SETTINGS}
+        "configuration": {k: v for k, v in fields.items() if k not in config.free}
         | {"manifest": {"sha256": described.sha256, "items": described.rows}},
-        "machine": {k: fields[k] for k in _MACHINE_SETTINGS},
+        "machine": {k: v for k, v in fields.items() if k in config.free},
         "weights": {name: model.sha256 for name, model in weights.items()},
         "code_version": __version__,
         "created_at": now.isoformat(timespec="seconds"),

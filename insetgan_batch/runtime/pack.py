@@ -28,6 +28,7 @@ from insetgan_batch.data.shards import PackSettings, Shard, ShardPlan
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.data.stored import Run
 from insetgan_batch.errors import InsetGanError, StorageError
+from insetgan_batch.methods import names
 from insetgan_batch.runtime import cluster
 from insetgan_batch.text import one_line
 
@@ -201,6 +202,7 @@ def _facts(
         licence=licence,
         consent=plan.consent,
         columns=plan.columns,
+        method=names.card_of_run(run),
     )
 
 

@@ -68,16 +68,16 @@ def make(
     Raises what a run would raise before its first item, and `InsetGanError` when no item that was
     tried could be done.
     """
-    configure(**dataclasses.asdict(config.storage))
+    configure(**dataclasses.asdict(config.machine.storage))
     on_step("reading the manifest")
     seen, sample = _read(config, manifest_uri)
     done = _done(out_uri)
     left = seen.rows - seen.bad - done
     on_step("fetching the weights")
-    weights = {name: models.fetch(model) for name, model in config.models.items()}
+    weights = {name: models.fetch(model) for name, model in config.settings.models.items()}
     on_step(f"trying {len(sample)} items")
     with cluster.connected():
-        room = cluster.room(config, max(1, left))
+        room = cluster.capacity(config.machine, max(1, left))
         actors = max(1, room.actors)  # where machines are still to come there is none yet
         one = dataclasses.replace(room, actors=1)
         uri = f"memory://plan-{uuid.uuid4().hex}"
@@ -95,7 +95,7 @@ def make(
         weights=[(name, m.sha256, m.path.stat().st_size) for name, m in weights.items()],
         actors=actors,
         gpus=room.num_gpus > 0,
-        slots=config.slots,
+        slots=config.machine.slots,
         tried=trial.items,
         item_s=trial.item_s,
         item_bytes=trial.item_bytes,
@@ -108,10 +108,11 @@ def make(
 def _read(config: RunConfig, manifest_uri: str) -> tuple[BadRows, list[Item]]:
     """What all rows are like, and the first batch of good ones. Raises `ManifestError`."""
     seen = BadRows()
+    slots = config.machine.slots
     sample: list[Item] = []
-    for row in manifest.read(manifest_uri, names.find(config.method).rows(config)):
+    for row in manifest.read(manifest_uri, names.find(config.method).rows(config.settings)):
         seen.see(row)
-        is_wanted = len(sample) < (_TRIED if config.slots == "auto" else config.slots)
+        is_wanted = len(sample) < (_TRIED if slots == "auto" else slots)
         if isinstance(row, Item) and is_wanted:
             sample.append(row)
     seen.check()
@@ -147,7 +148,7 @@ def _try(config: RunConfig, pool: ActorPool, uri: str, sample: list[Item]) -> _T
         ended.extend(progress.last)
 
     store, ledger = RunStore(open_storage(uri)), Ledger(1, dispatcher.CAPS)
-    tracker = ProgressTracker(len(sample), 0, 0, names.find(config.method).steps(config))
+    tracker = ProgressTracker(len(sample), 0, 0, names.find(config.method).steps(config.settings))
     Dispatcher(store, 1, ledger, pool, iter(sample), tracker, on_progress=on_progress).work()
     seconds = time.monotonic() - began_s
     good = [outcome for outcome in ended if outcome.status is Status.COMMITTED]

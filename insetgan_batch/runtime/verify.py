@@ -20,7 +20,7 @@ from typing import Any
 
 from insetgan_batch import __version__
 from insetgan_batch import config as configuration
-from insetgan_batch.config import RunConfig
+from insetgan_batch.config import Machine, RunConfig
 from insetgan_batch.data import damage, dataset, models, stored
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.damage import Checked
@@ -127,8 +127,10 @@ def _config(store: RunStore, run: Run, items: Sequence[Item]) -> RunConfig:
     """The run's own, with weights that are still the same files."""
     fields = {k: v for k, v in run["configuration"].items() if k != "manifest"}
     where = f"{store.storage.uri}/run.json"
-    config = configuration.parse(fields | run.get("machine", {}), where)
-    for name, model in config.models.items():
+    own = {field.name for field in dataclasses.fields(Machine)}  # the rest is kept beside results
+    fields |= {k: v for k, v in run.get("machine", {}).items() if k in own}
+    config = configuration.parse(fields, where)
+    for name, model in config.settings.models.items():
         if name not in run["weights"]:
             continue  # of a version that had no such network
         found, expected = models.fetch(model).sha256, run["weights"][name]
@@ -138,10 +140,9 @@ def _config(store: RunStore, run: Run, items: Sequence[Item]) -> RunConfig:
                 " bring that file back to make its items again"
             )
     # The run checked these paths against its roots, and run.json does not name the manifest.
-    columns = names.find(config.method).rows(config).columns
+    columns = names.find(config.method).rows(config.settings).columns
     named = [v for i in items for n, v in i.inputs.items() if columns[n].kind in URIS]
-    roots = config.input_roots or tuple(named)
-    return dataclasses.replace(config, film_every=0, input_roots=roots)
+    return config.on(input_roots=config.machine.input_roots or tuple(named))
 
 
 def _make(

@@ -41,7 +41,7 @@ from insetgan_batch.errors import (
 )
 from insetgan_batch.method import Engine, Finished
 from insetgan_batch.methods import names
-from insetgan_batch.nets.generator import best_device
+from insetgan_batch.nets.devices import best_device
 from insetgan_batch.records import CONSENT_NOTE, Lease, Outcome, Status, WorkerStats
 from insetgan_batch.runtime.allocator import keep_freed_memory
 from insetgan_batch.runtime.failures import PREEMPTED, is_device_fault, reason_code
@@ -87,23 +87,26 @@ class Worker:
         patience_s: float = PATIENCE_S,
     ) -> None:
         """Load everything; raises `CheckpointError` or `StorageError`."""
-        self._recorder = StatsRecorder(config.least_slots)
-        configure(**dataclasses.asdict(config.storage))
-        self._store = RunStore(open_output(out_uri, single_writer=config.single_writer))
+        machine = config.machine
+        self._recorder = StatsRecorder(machine.least_slots)
+        configure(**dataclasses.asdict(machine.storage))
+        self._store = RunStore(open_output(out_uri, single_writer=machine.single_writer))
         self._on_end, self._patience_s = on_end, patience_s
         self._device = best_device()
         if self._device.type == "cpu":
-            torch.set_num_threads(config.cores_per_actor)
+            torch.set_num_threads(machine.cores_per_actor)
             keep_freed_memory()
-        self._engine: Engine = names.find(config.method).load(config, self._device)
-        if config.slots == "auto":
-            share = config.gpus_per_actor
-            self._engine.capacity = fitting_slots(self._device, share, self._engine.trial)
+        method = names.find(config.method)
+        self._engine: Engine = method.load(config.settings, machine, self._device)
+        if machine.slots == "auto":
+            self._engine.capacity = fitting_slots(
+                self._device, machine.gpus_per_actor, self._engine.trial
+            )
             _log.info("%d slots fit here", self._engine.capacity)
         self._recorder.slots = self._engine.capacity
-        self._run_id, self._roots = run_id, config.input_roots
+        self._run_id, self._roots = run_id, machine.input_roots
         self._held: dict[str, _Held] = {}  # by attempt
-        self._limit_s = config.item_hours * 3600
+        self._limit_s = machine.item_hours * 3600
         self._uploading: set[str] = set()
         self._in_flight: set[_Future] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(_UPLOAD_THREADS)

@@ -14,7 +14,6 @@ FACTS = card.Facts(
     name="20261120-1",
     run={
         "run_id": "spring: people",
-        "configuration": {"recipe": {"name": "paper", "psi": 0.7}},
         "weights": {"canvas": "ab" * 32},
         "code_version": "9.1",
         "created_at": "2026-11-20",
@@ -43,7 +42,7 @@ def test_counts_sizes_and_the_licence_are_there() -> None:
         "1,000 finished items; packed are those with `seam_after < 0.2`",
         "no_face 3",
         "insetgan-batch 9.1",
-        "recipe `paper`, truncation 0.7",
+        "## Known biases and limits",
         "ab" * 32,
         "every 10th step",
         "## Licence\n\n`cc-by-4.0`",

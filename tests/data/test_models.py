@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from insetgan_batch.config import DEMO_MODELS
 from insetgan_batch.data import models
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.demo.models import MODELS
@@ -52,7 +51,7 @@ def in_memory(data: bytes = WEIGHTS) -> str:
 # Files of this machine
 
 
-@pytest.mark.parametrize("name", DEMO_MODELS)
+@pytest.mark.parametrize("name", models.of_demo())
 def test_a_demo_model_is_the_packages_own_file(name: str, cache: Path) -> None:
     model = models.fetch(f"demo:{name}")
     assert model.path.name == f"{name}.safetensors"
@@ -62,7 +61,7 @@ def test_a_demo_model_is_the_packages_own_file(name: str, cache: Path) -> None:
 
 
 def test_the_demo_models_are_those_that_can_be_trained() -> None:
-    assert set(DEMO_MODELS) == {*MODELS, "encoder"}
+    assert models.of_demo().keys() == {*MODELS, "encoder", "parts"}
 
 
 def test_a_local_file_is_used_where_it_is(
@@ -102,9 +101,7 @@ def test_a_local_file_that_is_another_names_both_hashes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nowhere.safetensors", "", "demo/canvas"])
 def test_a_file_that_there_is_not_is_named(tmp_path: Path, name: str) -> None:
     where = str(tmp_path / name)
-    with pytest.raises(
-        CheckpointError, match=rf"{re.escape(where)}: cannot be read: .*demo:canvas"
-    ):
+    with pytest.raises(CheckpointError, match=rf"{re.escape(where)}: cannot be read: .*demo:NAME"):
         models.fetch(where)
 
 

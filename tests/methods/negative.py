@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from insetgan_batch.config import RunConfig
+from insetgan_batch.config import Machine, Settings
 from insetgan_batch.data import pictures
-from insetgan_batch.errors import DivergedError, ItemError
+from insetgan_batch.errors import ItemError
 from insetgan_batch.method import Column, Measure, Schema
 from insetgan_batch.methods.feed_forward import PREDICT, FeedForward, Prediction
 from insetgan_batch.records import Item
@@ -21,13 +21,7 @@ MEASURES = (Measure("mean", "mean level of the result", tolerance=0.0),)
 REASONS: dict[str, str] = {}
 
 
-class Config(RunConfig):
-    """The settings of a run that are not the method's: it has none."""
-
-    method: ClassVar[str] = NAME
-
-
-def rows(config: RunConfig) -> Schema:
+def rows(settings: Settings) -> Schema:
     return rows_of_run({})
 
 
@@ -35,16 +29,16 @@ def rows_of_run(run: Mapping[str, Any]) -> Schema:
     return Schema({"picture": Column("picture")}, {}, str, lambda item: item.inputs)
 
 
-def phases(config: RunConfig) -> list[str]:
+def phases(settings: Settings) -> list[str]:
     return [PREDICT]
 
 
-def steps(config: RunConfig) -> int:
+def steps(settings: Settings) -> int:
     return 1
 
 
-def load(config: RunConfig, device: Any) -> FeedForward[np.ndarray[Any, Any]]:
-    return FeedForward(prepare, predict, config.least_slots)
+def load(settings: Settings, machine: Machine, device: Any) -> FeedForward[np.ndarray[Any, Any]]:
+    return FeedForward(prepare, predict, machine.least_slots)
 
 
 def prepare(item: Item, read: Callable[[str], bytes]) -> np.ndarray[Any, Any]:
@@ -57,7 +51,7 @@ def predict(found: Sequence[np.ndarray[Any, Any]]) -> list[Prediction | ItemErro
     return [
         Prediction({"image": 255 - pixels}, {"mean": 255 - float(pixels.mean())})
         if pixels.any()
-        else DivergedError("a black picture has no negative here")
+        else ItemError("a black picture has no negative here")
         for pixels in found
     ]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from insetgan_batch.config import parse
 from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
@@ -22,7 +23,7 @@ from insetgan_batch.runtime.worker_loop import WorkerLoop
 from tests.methods import negative
 from tests.runtime.recording import RecordingWorker
 
-CONFIG = negative.Config(slots=3)
+CONFIG = parse({"method": negative.NAME, "slots": 3}, "test")
 WAIT_S = 250.0
 
 
@@ -60,7 +61,7 @@ def test_what_cannot_be_done_spoils_no_neighbour(
     Path(gone.item.inputs["picture"]).unlink()
     outcomes = worker.serve_all([good, black, gone])
     assert outcomes["i0"].status is Status.COMMITTED
-    assert [outcomes[i].reason for i in ("i1", "i2")] == ["diverged", "bad_input"]
+    assert [outcomes[i].reason for i in ("i1", "i2")] == ["item_error", "bad_input"]
 
 
 def test_a_state_of_something_else_only_costs_a_warning(
@@ -137,7 +138,7 @@ def test_files_are_read_beside_the_work(tmp_path: Path) -> None:
     lease = Lease(Item("a"), "1-1", "w", 1e9)
     engine = FeedForward(prepare, doubles, 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(negative, "load", lambda config, device: engine)
+        patch.setattr(negative, "load", lambda settings, machine, device: engine)
         worker = RecordingWorker(CONFIG, str(tmp_path / "out"))
     worker.expect(lease)
     assert worker.serve_all([lease])["a"].reason == "bad_input"

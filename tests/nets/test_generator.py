@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from insetgan_batch.config import Precision
 from insetgan_batch.errors import CheckpointError
 from insetgan_batch.nets import checkpoint
-from insetgan_batch.nets.generator import Generator, best_precision
+from insetgan_batch.nets.devices import Precision, best_precision
+from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.stylegan2 import Architecture
 from insetgan_batch.nets.windows import Window
 from tests.conftest import random_generator

@@ -123,6 +123,7 @@ def commit(
             {name: one["cosine"] for name, one in identity.items()},
         ),
         facts=numbers.facts(
+            recipe="montage",
             stop=said["stop"],
             perceptual=said["perceptual"],
             identity_by={name: one["by"] for name, one in identity.items()},

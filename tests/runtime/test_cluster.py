@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import ray
 
-from insetgan_batch.config import RunConfig
+from insetgan_batch.config import Machine
 from insetgan_batch.errors import ConfigError, InsetGanError
 from insetgan_batch.runtime import cluster
 
@@ -58,17 +58,17 @@ def test_one_actor_takes_a_gpu_or_a_share_of_one_or_else_a_core(
     expected: tuple[float, float, int],
 ) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
-    room = cluster.room(RunConfig(slots=4, max_actors=most, gpus_per_actor=share), 100)
+    room = cluster.capacity(Machine(slots=4, max_actors=most, gpus_per_actor=share), 100)
     assert (room.num_gpus, room.num_cpus, room.actors) == expected
 
 
 _SHARED = """
 import ray
-from insetgan_batch.config import RunConfig
+from insetgan_batch.config import Machine
 from insetgan_batch.runtime import cluster
 
 ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False)
-room = cluster.room(RunConfig(slots=1, gpus_per_actor=0.5), 100)
+room = cluster.capacity(Machine(slots=1, gpus_per_actor=0.5), 100)
 
 @ray.remote
 class Actor:

@@ -19,7 +19,7 @@ import ray
 from PIL import Image
 from ray.exceptions import RayActorError
 
-from insetgan_batch.config import RunConfig, parse, split_model
+from insetgan_batch.config import parse
 from insetgan_batch.data import manifest, models
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
@@ -29,12 +29,13 @@ from insetgan_batch.errors import (
     ManifestError,
     RunMismatchError,
 )
+from insetgan_batch.methods.insetgan.settings import Settings
 from insetgan_batch.methods.insetgan.sources import Source, new_item, schema
 from insetgan_batch.records import Item
 from insetgan_batch.runtime import driver
 from insetgan_batch.runtime.failures import FailureClass, classify
 from insetgan_batch.runtime.progress import Progress
-from tests.bench import Bench, bench_in, fields_of
+from tests.bench import Bench, bench_in, changed, fields_of
 
 pytestmark = pytest.mark.ray
 MakeBench = Callable[..., Bench]
@@ -174,10 +175,11 @@ def test_a_row_that_cannot_be_done_is_quarantined_with_its_reason(
 
 def test_another_configuration_on_the_same_output_is_refused(finished: Bench) -> None:
     config = finished.config
-    other = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, psi=0))
+    assert isinstance(config.settings, Settings)
+    other = changed(config, recipe=dataclasses.replace(config.settings.recipe, psi=0))
     with pytest.raises(RunMismatchError, match=r"recipe\.psi"):
         driver.run(other, finished.manifest, finished.out)
-    faster = dataclasses.replace(config, slots=7)
+    faster = config.on(slots=7)
     assert driver.run(faster, finished.manifest, finished.out).committed == 1
 
 
@@ -187,7 +189,7 @@ def test_actors_have_the_files_that_the_driver_found(
     """They cannot have them of themselves: another process' memory is empty, and their working
     directory is another.
     """
-    files = bench().config.models
+    files = bench().config.settings.models
     weights = {role: Path(file).read_bytes() for role, file in files.items()}
     open_storage("memory://driver-models").put("body.safetensors", weights["canvas"])
     monkeypatch.chdir(tmp_path)
@@ -217,7 +219,7 @@ def test_a_changed_manifest_on_the_same_output_is_refused(
 
 def test_other_weights_under_the_same_name_are_refused(bench: MakeBench, tmp_path: Path) -> None:
     face = tmp_path / "face.safetensors"
-    face.write_bytes(Path(bench().config.insets["face"]).read_bytes())
+    face.write_bytes(Path(bench().config.settings.models["face"]).read_bytes())
     place = bench(bodies=1, faces=1, insets={"face": str(face)})
     driver.run(place.config, place.manifest, place.out)
     face.write_bytes(b"others")
@@ -276,7 +278,7 @@ def test_a_manifest_reads_only_what_lies_beside_it_or_in_the_listed_roots(
     record = RunStore(open_storage(place.out)).read_quarantined("image")
     assert record["reason"] == "bad_input"
     assert "input_roots" in record["detail"]
-    listed = dataclasses.replace(place.config, input_roots=(str(elsewhere.parent),))
+    listed = place.config.on(input_roots=(str(elsewhere.parent),))
     RunStore(open_storage(place.out)).clear_quarantine("image")
     assert driver.run(listed, place.manifest, place.out).committed == 9
 
@@ -312,12 +314,12 @@ def test_when_everything_fails_the_run_stops_and_quarantines_nothing(
     sample = [dataclasses.replace(items[0], inputs=inputs)]
     # One good picture, so that the sample passes; its item comes last.
     manifest.write(place.manifest, [*items[1:7], *items[8:], sample[0]], schema(["face"]))
-    config = dataclasses.replace(place.config, slots=1)
+    config = place.config.on(slots=1)
     with pytest.raises(ManifestError, match=r"good\.png"):
         driver.run(config, place.manifest, place.out)
     manifest.write(place.manifest, [*sample, *items[1:]], schema(["face"]))
     with pytest.raises(InsetGanError, match=r"items failed and none was done \(bad_input\)"):
-        driver.run(dataclasses.replace(config, slots=8), place.manifest, place.out)
+        driver.run(config.on(slots=8), place.manifest, place.out)
     assert RunStore(open_storage(place.out)).quarantined() == set()
 
 
@@ -330,7 +332,7 @@ def test_a_manifest_with_a_wrong_row_names_it(bench: MakeBench) -> None:
 
 
 def test_the_default_configuration_fits_its_recipe() -> None:
-    assert set(RunConfig().insets) == set(RunConfig().recipe.insets)
+    assert set(Settings().insets) == set(Settings().recipe.insets)
     assert ray.is_initialized()
 
 
@@ -338,12 +340,13 @@ def test_actors_get_every_network_by_its_own_sha256(tmp_path: Path) -> None:
     facenet = tmp_path / "facenet.pt"
     facenet.write_bytes(b"weights")
     config = parse({"identity": {"face": str(facenet)}}, "run.yaml")
-    weights = {name: models.fetch(model) for name, model in config.models.items()}
+    weights = {name: models.fetch(model) for name, model in config.settings.models.items()}
     there = driver.placed(config, weights, str(tmp_path / "m.parquet"))
-    assert there.encoder_models == {"face": weights["encoder.face"].name}
-    assert there.identity == {
+    assert isinstance(there.settings, Settings)
+    assert there.settings.encoder_models == {"face": weights["encoder.face"].name}
+    assert there.settings.identity == {
         "face": f"{facenet.as_uri()}#sha256={weights['identity.face'].sha256}"
     }
-    assert {split_model(model)[1] for model in there.models.values()} == {
+    assert {models.split_model(model)[1] for model in there.settings.models.values()} == {
         model.sha256 for model in weights.values()
     }

@@ -179,7 +179,7 @@ def test_our_error_is_known_again_when_ray_has_wrapped_it() -> None:
 
 
 def test_reasons_of_every_item_error_are_in_the_closed_set() -> None:
-    of_method = names.find(names.INSETGAN).REASONS.keys()
+    of_method = names.find(names.DEFAULT).REASONS.keys()
     assert {
         vars(kind)["reason"] for kind in _tree(errors.ItemError)
     } <= failures.REASONS | of_method

@@ -195,11 +195,13 @@ def finished(place: Bench) -> RunStore:
     store = RunStore(open_storage(place.out))
     fields = to_fields(place.config)
     machine = {name: fields.pop(name) for name in ("slots", "input_roots", "film_every")}
-    weights = {name: models.fetch(model).sha256 for name, model in place.config.models.items()}
+    weights = {
+        name: models.fetch(model).sha256 for name, model in place.config.settings.models.items()
+    }
     manifest_of_it = {"manifest": {"sha256": "", "items": 1}}
     run = {"run_id": "run", "configuration": fields | manifest_of_it, "machine": machine}
     store.open_run(run | {"weights": weights})
-    rows = manifest.read(place.manifest, schema(list(place.config.insets)))
+    rows = manifest.read(place.manifest, schema(["face"]))
     items = [row for row in rows if isinstance(row, Item)]
     worker = RecordingWorker(place.config, place.out)
     for n, item in enumerate(items, 1):

@@ -30,9 +30,10 @@ from insetgan_batch.methods.insetgan import images, saved
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.sources import Source, given, inputs_of, new_item, schema
 from insetgan_batch.nets import checkpoint
-from insetgan_batch.nets.generator import Generator, best_precision
+from insetgan_batch.nets.devices import best_precision
+from insetgan_batch.nets.generator import Generator
 from insetgan_batch.records import Item, Lease, Outcome, Status
-from tests.bench import CANVAS, Bench
+from tests.bench import CANVAS, Bench, changed
 from tests.conftest import random_generator
 from tests.runtime.recording import RecordingWorker
 
@@ -358,7 +359,7 @@ def test_the_time_of_an_item_goes_with_it_to_another_machine(bench: MakeBench) -
     (held,) = leaving._held.values()
     held.entered_at_s -= 7200
     leaving.hand_back()
-    hasty = dataclasses.replace(place.config, item_hours=1.5)
+    hasty = place.config.on(item_hours=1.5)
     outcome = RecordingWorker(hasty, place.out).serve_all([resumed(item)])[item.item_id]
     assert (outcome.status, outcome.reason) == (Status.QUARANTINED, "too_long")
     assert store.checkpoints() == {item.item_id}
@@ -649,11 +650,15 @@ def test_another_file_than_the_run_began_with_stops_the_worker(
 ) -> None:
     place = bench(perceptual=str(tmp_path / "alexnet.pth"))
     (tmp_path / "alexnet.pth").write_bytes(b"weights")
-    file = tmp_path / "alexnet.pth" if role == "perceptual" else Path(place.config.models[role])
+    file = (
+        tmp_path / "alexnet.pth"
+        if role == "perceptual"
+        else Path(place.config.settings.models[role])
+    )
     then, now = "0" * 64, hashlib.sha256(file.read_bytes()).hexdigest()
     model = f"{file}#sha256={then}"
     changes = {"insets": {role: model}} if role == "face" else {role: model}
-    config = dataclasses.replace(place.config, **changes)
+    config = changed(place.config, **changes)
     with pytest.raises(
         CheckpointError, match=rf"{file.name}: its sha256 is {now}, expected 0{{64}}"
     ):
@@ -668,7 +673,7 @@ def test_a_file_that_changes_between_fetch_and_load_stops_the_worker(
     path = tmp_path / f"{role}.pth"
     place = bench()
     generator = role in ("canvas", "face")
-    data = Path(place.config.models[role]).read_bytes() if generator else b"weights"
+    data = Path(place.config.settings.models[role]).read_bytes() if generator else b"weights"
     path.write_bytes(data)
     fields: dict[str, dict[str, Any]] = {
         "canvas": {"canvas": str(path)},
@@ -693,7 +698,7 @@ def test_a_file_that_changes_between_fetch_and_load_stops_the_worker(
 
     monkeypatch.setattr(reader, overwritten)
     with pytest.raises(CheckpointError, match=rf"{role}\.pth: its sha256 is .*, expected "):
-        RecordingWorker(dataclasses.replace(place.config, **fields[role]), place.out)
+        RecordingWorker(changed(place.config, **fields[role]), place.out)
 
 
 def test_a_model_of_a_store_is_loaded_from_the_cache(
@@ -701,7 +706,7 @@ def test_a_model_of_a_store_is_loaded_from_the_cache(
 ) -> None:
     monkeypatch.setenv("INSETGAN_BATCH_CACHE", str(tmp_path / "cache"))
     storage = open_storage("memory://worker-models")
-    storage.put("body.safetensors", Path(bench().config.canvas).read_bytes())
+    storage.put("body.safetensors", Path(bench().config.settings.models["canvas"]).read_bytes())
     place = bench(canvas="memory://worker-models/body.safetensors")
     worker = RecordingWorker(place.config, place.out)
     item = first_items(place, 1)[0]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from insetgan_batch.cli.insetgan.options import Film, with_film
+from insetgan_batch.cli.insetgan.options import ConfigOptions, Film
 from insetgan_batch.cli.run import execute
 from insetgan_batch.cli.shared import JsonLines, MetricsAddress
 from insetgan_batch.methods.insetgan import demos
@@ -37,11 +37,11 @@ def demo(
 
     chosen = demos.find(recipe)
     out = out or default_out(recipe)
-    config = parse({"recipe": recipe, **chosen.fields}, f"demo of {recipe}")
+    fields = ConfigOptions(film=film).change({"recipe": recipe, **chosen.fields})
+    config = parse(fields, f"demo of {recipe}")
     rows = chosen.items[:items]
     manifest_uri = f"{out.rstrip('/')}/manifest-{len(rows)}.parquet"
     manifest.write(manifest_uri, rows, schema(chosen.insets))
-    config = with_film(config, film)
     execute(config, manifest_uri, out, metrics_address=metrics_address, as_json=as_json)
 
 

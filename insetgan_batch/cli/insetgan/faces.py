@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from insetgan_batch.cli.insetgan.options import ConsentNote
 from insetgan_batch.cli.shared import SHOWN_REASONS, now_and_then, print_lines
 from insetgan_batch.errors import ConfigError
 from insetgan_batch.screen import open_screen
@@ -14,6 +13,10 @@ from insetgan_batch.screen import open_screen
 if TYPE_CHECKING:
     from insetgan_batch.config import RunConfig
 
+ConsentNote = Annotated[
+    str | None,
+    typer.Option(help="Who agreed to what; kept with every result, see docs/faces.md."),
+]
 app = typer.Typer(no_args_is_help=True, help="Make manifests.")
 
 
@@ -63,13 +66,18 @@ def manifest_in(
     config: RunConfig, out: str, folder: str, bodies: int, consent_note: str | None
 ) -> str:
     """The URI of the manifest of a folder's faces, beside the results."""
-    if "face" not in config.insets:
-        raise ConfigError(f"--faces: the recipe `{config.recipe.name}` has no inset `face`")
+    from insetgan_batch.methods.insetgan.settings import Settings
+
+    settings = config.settings
+    if not isinstance(settings, Settings):
+        raise ConfigError("--faces is for runs of InsetGAN")
+    if "face" not in settings.insets:
+        raise ConfigError(f"--faces: the recipe `{settings.recipe.name}` has no inset `face`")
     with open_screen() as screen:
         screen.say("loading")
         from insetgan_batch.methods.insetgan import faces
 
         order = faces.FaceSelection(bodies=bodies, consent_note=consent_note)
         return faces.manifest_in(
-            out, folder, config.insets["face"], order, now_and_then(screen.say)
+            out, folder, settings.insets["face"], order, now_and_then(screen.say)
         )

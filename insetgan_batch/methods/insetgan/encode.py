@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from insetgan_batch.config import Precision
 from insetgan_batch.data import results
 from insetgan_batch.methods.insetgan import compose, images, measures, sources
 from insetgan_batch.methods.insetgan.likeness import likeness
+from insetgan_batch.methods.insetgan.recipe import CANVAS
 from insetgan_batch.methods.insetgan.states import Finished, State
+from insetgan_batch.nets.devices import Precision
 from insetgan_batch.nets.identity import Identity
-from insetgan_batch.recipe import CANVAS
 from insetgan_batch.records import Lease
 
 
@@ -72,6 +72,7 @@ def result(
         steps=finished.steps,
         measures=measures.measures(plain, best.terms, finished.inversion, identity),
         facts=measures.facts(
+            recipe=origin.recipe,
             stop=finished.stop,
             perceptual=origin.perceptual,
             identity_by={name: faces.name for name, faces in origin.identities.items()},

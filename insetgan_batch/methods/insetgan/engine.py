@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from insetgan_batch.config import RunConfig
 from insetgan_batch.data.results import Result
 from insetgan_batch.errors import ItemError
 from insetgan_batch.methods.insetgan import encode, labels, saved
 from insetgan_batch.methods.insetgan.loading import Networks, load
 from insetgan_batch.methods.insetgan.prepare import Prepared, Preparer
+from insetgan_batch.methods.insetgan.recipe import CANVAS, Recipe
+from insetgan_batch.methods.insetgan.settings import Settings
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Finished
 from insetgan_batch.methods.insetgan.trial import trial
-from insetgan_batch.recipe import CANVAS, Recipe
 from insetgan_batch.records import Item, Lease
 
 
@@ -27,23 +27,23 @@ class Engine:
 
     ahead = 0
 
-    def __init__(self, config: RunConfig, device: torch.device) -> None:
-        """Load what the configuration names; raises `CheckpointError`, `StorageError`."""
-        self._config, self._device = config, device
-        self._networks = networks = load(config, device)
-        self._optimizer = self._batch(config.recipe, config.least_slots)
+    def __init__(self, settings: Settings, slots: int, device: torch.device) -> None:
+        """Load what the settings name; raises `CheckpointError`, `StorageError`."""
+        self._settings, self._device = settings, device
+        self._networks = networks = load(settings, device)
+        self._optimizer = self._batch(settings.recipe, slots)
         found_in = {CANVAS: list(networks.canvas_detectors.values())}
         found_in |= {name: [detector] for name, detector in networks.detectors.items()}
         self._preparer = Preparer(
-            config.recipe,
+            settings.recipe,
             networks.generators,
             found_in,
-            config.classes,
+            settings.classes,
             encoders=networks.encoders,
             perceptual=networks.perceptual,
         )
         self._origin = encode.Origin(
-            recipe=config.recipe.name,
+            recipe=settings.recipe.name,
             weights={name: g.sha256 for name, g in networks.generators.items()},
             precision=networks.precision,
             perceptual=networks.perceptual.name,
@@ -112,7 +112,7 @@ class Engine:
 
     def trial(self, items: int) -> None:
         """Every generator that ever moves makes a step."""
-        trial(items, self._networks.generators, self._config.recipe, self._batch)
+        trial(items, self._networks.generators, self._settings.recipe, self._batch)
 
     def _label(self, prepared: Prepared) -> saved.Label:
         return labels.of(prepared.item, prepared.recipe, self._origin.weights)
@@ -121,7 +121,7 @@ class Engine:
         networks: Networks = self._networks
         return SlotOptimizer(
             canvas=networks.generators[CANVAS],
-            insets={name: networks.generators[name] for name in self._config.insets},
+            insets={name: networks.generators[name] for name in self._settings.insets},
             detectors=networks.detectors,
             canvas_detectors=networks.canvas_detectors,
             segmenters=networks.segmenters,
@@ -129,5 +129,5 @@ class Engine:
             perceptual=networks.perceptual,
             recipe=recipe,
             capacity=capacity,
-            film_every=self._config.film_every,
+            film_every=self._settings.film_every,
         )

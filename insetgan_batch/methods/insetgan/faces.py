@@ -21,15 +21,17 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from insetgan_batch.data import alignment, inputs, manifest, models, pictures, uris
-from insetgan_batch.data.alignment import FFHQ, Frame, Points
+from insetgan_batch.data import inputs, manifest, models, pictures, uris
+from insetgan_batch.data.landmarks import Points
 from insetgan_batch.data.storage import Storage, local_path, locate, open_storage
 from insetgan_batch.errors import BadInputError, ConfigError
-from insetgan_batch.methods.insetgan import found_faces
+from insetgan_batch.methods.insetgan import alignment, found_faces
+from insetgan_batch.methods.insetgan.alignment import FFHQ, Frame
 from insetgan_batch.methods.insetgan.images import to_pixels
 from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.nets.detector import Face, PhotographFaces
-from insetgan_batch.nets.generator import Generator, best_device
+from insetgan_batch.nets.devices import best_device
+from insetgan_batch.nets.generator import Generator
 from insetgan_batch.records import CONSENT_NOTE, Item
 
 FFHQ_SIZE_PX = 1024

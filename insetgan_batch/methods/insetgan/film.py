@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from insetgan_batch.methods.insetgan import compose, images
+from insetgan_batch.methods.insetgan.recipe import CANVAS
 from insetgan_batch.methods.insetgan.states import Slot
-from insetgan_batch.recipe import CANVAS
 
 
 class Film:

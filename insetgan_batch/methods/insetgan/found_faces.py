@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from insetgan_batch.data.alignment import Points, Square
+from insetgan_batch.data.landmarks import Points
+from insetgan_batch.methods.insetgan.alignment import Square
 
 _CELL_PX = 192
 _COLUMNS = 4  # pairs

@@ -11,11 +11,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from insetgan_batch.config import Precision
 from insetgan_batch.data import models
 from insetgan_batch.errors import ConfigError
 from insetgan_batch.methods.insetgan.images import to_pixels
-from insetgan_batch.nets.generator import Generator, best_device
+from insetgan_batch.nets.devices import Precision, best_device
+from insetgan_batch.nets.generator import Generator
 
 _BATCH = 16
 _MOST_ON_A_SHEET = 100

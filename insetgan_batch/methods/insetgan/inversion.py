@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from insetgan_batch.errors import FarInversionError
+from insetgan_batch.methods.insetgan.errors import FarInversionError
 from insetgan_batch.methods.insetgan.image_terms import shrunk
 from insetgan_batch.methods.insetgan.likeness import likeness
 from insetgan_batch.methods.insetgan.states import Slot, State

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from insetgan_batch import __version__
+from insetgan_batch.methods.insetgan.recipe import Recipe
 from insetgan_batch.methods.insetgan.saved import Label
-from insetgan_batch.recipe import Recipe
 from insetgan_batch.records import Item
 
 

@@ -7,9 +7,10 @@ import dataclasses
 import torch
 
 from insetgan_batch.boxes import Box
-from insetgan_batch.config import FixedBoxes, Precision, RunConfig
 from insetgan_batch.data import models
 from insetgan_batch.errors import CheckpointError
+from insetgan_batch.methods.insetgan.recipe import CANVAS
+from insetgan_batch.methods.insetgan.settings import FixedBoxes, Settings
 from insetgan_batch.nets import encoder, parts
 from insetgan_batch.nets.detector import (
     SMALLEST_FACE_OF_CANVAS,
@@ -19,11 +20,11 @@ from insetgan_batch.nets.detector import (
     FixedBox,
     Segmenter,
 )
+from insetgan_batch.nets.devices import Precision, best_precision
 from insetgan_batch.nets.encoder import Encoder
-from insetgan_batch.nets.generator import Generator, best_precision
+from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS
 
 _PARTS: dict[str, parts.PartName] = {"demo:head": "head", "demo:shoes": "shoes"}
 
@@ -46,35 +47,35 @@ class Networks:
     identities: dict[str, Identity]
 
 
-def load(config: RunConfig, device: torch.device) -> Networks:
-    """Everything that the configuration names; raises `CheckpointError` or `StorageError`."""
-    roles = {CANVAS: config.canvas} | config.insets
-    precision = best_precision(device) if config.precision == "auto" else config.precision
+def load(settings: Settings, device: torch.device) -> Networks:
+    """Everything that the settings name; raises `CheckpointError` or `StorageError`."""
+    roles = {CANVAS: settings.canvas} | settings.insets
+    precision = best_precision(device) if settings.precision == "auto" else settings.precision
     generators = {
-        name: _load_generator(config, name, model, precision, device)
+        name: _load_generator(settings, name, model, precision, device)
         for name, model in roles.items()
     }
-    detectors, canvas_detectors = _detectors(config, device)
+    detectors, canvas_detectors = _detectors(settings, device)
     return Networks(
         precision=precision,
         generators=generators,
-        perceptual=_load_perceptual(config.perceptual_trunk, precision, device),
+        perceptual=_load_perceptual(settings.perceptual_trunk, precision, device),
         detectors=detectors,
         canvas_detectors=canvas_detectors,
-        segmenters=_segmenters(config, device),
+        segmenters=_segmenters(settings, device),
         encoders={
-            name: _load_encoder(config, name, generators[name], device)
-            for name in config.encoder_models
+            name: _load_encoder(settings, name, generators[name], device)
+            for name in settings.encoder_models
         },
         identities={
             name: models.loaded(models.fetch(model), lambda path: Identity(path, device))
-            for name, model in config.identity.items()
+            for name, model in settings.identity.items()
         },
     )
 
 
 def _detectors(
-    config: RunConfig, device: torch.device
+    settings: Settings, device: torch.device
 ) -> tuple[dict[str, Detector], dict[str, Detector]]:
     """What finds each inset's part: in the inset, and on the canvas. None where the manifest names
     the boxes. Insets of one kind share a detector, which then looks once for all.
@@ -82,7 +83,7 @@ def _detectors(
     made: dict[str, tuple[Detector, Detector]] = {}
     in_inset: dict[str, Detector] = {}
     on_canvas: dict[str, Detector] = {}
-    for name, choice in config.detectors.items():
+    for name, choice in settings.detectors.items():
         if isinstance(choice, FixedBoxes):
             in_inset[name] = FixedBox(Box(*choice.fixed[name]))
             on_canvas[name] = FixedBox(Box(*choice.fixed[CANVAS]))
@@ -107,11 +108,11 @@ def _detector_pair(choice: str, device: torch.device) -> tuple[Detector, Detecto
     )
 
 
-def _segmenters(config: RunConfig, device: torch.device) -> dict[str, Segmenter]:
+def _segmenters(settings: Settings, device: torch.device) -> dict[str, Segmenter]:
     """What cuts out the part of each inset that has a segmenter."""
     return {
         name: parts.PartSegmenter(_load_parts(device), _PARTS[choice])
-        for name, choice in config.segmenter.items()
+        for name, choice in settings.segmenter.items()
     }
 
 
@@ -120,7 +121,7 @@ def _load_parts(device: torch.device) -> parts.PartsNetwork:
 
 
 def _load_generator(
-    config: RunConfig, name: str, model: str, precision: Precision, device: torch.device
+    settings: Settings, name: str, model: str, precision: Precision, device: torch.device
 ) -> Generator:
     """A generator that a run can use; raises `CheckpointError`."""
     file = models.fetch(model)
@@ -131,17 +132,17 @@ def _load_generator(
             f"{path}: found {generator.image_channels} image channels, expected 3 (RGB)"
         )
     try:
-        generator.seeds_to_w([0], 1.0, config.classes.get(name))
+        generator.seeds_to_w([0], 1.0, settings.classes.get(name))
     except ValueError as err:
         raise CheckpointError(f"{path}: `classes` for `{name}`: {err}") from err
     return generator
 
 
 def _load_encoder(
-    config: RunConfig, name: str, generator: Generator, device: torch.device
+    settings: Settings, name: str, generator: Generator, device: torch.device
 ) -> Encoder:
     """An encoder whose latents are the generator's; raises `CheckpointError`."""
-    file = models.fetch(config.encoder_models[name])
+    file = models.fetch(settings.encoder_models[name])
     path = file.path
     found = models.loaded(file, lambda path: encoder.load(path, device))
     shapes = (found.num_ws, found.w_dim), (generator.num_ws, len(generator.w_avg))

@@ -76,6 +76,7 @@ def measures(
 
 def facts(
     *,
+    recipe: str,
     stop: str,
     perceptual: str,
     identity_by: Mapping[str, str],
@@ -87,7 +88,7 @@ def facts(
 
     identity_by, boxes: by inset; sources, psi: by generator.
     """
-    found: dict[str, Any] = {"stop": stop, "perceptual": perceptual}
+    found: dict[str, Any] = {"recipe": recipe, "stop": stop, "perceptual": perceptual}
     found |= {f"{name}_source": source.kind for name, source in sources.items()}
     for name, value in psi.items():
         if isinstance(value, Sequence):

@@ -23,12 +23,12 @@ from insetgan_batch.methods.insetgan.image_terms import (
     latent_terms,
 )
 from insetgan_batch.methods.insetgan.likeness import face_resampler
+from insetgan_batch.methods.insetgan.recipe import CANVAS
 from insetgan_batch.methods.insetgan.seam import SeamTerm
 from insetgan_batch.methods.insetgan.terms import Term
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.windows import Crop, Window
-from insetgan_batch.recipe import CANVAS
 
 Crops = Mapping[str, Crop]
 _NONE: Mapping[str, Tensor] = {}

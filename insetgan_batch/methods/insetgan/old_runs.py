@@ -94,6 +94,7 @@ def upgrade_commit(data: bytes) -> dict[str, Any]:
         {name: found["cosine"] for name, found in identity.items()},
     )
     facts = numbers.facts(
+        recipe=plain.get("provenance", {}).get("recipe", ""),
         stop=old["stop"],
         perceptual=old["perceptual"],
         identity_by={name: found["by"] for name, found in identity.items()},

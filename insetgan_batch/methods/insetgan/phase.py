@@ -18,8 +18,8 @@ from insetgan_batch.methods.insetgan.adam import MovingBatch, MovingLatents
 from insetgan_batch.methods.insetgan.image_terms import Losses
 from insetgan_batch.methods.insetgan.objective import Objective
 from insetgan_batch.methods.insetgan.phase_renderer import RenderPass
+from insetgan_batch.methods.insetgan.recipe import GeneratorSettings
 from insetgan_batch.methods.insetgan.terms import Term, Weights
-from insetgan_batch.recipe import GeneratorSettings
 
 _SCARCE = 0.5  # of the memory: a step that is being recorded cannot make room for itself
 

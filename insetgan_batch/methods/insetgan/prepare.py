@@ -23,14 +23,14 @@ from insetgan_batch.data import pictures
 from insetgan_batch.errors import BadInputError
 from insetgan_batch.methods.insetgan import images
 from insetgan_batch.methods.insetgan.nearest import Nearest
+from insetgan_batch.methods.insetgan.recipe import AdaptivePsi, GeneratorSettings, Recipe
+from insetgan_batch.methods.insetgan.recipe_variants import for_item
 from insetgan_batch.methods.insetgan.sources import Source, of
 from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import AdaptivePsi, GeneratorSettings, Recipe
-from insetgan_batch.recipe_variants import for_item
 from insetgan_batch.records import Item
 from insetgan_batch.text import one_line
 

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from insetgan_batch.recipe import GeneratorSettings, Recipe
+from insetgan_batch.methods.insetgan.recipe import GeneratorSettings, Recipe
 
 
 def learning_rate(recipe: Recipe, settings: GeneratorSettings, step: int) -> float:

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from insetgan_batch.errors import DivergedError
 from insetgan_batch.methods.insetgan import images, schedule
+from insetgan_batch.methods.insetgan.errors import DivergedError
 from insetgan_batch.methods.insetgan.image_terms import Losses
 from insetgan_batch.methods.insetgan.objective import CanvasObjective, InsetObjective, Objective
+from insetgan_batch.methods.insetgan.recipe import CANVAS, GeneratorSettings, Recipe
 from insetgan_batch.methods.insetgan.states import Slot, State, TraceRow
 from insetgan_batch.methods.insetgan.terms import Term, Weights, term_weights
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, GeneratorSettings, Recipe
 
 
 class Scorer:

@@ -22,6 +22,7 @@ from insetgan_batch.methods.insetgan.film import Film
 from insetgan_batch.methods.insetgan.inversion import InversionErrors, LatentNoise
 from insetgan_batch.methods.insetgan.phase import Phase
 from insetgan_batch.methods.insetgan.phase_renderer import PhaseRenderer
+from insetgan_batch.methods.insetgan.recipe import CANVAS, Recipe
 from insetgan_batch.methods.insetgan.scoring import Scorer, judge, record
 from insetgan_batch.methods.insetgan.states import Finished, Slot, Start, State
 from insetgan_batch.methods.insetgan.tracking import RegionTracker
@@ -29,7 +30,6 @@ from insetgan_batch.nets.detector import Detector, Segmenter
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.identity import Identity
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, Recipe
 
 _NO_SEGMENTERS: Mapping[str, Segmenter] = {}
 _NO_IDENTITIES: Mapping[str, Identity] = {}

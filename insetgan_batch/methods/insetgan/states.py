@@ -14,8 +14,8 @@ from insetgan_batch.boxes import Box
 from insetgan_batch.errors import CheckpointError, ItemError
 from insetgan_batch.methods.insetgan import schedule
 from insetgan_batch.methods.insetgan.adam import MovingLatents
-from insetgan_batch.recipe import Recipe
-from insetgan_batch.recipe_variants import inverting, stages
+from insetgan_batch.methods.insetgan.recipe import Recipe
+from insetgan_batch.methods.insetgan.recipe_variants import inverting, stages
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

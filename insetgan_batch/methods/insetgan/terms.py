@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from insetgan_batch.recipe import CANVAS, GeneratorSettings, ImageWeights
+from insetgan_batch.methods.insetgan.recipe import CANVAS, GeneratorSettings, ImageWeights
 
 DISTANCES = ("l1", "l2", "lpips")
 _REGULARISERS = ("latent", "delta")

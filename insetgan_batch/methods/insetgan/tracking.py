@@ -14,12 +14,13 @@ from torch import Tensor
 
 from insetgan_batch import boxes
 from insetgan_batch.boxes import Box
-from insetgan_batch.errors import BadInputError, ItemError, LostFaceError, NoFaceFoundError
+from insetgan_batch.errors import BadInputError, ItemError
 from insetgan_batch.methods.insetgan import images
+from insetgan_batch.methods.insetgan.errors import LostFaceError, NoFaceFoundError
+from insetgan_batch.methods.insetgan.recipe import CANVAS, Guards, Recipe
 from insetgan_batch.methods.insetgan.states import Slot, Start
 from insetgan_batch.nets.detector import Detector, Segmenter
 from insetgan_batch.nets.generator import Generator
-from insetgan_batch.recipe import CANVAS, Guards, Recipe
 
 _MOST_CANVASES = 4  # of a region's height: a larger one fills the memory with nothing to see
 

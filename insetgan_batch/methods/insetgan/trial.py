@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 import torch
 
 from insetgan_batch.boxes import Box
+from insetgan_batch.methods.insetgan.recipe import CANVAS, GeneratorSettings, Recipe
+from insetgan_batch.methods.insetgan.recipe_variants import stages
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.generator import Generator
-from insetgan_batch.recipe import CANVAS, GeneratorSettings, Recipe
-from insetgan_batch.recipe_variants import stages
 
 _CANVAS_SHARE, _INSET_SHARE = 6, 2  # the trial's part is a sixth of a canvas, half of an inset
 

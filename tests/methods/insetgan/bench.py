@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from insetgan_batch.boxes import Box
+from insetgan_batch.methods.insetgan.recipe import GeneratorSettings, ImageWeights, Recipe
+from insetgan_batch.methods.insetgan.recipe_variants import for_item
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Finished, Start
 from insetgan_batch.methods.insetgan.terms import Term
 from insetgan_batch.nets.detector import Detector, FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import GeneratorSettings, ImageWeights, Recipe
-from insetgan_batch.recipe_variants import for_item
 
 T = TypeVar("T")
 CANVAS_BOX, FACE_BOX = Box(8, 8, 20, 24), Box(8, 6, 22, 27)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.data import manifest
 from insetgan_batch.errors import ConfigError
 from insetgan_batch.methods.insetgan import demos
+from insetgan_batch.methods.insetgan.settings import Settings
 from insetgan_batch.methods.insetgan.sources import schema
 from tests.records import montage_items
 
@@ -17,9 +17,9 @@ from tests.records import montage_items
 @pytest.mark.parametrize("recipe", demos.DEMOS)
 def test_a_demos_manifest_is_one_of_its_recipe(recipe: str, tmp_path: Path) -> None:
     demo = demos.find(recipe)
-    config = parse({"recipe": recipe, **demo.fields}, "demo")
-    assert config.recipe.name == recipe
-    assert list(config.insets) == demo.insets
+    settings = Settings.parse({"recipe": recipe, **demo.fields})
+    assert settings.recipe.name == recipe
+    assert list(settings.insets) == demo.insets
     uri = str(tmp_path / "m.parquet")
     assert manifest.write(uri, demo.items, schema(demo.insets)) == len(demo.items) <= 12
     assert list(manifest.read(uri, schema(demo.insets))) == demo.items
@@ -27,7 +27,7 @@ def test_a_demos_manifest_is_one_of_its_recipe(recipe: str, tmp_path: Path) -> N
 
 def test_the_montage_is_the_default_configuration_and_every_face_on_every_body() -> None:
     demo = demos.find("montage")
-    assert parse({"recipe": "montage", **demo.fields}, "demo") == RunConfig()
+    assert Settings.parse({"recipe": "montage", **demo.fields}) == Settings()
     assert demo.items == montage_items([5, 7, 13], [1, 3, 6, 8])
 
 

@@ -9,6 +9,8 @@ import torch
 
 from insetgan_batch.data import inputs, models
 from insetgan_batch.methods.insetgan.prepare import Preparer
+from insetgan_batch.methods.insetgan.recipe import CANVAS, GeneratorSettings
+from insetgan_batch.methods.insetgan.recipe_variants import preset
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.methods.insetgan.states import Finished, Start
@@ -19,8 +21,6 @@ from insetgan_batch.nets.detector import (
 )
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, GeneratorSettings
-from insetgan_batch.recipe_variants import preset
 
 CPU = torch.device("cpu")
 SEEDS = (7000, 7003, 7004)  # without slack their scores end 4 to 32 % apart

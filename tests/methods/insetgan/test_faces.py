@@ -18,11 +18,11 @@ import pytest
 import torch
 from PIL import Image
 
-from insetgan_batch.data import alignment, inputs, manifest, pictures
-from insetgan_batch.data.alignment import Frame
+from insetgan_batch.data import inputs, manifest, pictures
 from insetgan_batch.data.storage import MemoryStorage, read_uri, roots_of, within
 from insetgan_batch.errors import ConfigError, CredentialsError
-from insetgan_batch.methods.insetgan import faces
+from insetgan_batch.methods.insetgan import alignment, faces
+from insetgan_batch.methods.insetgan.alignment import Frame
 from insetgan_batch.methods.insetgan.faces import FaceCrop, FaceSelection, Made
 from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.nets.detector import PhotographFaces

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from insetgan_batch.errors import FarInversionError
+from insetgan_batch.methods.insetgan.errors import FarInversionError
 from insetgan_batch.methods.insetgan.nearest import Nearest
+from insetgan_batch.methods.insetgan.recipe import ImageWeights, Inversion, Recipe
 from insetgan_batch.methods.insetgan.states import Finished, Start
-from insetgan_batch.recipe import ImageWeights, Inversion, Recipe
 from tests.methods.insetgan.bench import (
     RECIPE,
     STEPS,

@@ -5,37 +5,36 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from insetgan_batch.config import parse
 from insetgan_batch.methods import names
+from insetgan_batch.methods.insetgan.settings import Settings
 
 METHOD = names.find("insetgan")
 
 
 def test_the_steps_of_an_item_are_those_of_all_stages() -> None:
     # 3 rounds of 20 + 20 steps, then 2 of 30 + 30.
-    assert METHOD.steps(parse({"recipe": "montage"}, "test")) == 240
-    assert METHOD.steps(parse({"recipe": "generate", "insets": {}}, "test")) == 0
+    assert METHOD.steps(Settings.parse({"recipe": "montage"})) == 240
+    assert METHOD.steps(Settings.parse({"recipe": "generate", "insets": {}})) == 0
 
 
 def test_time_is_counted_by_the_generator_that_moves() -> None:
-    assert list(METHOD.phases(parse({}, "test"))) == ["canvas", "face"]
+    assert list(METHOD.phases(Settings())) == ["canvas", "face"]
 
 
 def test_random_features_are_a_warning_where_something_is_optimised() -> None:
-    assert "random features" in METHOD.warnings(parse({}, "test"))[0]
-    assert METHOD.warnings(parse({"recipe": "generate", "insets": {}}, "test")) == []
+    assert "random features" in METHOD.warnings(Settings())[0]
+    assert METHOD.warnings(Settings.parse({"recipe": "generate", "insets": {}})) == []
 
 
 def test_the_rows_of_a_run_are_those_of_its_configuration() -> None:
-    config = parse({}, "test")
     stored = METHOD.rows_of_run({"configuration": {"insets": {"face": "demo:face"}}})
-    assert METHOD.rows(config).columns == stored.columns
+    assert METHOD.rows(Settings()).columns == stored.columns
 
 
 def test_other_names_of_models_stand_in_their_places() -> None:
-    config = parse({"perceptual": "lpips.pth"}, "test")
-    named = {name: f"{name}.safetensors" for name in config.models}
-    assert METHOD.with_models(config, named).models == named
+    settings = Settings(perceptual="lpips.pth")
+    named = {name: f"{name}.safetensors" for name in settings.models}
+    assert settings.with_models(named).models == named
 
 
 def test_to_know_the_method_takes_no_torch() -> None:

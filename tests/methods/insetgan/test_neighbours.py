@@ -16,10 +16,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from insetgan_batch.boxes import Box
+from insetgan_batch.methods.insetgan.recipe import GeneratorSettings, ImageWeights, Recipe, Stage
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Finished, Start
 from insetgan_batch.nets.detector import Detector
-from insetgan_batch.recipe import GeneratorSettings, ImageWeights, Recipe, Stage
 from tests.methods.insetgan.bench import (
     CANVAS_BOX,
     FACE_BOX,

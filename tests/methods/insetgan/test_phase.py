@@ -13,9 +13,9 @@ from insetgan_batch.methods.insetgan.adam import MovingLatents
 from insetgan_batch.methods.insetgan.image_terms import Losses
 from insetgan_batch.methods.insetgan.phase import Phase
 from insetgan_batch.methods.insetgan.phase_renderer import RenderPass
+from insetgan_batch.methods.insetgan.recipe import GeneratorSettings
 from insetgan_batch.methods.insetgan.terms import Term, Weights
 from insetgan_batch.nets.windows import Crop
-from insetgan_batch.recipe import GeneratorSettings
 
 LAYERS, WIDTH, STEPS = 3, 4, 5
 NEAR, SMALL = Term("face", "near"), Term("face", "small")

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from insetgan_batch.boxes import Box
-from insetgan_batch.config import Precision
 from insetgan_batch.methods.insetgan import images
 from insetgan_batch.methods.insetgan.objective import crop_region
 from insetgan_batch.methods.insetgan.phase_renderer import PhaseRenderer
 from insetgan_batch.methods.insetgan.seam import SeamTerm
 from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.detector import FixedBox
+from insetgan_batch.nets.devices import Precision
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture

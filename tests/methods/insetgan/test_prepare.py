@@ -18,12 +18,12 @@ from insetgan_batch.data import inputs
 from insetgan_batch.errors import BadInputError
 from insetgan_batch.methods.insetgan import images
 from insetgan_batch.methods.insetgan.prepare import Preparer
+from insetgan_batch.methods.insetgan.recipe import AdaptivePsi, Inversion, Recipe
 from insetgan_batch.methods.insetgan.sources import Source, new_item
 from insetgan_batch.methods.insetgan.states import Start
 from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.encoder import Encoder
 from insetgan_batch.nets.generator import Generator
-from insetgan_batch.recipe import AdaptivePsi, Inversion, Recipe
 
 SEED = Source("seed", 3)
 TRIED = torch.linspace(1.0, 0.3, 8).tolist()

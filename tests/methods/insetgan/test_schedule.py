@@ -17,7 +17,7 @@ import itertools
 import pytest
 
 from insetgan_batch.methods.insetgan import schedule
-from insetgan_batch.recipe import GeneratorSettings, Recipe
+from insetgan_batch.methods.insetgan.recipe import GeneratorSettings, Recipe
 
 SETTINGS = GeneratorSettings(steps=20, learning_rate=0.03)
 

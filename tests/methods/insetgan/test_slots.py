@@ -14,19 +14,14 @@ import torch
 
 from insetgan_batch import boxes
 from insetgan_batch.boxes import Box
-from insetgan_batch.errors import (
-    BadInputError,
-    ConfigError,
-    DivergedError,
-    NoFaceFoundError,
-    TooLongError,
-)
+from insetgan_batch.errors import BadInputError, ConfigError, TooLongError
+from insetgan_batch.methods.insetgan.errors import DivergedError, NoFaceFoundError
+from insetgan_batch.methods.insetgan.recipe import Recipe
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Finished, State
 from insetgan_batch.methods.insetgan.terms import term_weights
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.stylegan2 import Architecture
-from insetgan_batch.recipe import Recipe
 from tests.conftest import frozen
 from tests.methods.insetgan.bench import (
     CANVAS_BOX,

@@ -14,15 +14,21 @@ import torch
 from torch import Tensor
 
 from insetgan_batch.boxes import Box
-from insetgan_batch.errors import DivergedError, LostFaceError
 from insetgan_batch.methods.insetgan import schedule
+from insetgan_batch.methods.insetgan.errors import DivergedError, LostFaceError
+from insetgan_batch.methods.insetgan.recipe import (
+    GeneratorSettings,
+    Guards,
+    ImageWeights,
+    Recipe,
+    Stage,
+)
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Finished
 from insetgan_batch.methods.insetgan.terms import term_weights
 from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.detector import Detector
 from insetgan_batch.nets.generator import Generator
-from insetgan_batch.recipe import GeneratorSettings, Guards, ImageWeights, Recipe, Stage
 from tests.conftest import random_generator
 from tests.methods.insetgan.bench import CANVAS_BOX, Bench, Scripted, changed, run_until_empty
 from tests.methods.insetgan.conftest import FACE as FACE_ARCHITECTURE

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from insetgan_batch.boxes import Box
-from insetgan_batch.errors import LostFaceError
 from insetgan_batch.methods.insetgan.adam import MovingLatents
+from insetgan_batch.methods.insetgan.errors import LostFaceError
+from insetgan_batch.methods.insetgan.recipe import Recipe, Stage
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Finished, Slot, State, TraceRow
 from insetgan_batch.methods.insetgan.terms import term_weights
 from insetgan_batch.nets.detector import Detector, FixedBox
-from insetgan_batch.recipe import Recipe, Stage
 from tests.methods.insetgan.bench import (
     CANVAS_BOX,
     FACE_BOX,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from insetgan_batch.methods.insetgan.recipe import GeneratorSettings, ImageWeights
 from insetgan_batch.methods.insetgan.terms import Term, term_weights
-from insetgan_batch.recipe import GeneratorSettings, ImageWeights
 from tests.methods.insetgan.bench import by_text
 
 TEXTS = {

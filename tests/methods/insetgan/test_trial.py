@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Callable
 
 from insetgan_batch.boxes import Box
+from insetgan_batch.methods.insetgan.recipe import Recipe
+from insetgan_batch.methods.insetgan.recipe_variants import preset
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Slot
 from insetgan_batch.methods.insetgan.trial import trial
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import Recipe
-from insetgan_batch.recipe_variants import preset
 
 
 def test_a_trial_moves_every_generator_by_one_step_for_each_item(

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from insetgan_batch.data import alignment
-from insetgan_batch.data.alignment import FFHQ, Frame, Points, square_of
+from insetgan_batch.data.landmarks import Points
 from insetgan_batch.errors import BadInputError
+from insetgan_batch.methods.insetgan import alignment
+from insetgan_batch.methods.insetgan.alignment import FFHQ, Frame, square_of
 
 # Eyes 60 px apart, the mouth 70 px below them.
 UPRIGHT = np.array([(120, 100), (180, 100), (150, 140), (130, 170), (170, 170)], float)

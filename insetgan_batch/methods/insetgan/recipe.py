@@ -15,7 +15,8 @@ import pydantic
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
+from insetgan_batch.validation import STRICT
+
 CANVAS = "canvas"
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -15,25 +15,12 @@ import pydantic
 import yaml
 
 from insetgan_batch.errors import BadInputError, ConfigError
-from insetgan_batch.explain import explain
-from insetgan_batch.recipe import (
-    CANVAS,
-    AdaptivePsi,
-    GeneratorSettings,
-    Guards,
-    ImageWeights,
-    Inversion,
-    Recipe,
-    Stage,
-)
+from insetgan_batch.methods.insetgan.recipe import CANVAS, GeneratorSettings, Recipe
+from insetgan_batch.validation import explain, field_names
 
 _ADAPTER = pydantic.TypeAdapter(Recipe)
 # For hints: what an unknown key may have been meant to be.
-FIELD_NAMES = [
-    field.name
-    for kind in (Recipe, GeneratorSettings, ImageWeights, Inversion, AdaptivePsi, Guards, Stage)
-    for field in dataclasses.fields(kind)
-]
+_FIELD_NAMES = field_names(Recipe)
 
 
 def preset(name: str) -> Recipe:
@@ -63,9 +50,7 @@ def from_fields(fields: dict[str, Any], where: str) -> Recipe:
         recipe = _ADAPTER.validate_python(fields)
         stages(recipe)
     except pydantic.ValidationError as err:
-        lines = [
-            f"{where}: {explain(error, FIELD_NAMES)}" for error in err.errors(include_url=False)
-        ]
+        lines = [f"{where}: {line}" for line in explain(err, _FIELD_NAMES)]
         raise ConfigError("\n".join(lines)) from err
     return recipe
 
@@ -130,8 +115,8 @@ def for_item(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
         changed = _ADAPTER.validate_python(merged(dataclasses.asdict(recipe), overrides))
         is_same = _shared(changed) == _shared(recipe)
     except pydantic.ValidationError as err:
-        lines = [explain(error, FIELD_NAMES) for error in err.errors(include_url=False)]
-        raise BadInputError(f"overrides: {'; '.join(lines)}") from err
+        lines = "; ".join(explain(err, _FIELD_NAMES))
+        raise BadInputError(f"overrides: {lines}") from err
     if recipe.stages and "max_rounds" in overrides:
         raise BadInputError(
             "overrides: the recipe has stages, so `max_rounds` would change nothing"
@@ -163,4 +148,4 @@ def _shared(recipe: Recipe) -> tuple[object, ...]:
 
 
 def _folder() -> Any:
-    return importlib.resources.files("insetgan_batch") / "recipes"
+    return importlib.resources.files("insetgan_batch.methods.insetgan") / "recipes"

@@ -18,21 +18,34 @@ import pytest
 import torch
 import yaml
 
-from insetgan_batch import recipe_variants as recipes
 from insetgan_batch.boxes import Box
-from insetgan_batch.config import RunConfig, parse
 from insetgan_batch.errors import BadInputError, ConfigError
+from insetgan_batch.methods.insetgan import recipe_variants as recipes
 from insetgan_batch.methods.insetgan import schedule
+from insetgan_batch.methods.insetgan.recipe import (
+    CANVAS,
+    GeneratorSettings,
+    ImageWeights,
+    Recipe,
+    Stage,
+)
+from insetgan_batch.methods.insetgan.recipe_variants import (
+    for_item,
+    merged,
+    preset,
+    preset_names,
+    stages,
+)
+from insetgan_batch.methods.insetgan.settings import Settings
 from insetgan_batch.methods.insetgan.slots import SlotOptimizer
 from insetgan_batch.methods.insetgan.states import Finished, Start
 from insetgan_batch.nets.detector import FixedBox
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
-from insetgan_batch.recipe import CANVAS, GeneratorSettings, ImageWeights, Recipe, Stage
-from insetgan_batch.recipe_variants import for_item, merged, preset, preset_names, stages
+from insetgan_batch.validation import field_names
 
 FOLDER = Path(recipes.__file__).parent / "recipes"
-DOCS = Path(recipes.__file__).parents[1] / "docs" / "recipes.md"
+DOCS = Path(recipes.__file__).parents[3] / "docs" / "recipes.md"
 APPLICATIONS = {
     "montage",
     "refine",
@@ -70,12 +83,12 @@ def test_a_recipe_can_be_named_in_a_configuration(name: str) -> None:
     insets = {inset: f"demo:{inset}" for inset in found.insets}
     detector = {inset: "mtcnn" for inset in found.insets}
     fields = {"insets": insets, "recipe": name} | ({"detector": detector} if insets else {})
-    assert parse(fields, "run.yaml").recipe == found
+    assert Settings.parse(fields).recipe == found
 
 
 def test_the_montage_is_the_default_and_names_every_field() -> None:
     fields = yaml.safe_load((FOLDER / "montage.yaml").read_text())
-    assert RunConfig().recipe == preset("montage")
+    assert Settings().recipe == preset("montage")
     assert _keys(fields) == _keys(dataclasses.asdict(Recipe()))
 
 
@@ -113,7 +126,7 @@ def _repeated(fields: dict[str, Any], default: dict[str, Any]) -> Iterator[str]:
 
 def test_the_guide_names_every_recipe_and_every_field() -> None:
     text = DOCS.read_text()
-    names = {*preset_names(), *recipes.FIELD_NAMES} - {"name"}
+    names = {*preset_names(), *field_names(Recipe)} - {"name"}
     assert [name for name in sorted(names) if f"`{name}`" not in text] == []
 
 

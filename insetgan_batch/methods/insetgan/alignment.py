@@ -16,14 +16,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from insetgan_batch.data.landmarks import Points
 from insetgan_batch.errors import BadInputError
-
-Points = np.ndarray[Any, np.dtype[Any]]
 
 _EYES, _MOUTH = 2.0, 1.8
 _LEAST_PX = 4.0  # from eye to eye: below it nobody can say how a head is turned

@@ -132,7 +132,7 @@ def test_rows_come_from_a_manifest_or_from_seeds(config: str, two_items: str) ->
     for options in ((), ("--manifest", two_items, "--seeds", "0-9")):
         result = call("run", config, *options, "--out", "out")
         assert result.exit_code == 2
-        assert "give either --manifest, or --seeds" in result.output
+        assert "give one of --manifest, --seeds and --faces" in result.output
     result = call("run", config, "--manifest", two_items, "--out", "out", "--sample")
     assert result.exit_code == 2
     assert "give --limit N too" in result.output

@@ -61,12 +61,10 @@ class RowOptions:
 
     def rows(self, config: RunConfig, out: str, manifest: str | None, seeds: str | None) -> str:
         """The URI of a run's rows; for a folder of photographs their manifest is made first."""
-        if self.faces is None:
-            if self != RowOptions():
-                raise ConfigError(
-                    "--bodies and --consent-note are for --faces: give --faces FOLDER"
-                )
-            return one_of(manifest, seeds)
-        if manifest is not None or seeds is not None:
+        if [manifest, seeds, self.faces].count(None) != 2:
             raise ConfigError("give one of --manifest, --seeds and --faces")
-        return faces.manifest_in(config, out, self.faces, self.bodies, self.consent_note)
+        if self.faces is not None:
+            return faces.manifest_in(config, out, self.faces, self.bodies, self.consent_note)
+        if self != RowOptions():
+            raise ConfigError("--bodies and --consent-note are for --faces: give --faces FOLDER")
+        return one_of(manifest, seeds)

@@ -14,6 +14,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
@@ -22,7 +23,7 @@ from PIL import Image, PngImagePlugin
 
 from insetgan_batch import __version__
 from insetgan_batch.errors import StorageError
-from insetgan_batch.records import Item
+from insetgan_batch.records import CONSENT_NOTE, Item
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """The IPTC's word for an image that a trained model has painted."""
@@ -38,6 +39,21 @@ _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # zlib's; its usual 6 takes twice the time and saves 4 to 10 % of the bytes.
 _COMPRESSION = 4
 _BROKEN_PNG = (OSError, SyntaxError, ValueError, TypeError)
+
+
+def origin(item: Item, attempt: str, run_id: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The provenance of what an attempt leaves; said: by its method."""
+    note = item.meta.get(CONSENT_NOTE)
+    return {
+        **({} if note is None else {CONSENT_NOTE: note}),
+        **said,
+        "run_id": run_id,
+        "item_id": item.item_id,
+        "attempt": attempt,
+        "synthetic": True,
+        "code_version": __version__,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def to_png(

@@ -27,19 +27,27 @@ package and message.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
+import logging
+from collections.abc import Iterator
 
 from insetgan_batch.errors import (
     CheckpointError,
     ConfigError,
+    InsetGanError,
     ItemError,
     ManifestError,
     MissingPackageError,
     RefusedError,
     StorageError,
 )
+from insetgan_batch.records import Lease
+from insetgan_batch.text import one_line
 
+_SHOWN = 500
+_log = logging.getLogger(__name__)
 # Codes that only the ledger gives: why it put an item back, or gave it up.
 RETRIES_EXHAUSTED = "retries_exhausted"
 CRASHED_ITS_WORKER = "crashed_its_worker"
@@ -178,6 +186,28 @@ def reason_code(error: BaseException) -> str:
 def is_device_fault(error: BaseException) -> bool:
     """Out of memory, or a fault of the GPU: it says nothing about the item that was at hand."""
     return _is_out_of_memory(error) or _is_cuda_fault(error)
+
+
+@contextlib.contextmanager
+def as_item_error(lease: Lease) -> Iterator[None]:
+    """Whatever one item's entry or exit raises is that item's affair, and none of its neighbours'.
+
+    But for what we name ourselves, and what is wrong with the device or its memory.
+    """
+    try:
+        yield
+    except InsetGanError:
+        raise
+    except Exception as err:
+        if is_device_fault(err):
+            raise
+        _log.warning("item %s: %s", lease.item.item_id, err, exc_info=err, extra=log_names(lease))
+        raise ItemError(f"{type(err).__name__}: {one_line(err, _SHOWN)}") from err
+
+
+def log_names(lease: Lease) -> dict[str, str]:
+    """What a line of the log is about."""
+    return {"item": lease.item.item_id, "attempt": lease.attempt}
 
 
 def _is_lost_machine(error: BaseException) -> bool:

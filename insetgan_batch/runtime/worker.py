@@ -11,29 +11,23 @@ as taken after all.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
-import importlib
-import importlib.util
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from insetgan_batch import __version__
 from insetgan_batch.config import RunConfig
-from insetgan_batch.data import inputs, results
+from insetgan_batch.data import inputs, provenance, results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import PATIENCE_S, configure, open_output, patiently, within
 from insetgan_batch.errors import (
     BadInputError,
     CheckpointError,
-    InsetGanError,
     ItemError,
     RefusedError,
     StorageError,
@@ -41,10 +35,10 @@ from insetgan_batch.errors import (
 )
 from insetgan_batch.method import Engine, Finished
 from insetgan_batch.methods import names
-from insetgan_batch.nets.devices import best_device
-from insetgan_batch.records import CONSENT_NOTE, Lease, Outcome, Status, WorkerStats
+from insetgan_batch.nets import devices
+from insetgan_batch.records import Lease, Outcome, Status, WorkerStats
 from insetgan_batch.runtime.allocator import keep_freed_memory
-from insetgan_batch.runtime.failures import PREEMPTED, is_device_fault, reason_code
+from insetgan_batch.runtime.failures import PREEMPTED, as_item_error, log_names, reason_code
 from insetgan_batch.runtime.fitting import fitting_slots
 from insetgan_batch.runtime.stats import ENTER, LEAVE, LOAD, StatsRecorder
 from insetgan_batch.runtime.worker_loop import Ending
@@ -53,7 +47,6 @@ from insetgan_batch.text import one_line
 _UPLOAD_THREADS = _READERS = 4
 # Patience for a picture or latents of a row, which may come from another store: others wait.
 _INPUT_PATIENCE_S = 20.0
-_SHOWN = 500
 _COMMITTED = object()
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -92,7 +85,7 @@ class Worker:
         configure(**dataclasses.asdict(machine.storage))
         self._store = RunStore(open_output(out_uri, single_writer=machine.single_writer))
         self._on_end, self._patience_s = on_end, patience_s
-        self._device = best_device()
+        self._device = devices.best_device()
         if self._device.type == "cpu":
             torch.set_num_threads(machine.cores_per_actor)
             keep_freed_memory()
@@ -146,8 +139,8 @@ class Worker:
         """What it has done with its time, its slots and the store so far."""
         return self._recorder.stats(
             self.in_batch,
-            gpu_memory_peak_bytes=_gpu_memory_peak_bytes(self._device),
-            gpu_utilisation=_gpu_utilisation(self._device),
+            gpu_memory_peak_bytes=devices.memory_peak_bytes(self._device),
+            gpu_utilisation=devices.utilisation(self._device),
         )
 
     def expect(self, lease: Lease) -> None:
@@ -208,7 +201,7 @@ class Worker:
             if prepared is _COMMITTED:
                 self._on_end(_outcome(lease, Status.DUPLICATE))
                 return
-            with _as_item_error(lease):
+            with as_item_error(lease):
                 held = self._enter(lease, prepared)
         except ItemError as err:
             self._on_end(_outcome(lease, Status.QUARANTINED, err))
@@ -225,7 +218,7 @@ class Worker:
         # While the store is away nothing can be committed, so the batch may as well wait.
         if self._patiently(lambda: self._store.is_committed(lease.item.item_id)):
             return _COMMITTED
-        with _as_item_error(lease):
+        with as_item_error(lease):
             prepare = functools.partial(self._engine.prepare, lease.item, self._read)
             return self._patiently(prepare, _INPUT_PATIENCE_S)
 
@@ -253,14 +246,14 @@ class Worker:
         try:
             item_id = lease.item.item_id
             data = self._patiently(lambda: self._store.read_checkpoint(item_id), _INPUT_PATIENCE_S)
-            with _as_item_error(lease):
+            with as_item_error(lease):
                 seconds = self._engine.resume(lease.attempt, held.prepared, data)
         except StorageError as err:
-            _log.warning("item %s starts anew: %s", lease.item.item_id, err, extra=_names(lease))
+            _log.warning("item %s starts anew: %s", lease.item.item_id, err, extra=log_names(lease))
             return False
         except (CheckpointError, ItemError) as err:
             text = "item %s starts anew, and its state is removed: %s"
-            _log.warning(text, lease.item.item_id, err, extra=_names(lease))
+            _log.warning(text, lease.item.item_id, err, extra=log_names(lease))
             self._drop_state(lease)
             return False
         held.state = self._engine.state(lease.attempt)
@@ -272,7 +265,7 @@ class Worker:
         try:
             self._recorder.watched(lambda: self._store.clear_checkpoint(lease.item.item_id))
         except StorageError as err:
-            _log.warning("the state stays: %s", err, extra=_names(lease))
+            _log.warning("the state stays: %s", err, extra=log_names(lease))
 
     # ---- an item leaves ------------------------------------------------------------------------
 
@@ -301,27 +294,14 @@ class Worker:
             self._end(_outcome(lease, Status.QUARANTINED, finished.error))
             return
         try:
-            with _as_item_error(lease):
-                result = self._with_origin(self._engine.result(finished, lease, seconds), lease)
+            with as_item_error(lease):
+                result = self._engine.result(finished, lease, seconds)
         except ItemError as err:
             self._end(_outcome(lease, Status.QUARANTINED, err))
             return
+        origin = provenance.origin(lease.item, lease.attempt, self._run_id, result.provenance)
         self._uploading.add(lease.attempt)
-        self._in_thread(self._upload, lease, result)
-
-    def _with_origin(self, result: results.Result, lease: Lease) -> results.Result:
-        """With what the pictures say of their run, and of who agreed to what."""
-        note = lease.item.meta.get(CONSENT_NOTE)
-        consent = {} if note is None else {CONSENT_NOTE: note}
-        origin = {
-            "run_id": self._run_id,
-            "item_id": lease.item.item_id,
-            "attempt": lease.attempt,
-            "synthetic": True,
-            "code_version": __version__,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        return dataclasses.replace(result, provenance=consent | result.provenance | origin)
+        self._in_thread(self._upload, lease, dataclasses.replace(result, provenance=origin))
 
     def _in_thread(self, call: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
         """Whatever it raises is told, so that no item is stuck in silence."""
@@ -337,7 +317,7 @@ class Worker:
     def _upload(self, lease: Lease, result: results.Result) -> None:
         """Everything the item leaves behind, then its commit: first writer wins."""
         try:
-            with _as_item_error(lease):
+            with as_item_error(lease):
                 won, size_bytes = self._patiently(lambda: self._commit(lease, result))
         except ItemError as err:
             self._end(_outcome(lease, Status.QUARANTINED, err))
@@ -377,14 +357,14 @@ class Worker:
         seconds = time.monotonic() - held.entered_at_s
         try:
             if state is not None:
-                with _as_item_error(lease):
+                with as_item_error(lease):
                     data = self._engine.save(held.prepared, state, seconds)
                 self._recorder.watched(
                     lambda: self._store.save_checkpoint(lease.item.item_id, data)
                 )
         except (StorageError, ItemError) as err:
             text = "the state of item %s is lost: %s"
-            _log.warning(text, lease.item.item_id, err, extra=_names(lease))
+            _log.warning(text, lease.item.item_id, err, extra=log_names(lease))
             state = None
         returned = _outcome(lease, Status.RETURNED)
         is_saved = state is not None or lease.is_resumed
@@ -401,28 +381,6 @@ class Worker:
         self._on_end(outcome)
 
 
-@contextlib.contextmanager
-def _as_item_error(lease: Lease) -> Iterator[None]:
-    """Whatever one item's entry or exit raises is that item's affair, and none of its neighbours'.
-
-    But for what we name ourselves, and what is wrong with the device or its memory.
-    """
-    try:
-        yield
-    except InsetGanError:
-        raise
-    except Exception as err:
-        if is_device_fault(err):
-            raise
-        _log.warning("item %s: %s", lease.item.item_id, err, exc_info=err, extra=_names(lease))
-        raise ItemError(f"{type(err).__name__}: {one_line(err, _SHOWN)}") from err
-
-
-def _names(lease: Lease) -> dict[str, str]:
-    """What a line of the log is about."""
-    return {"item": lease.item.item_id, "attempt": lease.attempt}
-
-
 def _outcome(lease: Lease, status: Status, error: Exception | None = None) -> Outcome:
     return Outcome(
         item_id=lease.item.item_id,
@@ -431,25 +389,3 @@ def _outcome(lease: Lease, status: Status, error: Exception | None = None) -> Ou
         reason=reason_code(error) if error else "",
         detail=str(error) if error else "",
     )
-
-
-def _gpu_memory_peak_bytes(device: torch.device) -> int | None:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-
-
-def _gpu_utilisation(device: torch.device) -> float | None:
-    """0..1; None where nobody says it: without the package nvidia-ml-py, or of a part of a GPU."""
-    nvml = _nvml()
-    if device.type != "cuda" or nvml is None:
-        return None
-    try:
-        return torch.cuda.utilization(device) / 100
-    except (RuntimeError, nvml.NVMLError):
-        return None
-
-
-@functools.cache
-def _nvml() -> Any:
-    """What torch asks for the utilisation of a GPU, if it is installed."""
-    is_there = importlib.util.find_spec("pynvml") is not None
-    return importlib.import_module("pynvml") if is_there else None

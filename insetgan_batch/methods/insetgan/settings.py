@@ -115,6 +115,12 @@ class Settings(config.Settings):
 
     def __post_init__(self) -> None:
         """Checks that concern several fields."""
+        self._check_recipe()
+        self._check_names()
+        self._check_detectors()
+        self._check_models()
+
+    def _check_recipe(self) -> None:
         if set(self.insets) != set(self.recipe.insets):
             raise ValueError(
                 f"insets has {sorted(self.insets)}, but recipe `{self.recipe.name}` has"
@@ -130,6 +136,14 @@ class Settings(config.Settings):
                 f"recipe.resolution is {self.recipe.resolution}, expected at most"
                 f" {_MOST_RESOLUTION_PX} pixels"
             )
+        masked = {
+            name for name, settings in self.recipe.insets.items() if settings.region == "mask"
+        }
+        if missing := sorted(masked - self.segmenter.keys()):
+            raise ValueError(f"segmenter lacks {missing}, whose recipe says `region: mask`")
+
+    def _check_names(self) -> None:
+        """What is said by name of a generator or an inset is said of one that there is."""
         generators = {"canvas", *self.insets}
         if unknown := sorted(self.classes.keys() - generators):
             raise ValueError(f"classes has {unknown}, expected some of {sorted(generators)}")
@@ -143,6 +157,10 @@ class Settings(config.Settings):
                 f"recipe.insets.{lacking[0]}.identity has a weight, but `identity` names no weights"
                 f" of FaceNet for it; set `identity: {{{lacking[0]}: FILE}}`, or the weight to 0"
             )
+
+    def _check_detectors(self) -> None:
+        """Each inset has a place of its own on the canvas."""
+        generators = {"canvas", *self.insets}
         for inset, detector in self.detectors.items():
             expected = generators if detector is self.detector else {"canvas", inset}
             if isinstance(detector, FixedBoxes) and set(detector.fixed) != expected:
@@ -161,11 +179,8 @@ class Settings(config.Settings):
                 "detector finds one place on the canvas, but there are the insets"
                 f" {sorted(self.insets)}; give each its own: `{{face: mtcnn, shoes: demo:shoes}}`"
             )
-        masked = {
-            name for name, settings in self.recipe.insets.items() if settings.region == "mask"
-        }
-        if missing := sorted(masked - self.segmenter.keys()):
-            raise ValueError(f"segmenter lacks {missing}, whose recipe says `region: mask`")
+
+    def _check_models(self) -> None:
         for name, model in self.models.items():
             try:
                 split_model(model)

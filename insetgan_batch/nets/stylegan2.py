@@ -176,9 +176,9 @@ class Mapping(nn.Module):
             )
         parts = [z] if self.embed is None else [z, self.embed(c)]
         if self.joint:
-            x = _normalise(torch.cat(parts, dim=1))
+            x = normalise(torch.cat(parts, dim=1))
         else:
-            x = torch.cat([_normalise(part) for part in parts], dim=1)
+            x = torch.cat([normalise(part) for part in parts], dim=1)
         for name in self.layers:
             x = F.leaky_relu(self.get_submodule(name)(x), LEAKY_SLOPE) * ACTIVATION_GAIN
         return x
@@ -320,6 +320,6 @@ class Block(nn.Module):
         return x, image if self.torgb is None else self.torgb(x, ws[:, -1], image)
 
 
-def _normalise(x: Tensor) -> Tensor:
+def normalise(x: Tensor) -> Tensor:
     """Vectors `[n c]` with a mean square of 1."""
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPS)

@@ -1,0 +1,1 @@
+"""Networks are learnt: one loop, its checkpoints, and the tasks that it does."""

@@ -7,7 +7,7 @@ is one line, and an unknown key is one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -102,6 +102,11 @@ class Settings:
     def models(self) -> dict[str, str]:
         """Every file of weights, by the names that `run.json` gives them."""
         return {}
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What may surprise whoever starts such a run, a line each."""
+        return ()
 
     def with_models(self, models: Mapping[str, str]) -> Self:
         """The same settings with other files; models: as `models` has them."""

@@ -216,10 +216,6 @@ class Method(Protocol):
         """The same by its run.json."""
         ...
 
-    def seed_id(self, seeds: Mapping[str, int | str]) -> str:
-        """The id of a row of seeds, by name."""
-        ...
-
     def page(self, run: Mapping[str, Any]) -> Page:
         """What the run's page shows of it, by its run.json; left out, `Page()`."""
         ...
@@ -236,22 +232,10 @@ class Method(Protocol):
         """The most that one item takes; 1 where a network is run once."""
         ...
 
-    def warnings(self, settings: config.Settings) -> Sequence[str]:
-        """What may surprise whoever starts such a run, a line each."""
-        ...
-
     def load(
         self, settings: config.Settings, machine: config.Machine, device: torch.device
     ) -> Engine:
         """The networks on a device; raises `CheckpointError` or `StorageError`."""
-        ...
-
-    def upgrade_commit(self, data: bytes) -> dict[str, Any]:
-        """A commit of a version before `measures`, as it is written now."""
-        ...
-
-    def upgrade_quarantined(self, data: bytes) -> dict[str, Any]:
-        """The same of a record of the quarantine."""
         ...
 
 

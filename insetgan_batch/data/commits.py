@@ -321,7 +321,7 @@ class RunStore:
         try:
             run = self.read_run()
             if text := run.get("seeds"):
-                return seeds.parse_kept(text, names.of_run(run).seed_id).among
+                return seeds.parse_kept(text, names.of_run(run).rows_of_run(run).seed_id).among
             return ids.read(self.storage)
         except NotFoundError:
             return set

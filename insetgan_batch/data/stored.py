@@ -163,11 +163,13 @@ class Reader(Generic[_T]):
 
 
 def _upgrade_commit(data: bytes) -> dict[str, Any]:
-    return names.find(names.DEFAULT).upgrade_commit(data)
+    upgraded: dict[str, Any] = names.old_runs().upgrade_commit(data)
+    return upgraded
 
 
 def _upgrade_quarantined(data: bytes) -> dict[str, Any]:
-    return names.find(names.DEFAULT).upgrade_quarantined(data)
+    upgraded: dict[str, Any] = names.old_runs().upgrade_quarantined(data)
+    return upgraded
 
 
 RUN, EPOCH = Reader(Run), Reader(Epoch)

@@ -33,6 +33,11 @@ def of_run(run: Mapping[str, Any]) -> Method:
     return find(run.get("configuration", {}).get("method", DEFAULT))
 
 
+def old_runs() -> Any:
+    """What reads records of versions that knew the default method alone."""
+    return importlib.import_module("insetgan_batch.methods.insetgan.old_runs")
+
+
 def page_of_run(run: Mapping[str, Any]) -> Page:
     """What the method of a run.json has to say on its page; the defaults if that is nothing."""
     method = of_run(run)

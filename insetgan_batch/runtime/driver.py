@@ -246,7 +246,7 @@ def _pool(
     config: RunConfig, started: _Started, tracker: ProgressTracker
 ) -> Iterator[tuple[ActorPool, Callable[[], None]]]:
     """The workers, and what looks after the cluster meanwhile."""
-    for line in names.find(config.method).warnings(config.settings):
+    for line in config.settings.warnings:
         _log.warning(line)
     machine, out_uri = config.machine, started.store.storage.uri
     with cluster.connected(), cluster.requested(machine, tracker.left):

@@ -155,7 +155,10 @@ class WorkerLoop:
             if worker.in_batch and self._free:
                 self._news.notify_all()
                 self._news.wait_for(self._is_refilled, _REFILL_S)
-            self._news.wait_for(lambda: self._inbox or worker.in_batch or self._stops)
+            # Whatever is inside, or could be: while all places wait for the store, none could.
+            self._news.wait_for(
+                lambda: (self._inbox and worker.free) or worker.in_batch or self._stops
+            )
             if self._stops:
                 return None
             # Nobody inside waits for files of others; where nobody is inside, there is time.

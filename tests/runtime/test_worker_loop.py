@@ -42,6 +42,7 @@ class FakeWorker:
         self.fails: Exception | None = None
         self.steps = self.ahead = 0
         self.slow: set[str] = set()  # whose files are not there yet
+        self.uploading = 0  # places that wait for the store
         self._expected: set[str] = set()
 
     @property
@@ -54,7 +55,7 @@ class FakeWorker:
 
     @property
     def free(self) -> int:
-        return self._capacity - len(self._leases)
+        return max(0, self._capacity - len(self._leases) - self.uploading)
 
     @property
     def stats(self) -> WorkerStats:
@@ -198,6 +199,20 @@ def test_a_worker_that_works_ahead_asks_for_more_than_its_slots() -> None:
     reply = heartbeat_until(loop, 5, request(*range(1, 6)))
     assert len(ended(reply)) == 5
     assert all(len(entered) <= 2 for entered in worker.entered)
+
+
+def test_a_worker_all_of_whose_places_wait_for_the_store_stands_still() -> None:
+    """It would serve nothing, again and again, as fast as it can."""
+    loop, worker = started(rounds=1)
+    worker.uploading = 2
+    loop.heartbeat(request(1, wait_s=0))
+    loop.heartbeat(request(wait_s=0.2))  # time to serve
+    assert worker.entered == []
+    worker.uploading = 1
+    loop.post(Outcome("i0", "1-0", Status.COMMITTED))  # one is through
+    reply = heartbeat_until(loop, 2, request(wait_s=0.1))
+    assert ended(reply) == [("i0", Status.COMMITTED), ("i1", Status.COMMITTED)]
+    assert worker.entered == [["1-1"]]
 
 
 def test_an_error_is_raised_by_every_call_once_all_events_are_acknowledged() -> None:

@@ -15,11 +15,9 @@ from insetgan_batch.methods.insetgan.errors import (
     NoFaceFoundError,
 )
 from insetgan_batch.methods.insetgan.measures import MEASURES
-from insetgan_batch.methods.insetgan.old_runs import upgrade_commit, upgrade_quarantined
 from insetgan_batch.methods.insetgan.page import page
 from insetgan_batch.methods.insetgan.recipe_variants import stages
 from insetgan_batch.methods.insetgan.settings import Settings
-from insetgan_batch.methods.insetgan.sources import seed_id
 
 if TYPE_CHECKING:
     import torch
@@ -36,11 +34,7 @@ __all__ = [
     "phases",
     "rows",
     "rows_of_run",
-    "seed_id",
     "steps",
-    "upgrade_commit",
-    "upgrade_quarantined",
-    "warnings",
 ]
 
 REASONS = {
@@ -72,13 +66,6 @@ def steps(settings: Settings) -> int:
         rounds * sum(own.steps for own in stage.generators.values())
         for rounds, stage in stages(settings.recipe)
     )
-
-
-def warnings(settings: Settings) -> list[str]:
-    """Random features say little about real pictures."""
-    if not settings.insets or settings.perceptual_trunk is not None:
-        return []
-    return ["LPIPS compares random features: fine for the demo, not for real models"]
 
 
 def load(settings: Settings, machine: Machine, device: torch.device) -> Engine:

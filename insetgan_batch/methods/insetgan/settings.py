@@ -215,6 +215,13 @@ class Settings(config.Settings):
         others |= {f"identity.{name}": model for name, model in self.identity.items()}
         return {"canvas": self.canvas} | self.insets | others
 
+    @property
+    def warnings(self) -> list[str]:
+        """Random features say little about real pictures."""
+        if not self.insets or self.perceptual_trunk is not None:
+            return []
+        return ["LPIPS compares random features: fine for the demo, not for real models"]
+
     def with_models(self, models: Mapping[str, str]) -> Self:
         """Generators, LPIPS, encoders and FaceNets by other names."""
         return dataclasses.replace(

@@ -21,11 +21,6 @@ def test_time_is_counted_by_the_generator_that_moves() -> None:
     assert list(METHOD.phases(Settings())) == ["canvas", "face"]
 
 
-def test_random_features_are_a_warning_where_something_is_optimised() -> None:
-    assert "random features" in METHOD.warnings(Settings())[0]
-    assert METHOD.warnings(Settings.parse({"recipe": "generate", "insets": {}})) == []
-
-
 def test_the_rows_of_a_run_are_those_of_its_configuration() -> None:
     stored = METHOD.rows_of_run({"configuration": {"insets": {"face": "demo:face"}}})
     assert METHOD.rows(Settings()).columns == stored.columns

@@ -170,6 +170,11 @@ def test_a_trunk_without_a_name_is_not_a_random_one() -> None:
 # Models
 
 
+def test_random_features_are_a_warning_where_something_is_optimised() -> None:
+    assert "random features" in Settings().warnings[0]
+    assert Settings.parse({"recipe": "generate", "insets": {}}).warnings == []
+
+
 def test_models_are_all_files_of_weights() -> None:
     assert Settings().models == {
         "canvas": "demo:canvas",

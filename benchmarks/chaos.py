@@ -91,18 +91,23 @@ def _table(results: list[dict[str, Any]]) -> str:
         requests.update(result["requests"])
     lines = ["| fault | times | requests hit |", "|---|---:|---:|"]
     lines += [f"| {kind} | {struck[kind]} | {requests.get(kind, '')} |" for kind in KINDS]
-    lines += ["", "| | |", "|---|---:|"]
-    lines += [f"| {name} | {value} |" for name, value in _totals(results, struck.total())]
+    lines += ["", "| | InsetGAN | negatives |", "|---|---:|---:|"]
+    by_method = [[r for r in results if r["method"] == name] for name in ("insetgan", "negative")]
+    columns = [dict(_totals(own)) for own in by_method]
+    names = max(columns, key=len)
+    lines += [f"| {name} | {' | '.join(str(c.get(name, '')) for c in columns)} |" for name in names]
     return "\n".join(lines)
 
 
-def _totals(results: list[dict[str, Any]], faults: int) -> list[tuple[str, object]]:
+def _totals(results: list[dict[str, Any]]) -> list[tuple[str, object]]:
+    if not results:
+        return [("schedules", 0)]
     verdicts = [result["verdict"] for result in results]
     seconds = [result["seconds"] for result in results]
     codes = [life["code"] for result in results for life in result["lives"]]
     return [
         ("schedules", len(results)),
-        ("faults", faults),
+        ("faults", sum(len(result["struck"]) for result in results)),
         ("items", sum(verdict["items"] for verdict in verdicts)),
         ("starts of a driver", len(codes)),
         ("of them killed", codes.count(-9)),

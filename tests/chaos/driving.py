@@ -1,7 +1,7 @@
 """The run itself: its inputs, and its driver as a process that is started again when it ends early.
 
-The generators are tiny, and an item takes so many rounds of them that it lasts a second or so:
-long enough for a fault to hit work in progress.
+InsetGAN's generators are tiny, and an item takes so many rounds of them that it lasts a second or
+so: long enough for a fault to hit work in progress. Negatives take no time, so there are many.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from pathlib import Path
 import torch
 import yaml
 
+from insetgan_batch.config import Settings
 from insetgan_batch.data import manifest
 from insetgan_batch.methods.insetgan.sources import schema
 from insetgan_batch.nets import checkpoint
 from insetgan_batch.nets.stylegan2 import StyleGAN2
+from insetgan_batch.records import Item
 from tests.bench import CANVAS, FACE
+from tests.methods import negative
 from tests.records import montage_items
 
 BODIES, FACES = 4, 6
+NEGATIVES = 400
 FINISHED = (0, 1)
 _ROUNDS = 10
 _PROGRESS_LINE = re.compile(r"\d+/\d+ items,|loading|starting Ray|\(raylet|^\s*$")
@@ -71,6 +75,22 @@ def write_inputs(directory: Path, *, bodies: int = BODIES, faces: int = FACES) -
     inputs.config.write_text(yaml.safe_dump(fields))
     items = montage_items(range(bodies), range(10, 10 + faces))
     manifest.write(str(inputs.manifest), items, schema(["face"]))
+    return inputs
+
+
+def write_negative_inputs(directory: Path, *, items: int = NEGATIVES) -> Inputs:
+    """So many rows of some pictures, for the method `negative`."""
+    pictures = [directory / f"{level}.png" for level in range(1, 256, 16)]
+    for level, path in zip(range(1, 256, 16), pictures, strict=True):
+        path.write_bytes(negative.picture(level))
+    rows = [Item(f"i{n:04d}", {"picture": str(pictures[n % len(pictures)])}) for n in range(items)]
+    inputs = Inputs(
+        directory / "run.yaml",
+        directory / "manifest.parquet",
+        frozenset(row.item_id for row in rows),
+    )
+    inputs.config.write_text(yaml.safe_dump({"method": negative.NAME, "slots": 2}))
+    manifest.write(str(inputs.manifest), rows, negative.rows(Settings()))
     return inputs
 
 

@@ -24,7 +24,7 @@ from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from tests.chaos import schedule
 from tests.chaos.cluster import RAY_SETTINGS, Machines
-from tests.chaos.driving import Driver, Inputs, Life, write_inputs
+from tests.chaos.driving import Driver, Inputs, Life, write_inputs, write_negative_inputs
 from tests.chaos.fault_proxy import FaultProxy
 from tests.chaos.processes import end_everything_below, ending_all, run_apart
 from tests.chaos.schedule import Fault
@@ -50,6 +50,7 @@ class Result:
     """
 
     seed: int
+    method: str
     planned: list[str]
     struck: list[str]
     lives: list[Life]
@@ -74,7 +75,9 @@ class Play:
     def __init__(self, seed: int, faults: list[Fault], directory: Path, proxy: FaultProxy) -> None:
         self._seed, self._faults, self._proxy = seed, faults, proxy
         self._random = random.Random(seed)
-        self._inputs: Inputs = write_inputs(directory)
+        self._method = schedule.method(seed)
+        write = write_negative_inputs if self._method == "negative" else write_inputs
+        self._inputs: Inputs = write(directory)
         self._machines = Machines()
         self._driver = Driver(self._inputs, OUT, directory)
         self._vandal = Vandal(proxy.store, OUT.partition(f"{BUCKET}/")[2], self._random)
@@ -98,6 +101,7 @@ class Play:
         verdict = verify(open_storage(OUT), self._inputs.item_ids, self._proxy.accepted)
         return Result(
             seed=self._seed,
+            method=self._method,
             planned=[fault.kind for fault in self._faults],
             struck=self._struck,
             lives=self._driver.lives,

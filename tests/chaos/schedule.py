@@ -56,6 +56,11 @@ class Fault:
     share: float = 1.0
 
 
+def method(seed: int) -> str:
+    """Whose run is played: every second one is of negatives."""
+    return ("insetgan", "negative")[seed % 2]
+
+
 def make(seed: int) -> list[Fault]:
     """The schedule of a seed."""
     draw = random.Random(seed)

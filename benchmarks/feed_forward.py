@@ -17,7 +17,6 @@ import argparse
 import io
 import json
 import multiprocessing
-import multiprocessing.synchronize
 import os
 import shlex
 import sys
@@ -40,8 +39,9 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from insetgan_batch.config import parse
-from insetgan_batch.data import inputs, manifest, pictures, provenance
+from insetgan_batch.data import inputs, manifest, provenance
 from insetgan_batch.data.storage import open_storage
+from insetgan_batch.methods.feed_forward import Prediction
 from insetgan_batch.records import Item
 from insetgan_batch.runtime import cluster, driver
 from insetgan_batch.runtime.progress import Progress
@@ -247,40 +247,42 @@ def _phases() -> dict[str, float]:
 
 def _bare_loop(out: str, rows: Sequence[Item]) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
-    done = context.Value("q", 0)
+    done, release = context.Value("q", 0), context.Event()
     loops = [
-        context.Process(target=_loop, args=(out, rows[n::_PROCESSES], done))
+        context.Process(target=_loop, args=(out, rows[n::_PROCESSES], done, release))
         for n in range(_PROCESSES)
     ]
     watch = Watch(len(rows), _kind)
     for loop in loops:
         loop.start()
-    while any(loop.is_alive() for loop in loops):
+    while done.value < len(rows) and all(loop.is_alive() for loop in loops):
         watch.see(done.value)
-        if done.value == len(rows):
-            break
         time.sleep(0.02)
     watch.see(done.value)
+    release.set()
     for loop in loops:
         loop.join()
     return watch.found()
 
 
-def _loop(out: str, rows: Sequence[Item], done: Any) -> None:
-    """Read, compute and put, in threads."""
+def _loop(out: str, rows: Sequence[Item], done: Any, release: Any) -> None:
+    """Read, compute and put, in threads; stay until what was used has been looked at."""
     storage, lock = open_storage(out), threading.Lock()
 
     def make(item: Item) -> None:
-        uri = item.inputs["picture"]
-        pixels = 255 - np.asarray(pictures.read(inputs.read(uri), uri))
+        (found,) = negative.predict([negative.prepare(item, inputs.read)])
+        assert isinstance(found, Prediction)
         said = provenance.origin(item, "1-1", "bare", {})
-        storage.put(f"items/{item.item_id}/image.png", provenance.to_png(pixels, item, said))
+        for name, pixels in found.images.items():
+            png = provenance.to_png(pixels, item, said)
+            storage.put(f"items/{item.item_id}/{name}.png", png)
         with lock, done.get_lock():
             done.value += 1
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for _ in pool.map(make, rows):
             pass
+    release.wait()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ class Lease:
     """An item handed to an actor.
 
     attempt: `<epoch>-<n>`, unique in the run. expires_at_s: ledger's clock. is_resumed: its state
-    is in storage, from a machine that was taken away.
+    is in storage, from a machine that was taken away. is_first: neither this driver nor one before
+    it has handed the item out.
     """
 
     item: Item
@@ -42,6 +43,7 @@ class Lease:
     worker_id: str
     expires_at_s: float
     is_resumed: bool = False
+    is_first: bool = False
 
 
 class Status(enum.StrEnum):

@@ -70,15 +70,20 @@ def save(path: Path, generator: StyleGAN2, about: dict[str, Any]) -> str:
     """Write a generator with where it comes from; returns the file's sha256. Never leaves half a
     file.
     """
+    data = packed(generator, about)
+    write_whole(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def packed(generator: StyleGAN2, about: dict[str, Any]) -> bytes:
+    """The bytes of such a file."""
     header = {
         "format": _FORMAT,
         "architecture": dataclasses.asdict(generator.architecture),
         "about": about,
     }
-    tensors = {name: t.detach().contiguous() for name, t in generator.state_dict().items()}
-    data = safetensors.torch.save(tensors, {HEADER_KEY: json.dumps(header)})
-    write_whole(path, data)
-    return hashlib.sha256(data).hexdigest()
+    tensors = {name: t.detach().cpu().contiguous() for name, t in generator.state_dict().items()}
+    return safetensors.torch.save(tensors, {HEADER_KEY: json.dumps(header)})
 
 
 def printable(text: str, most: int = 400) -> str:

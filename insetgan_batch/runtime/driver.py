@@ -224,14 +224,14 @@ def _start(
     on_step: Callable[[str], None],
 ) -> _Started:
     """Look at all that could be wrong, and only then write what a start leaves in its store."""
-    described = _patiently(lambda: _check_manifest(config, manifest_uri))
+    described = _patiently(lambda: check_manifest(config, manifest_uri))
     weights = {name: models.fetch(model) for name, model in config.settings.models.items()}
     rows = _Rows(config, manifest_uri, described.rows, subset)
     kept_ids = b""
     if _is_new(out_uri):
         kept_ids = rows.read_all(on_step)
         cluster.connect()
-    store = _patiently(lambda: _open_store(out_uri, config))
+    store = _patiently(lambda: open_store(out_uri, config))
     record = _run_record(config, weights, described, run_id)
     stored = _patiently(lambda: store.open_run(record))
     logs.name_run(stored["run_id"])
@@ -269,7 +269,7 @@ def _pool(
             pool.close()
 
 
-def _check_manifest(config: RunConfig, manifest_uri: str) -> Described:
+def check_manifest(config: RunConfig, manifest_uri: str) -> Described:
     """The schema, and a sample of the rows and their images; the rest is checked as it is read."""
     rows = names.find(config.method).rows(config.settings)
     described = manifest.describe(manifest_uri, rows)
@@ -299,7 +299,8 @@ def _is_new(out_uri: str) -> bool:
     return not _patiently(lambda: storage.exists("run.json"))
 
 
-def _open_store(out_uri: str, config: RunConfig) -> RunStore:
+def open_store(out_uri: str, config: RunConfig) -> RunStore:
+    """Where the run lives; raises `ConfigError` where nothing would keep two drivers apart."""
     storage = open_output(out_uri, single_writer=config.machine.single_writer)
     if not config.machine.single_writer:
         says = f"{out_uri}: this store lets several writers create the same object"

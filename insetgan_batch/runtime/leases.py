@@ -269,7 +269,8 @@ class Ledger:
         self._withdraw(item_id)
         work = self._open[item_id]
         expires_at_s = now_s + self._caps.lease_s
-        lease = Lease(work.item, attempt, worker_id, expires_at_s, work.is_saved)
+        is_first = self._epoch == 1 and work.attempts == 1
+        lease = Lease(work.item, attempt, worker_id, expires_at_s, work.is_saved, is_first)
         self._leases[item_id] = lease
         self._leased_suspects += self._is_suspect(item_id)
         return lease

@@ -215,8 +215,10 @@ class Worker:
 
     def _prepare(self, lease: Lease) -> Any:
         """What the engine makes of the row; `_COMMITTED` where the item is done already."""
-        # While the store is away nothing can be committed, so the batch may as well wait.
-        if self._patiently(lambda: self._store.is_committed(lease.item.item_id)):
+        # While the store is away nothing can be committed, so the batch may as well wait. Where an
+        # item is done sooner than the store answers, one that none can have done is not asked for.
+        is_asked = not (lease.is_first and self._engine.ahead)
+        if is_asked and self._patiently(lambda: self._store.is_committed(lease.item.item_id)):
             return _COMMITTED
         with as_item_error(lease):
             prepare = functools.partial(self._engine.prepare, lease.item, self._read)

@@ -49,7 +49,11 @@ def prepare(item: Item, read: Callable[[str], bytes]) -> np.ndarray[Any, Any]:
 def predict(found: Sequence[np.ndarray[Any, Any]]) -> list[Prediction | ItemError]:
     """A black picture is one that cannot be done."""
     return [
-        Prediction({"image": 255 - pixels}, {"mean": 255 - float(pixels.mean())})
+        Prediction(
+            {"image": 255 - pixels, "picture": pixels},
+            {"mean": 255 - float(pixels.mean())},
+            given=frozenset({"picture"}),
+        )
         if pixels.any()
         else ItemError("a black picture has no negative here")
         for pixels in found

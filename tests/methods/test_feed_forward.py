@@ -48,7 +48,7 @@ def test_every_item_leaves_its_negative(leases: Callable[..., list[Lease]], tmp_
     store = RunStore(open_storage(str(tmp_path / "out")))
     record = store.read_commit("i0")
     assert (results.read_image(store, record) == 245).all()
-    assert record["files"].keys() == {"image"}
+    assert record["files"].keys() == {"image", "picture"}
     assert (record["steps"], record["measures"]) == (1, {"mean": 245.0})
     assert record["provenance"]["synthetic"] is True
 

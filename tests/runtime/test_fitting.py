@@ -39,7 +39,7 @@ def test_what_does_not_even_hold_one_says_so() -> None:
         fitting.measured(peak, MB)
 
 
-def test_on_a_cpu_auto_means_four(bench: Callable[..., Bench]) -> None:
-    place = bench(slots="auto")
+def test_on_a_cpu_auto_means_four(negatives: Callable[..., Bench]) -> None:
+    place = negatives(slots="auto")
     worker = RecordingWorker(place.config, place.out)
     assert worker.free == fitting.ON_CPU

@@ -65,6 +65,18 @@ def test_attempts_rise_over_the_whole_ledger_and_carry_the_epoch() -> None:
     assert ledger.grant("w", 1, 0.0)[0].attempt == "3-4"
 
 
+def test_only_the_first_lease_of_the_first_driver_says_that_none_had_the_item() -> None:
+    firsts = []
+    for epoch in (1, 2):
+        ledger = Ledger(epoch, Caps())
+        ledger.add([_item("a")])
+        (first,) = ledger.grant("w", 1, 0.0)
+        ledger.finish(_end(first, Status.FAILED))
+        (second,) = ledger.grant("w", 1, 0.0)
+        firsts.append((first.is_first, second.is_first))
+    assert firsts == [(True, False), (False, False)]
+
+
 def test_a_lease_says_who_has_it_and_until_when() -> None:
     (lease,) = _ledger("a").grant("w", 1, 100.0)
     assert (lease.worker_id, lease.expires_at_s) == ("w", 100.0 + LEASE_S)

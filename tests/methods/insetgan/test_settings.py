@@ -170,6 +170,10 @@ def test_a_trunk_without_a_name_is_not_a_random_one() -> None:
 # Models
 
 
+def test_the_default_settings_fit_their_recipe() -> None:
+    assert set(Settings().insets) == set(Settings().recipe.insets)
+
+
 def test_random_features_are_a_warning_where_something_is_optimised() -> None:
     assert "random features" in Settings().warnings[0]
     assert Settings.parse({"recipe": "generate", "insets": {}}).warnings == []

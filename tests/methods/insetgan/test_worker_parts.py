@@ -14,7 +14,7 @@ from insetgan_batch.data.storage import open_storage
 from insetgan_batch.records import Lease, Status
 from tests.records import montage_items
 from tests.runtime.recording import RecordingWorker
-from tests.runtime.test_worker import box_of
+from tests.methods.insetgan.test_worker import box_of
 
 
 @pytest.fixture

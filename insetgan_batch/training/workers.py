@@ -36,6 +36,6 @@ class Workers:
         with torch.no_grad():
             flat = torch.cat([tensor.flatten() for tensor in found])
             dist.all_reduce(flat)
-            totals = flat.split([tensor.numel() for tensor in found])
+            totals = torch.split(flat, [tensor.numel() for tensor in found])
             for tensor, total in zip(found, totals, strict=True):
                 tensor.copy_(total.view_as(tensor))

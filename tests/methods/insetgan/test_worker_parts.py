@@ -12,9 +12,9 @@ from insetgan_batch.data import results
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.storage import open_storage
 from insetgan_batch.records import Lease, Status
+from tests.methods.insetgan.test_worker import box_of
 from tests.records import montage_items
 from tests.runtime.recording import RecordingWorker
-from tests.methods.insetgan.test_worker import box_of
 
 
 @pytest.fixture

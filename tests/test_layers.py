@@ -28,6 +28,7 @@ LAYERS = (
     {"names"},
     {"config"},
     {"nets", "data", "people"},
+    {"training"},
     {"methods"},
     {"demo", "report", "telemetry"},
     {"runtime"},
@@ -36,7 +37,7 @@ LAYERS = (
     {"__main__"},
 )
 # Beyond the order: these stay usable without a run, a page or a terminal.
-PLAIN = {"nets", "data", "people", "methods"}
+PLAIN = {"nets", "data", "people", "training", "methods"}
 ABOVE_PLAIN = {"runtime", "report", "cli"}
 
 # Which modules may import a package; a name ending in a slash stands for a room.
@@ -65,6 +66,7 @@ DOORS = {
         "demo/",
         "people/body.py",
         "people/pictures.py",
+        "training/",
         "runtime/worker.py",
         "runtime/fitting.py",
     },

@@ -154,4 +154,7 @@ def load_optimizers(
             if key.startswith(f"{name}."):
                 index, _, moment = key.removeprefix(f"{name}.").partition(".")
                 state.setdefault(int(index), {})[moment] = tensor
+        parameters = sum(len(group["params"]) for group in optimizer.param_groups)
+        if state and state.keys() != set(range(parameters)):
+            raise ValueError(f"{name}: moments of {len(state)} parameters, expected {parameters}")
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})

@@ -17,6 +17,7 @@ _ROOT = Path(__file__).parent.parent
 _RESULTS = _ROOT / "benchmarks" / "results"
 _PAGE = _ROOT / "docs" / "speed.md"
 _BEGIN, _END = "<!-- benchmarks/speed_table.py -->", "<!-- end of the table -->"
+_STORES = {"disk": "a local disk", "swift": "Swift on the same cores"}
 _HEAD = ("what", "found", "how", "where, commit")
 
 Row = tuple[str, str, str, dict[str, Any]]  # the last: device or processor, cores, commit
@@ -70,6 +71,15 @@ def _rows() -> Iterator[Row]:
         "python benchmarks/overhead.py",
         overhead["measured_at"],
     )
+    cheap = _read("feed_forward")
+    for store, of in cheap["stores"].items():
+        yield (
+            f"items that cost little (a negative of 256 px), on {_STORES[store]}, against a bare loop"
+            " that makes the same files",
+            f"{of['ratio']:.2f}, {of['run']['items_per_s']:.0f} items/s",
+            cheap["command"],
+            cheap["measured_at"],
+        )
     scale = _read("driver_scale")
     largest = scale["sizes"][-1]
     yield (

@@ -82,7 +82,7 @@ def fields(tiny_models: dict[str, Path]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, fields: dict[str, Any]) -> Callable[..., Bench]:
+def montages(tmp_path: Path, fields: dict[str, Any]) -> Callable[..., Bench]:
     """Makes a bench for this test; `changes` go over the fields."""
 
     def make(bodies: int = 2, faces: int = 2, **changes: Any) -> Bench:

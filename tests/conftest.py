@@ -19,7 +19,7 @@ from insetgan_batch.nets.checkpoint import Checkpoint
 from insetgan_batch.nets.generator import Generator
 from insetgan_batch.nets.perceptual import Perceptual
 from insetgan_batch.nets.stylegan2 import Architecture, StyleGAN2
-from tests.bench import bench, fields, tiny_models  # noqa: F401 - fixtures for every room
+from tests.bench import fields, montages, tiny_models  # noqa: F401 - fixtures for every room
 from tests.methods.negative_bench import negatives  # noqa: F401
 
 torch.set_num_threads(1)

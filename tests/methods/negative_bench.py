@@ -22,7 +22,7 @@ def items_in(directory: Path, count: int) -> list[Item]:
     made = []
     for n in range(count):
         path = directory / f"{n}.png"
-        path.write_bytes(negative.picture(10 + n))
+        path.write_bytes(negative.picture(10 + n, side=16 + n % 64))
         made.append(Item(f"i{n}", {"picture": str(path)}))
     return made
 

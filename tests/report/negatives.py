@@ -28,8 +28,7 @@ def fill(store: RunStore, *levels: int) -> None:
         if not isinstance(found, Prediction):
             fail(store, item, "diverged", str(found))
             continue
-        images = {**found.images, "given_picture": pixels}
         result = results.Result(
-            item, "1-1", images, {}, 0.5, measures=found.measures, facts={"lens": "50 mm"}
+            item, "1-1", found.images, {}, 0.5, measures=found.measures, facts={"lens": "50 mm"}
         )
         store.commit(item.item_id, results.save(store, result))

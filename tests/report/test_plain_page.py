@@ -34,7 +34,7 @@ def test_it_has_a_table_of_the_measures_and_the_failures(negatives: RunStore) ->
 def test_an_item_shows_its_result_first_then_its_other_pictures(negatives: RunStore) -> None:
     view = view_of(negatives, "grey10")
     pictures = [*view["pictures"]["pictures"].items()]
-    assert pictures == [("image", "result"), ("given_picture", "given picture")]
+    assert pictures == [("image", "result"), ("picture", "picture")]
     assert view["facts"][:2] == [["lens", "50 mm"], ["steps", "1 in 0.5 s"]]
     assert (view["regions"], view["charts"]) == ({}, [])
 

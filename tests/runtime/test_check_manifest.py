@@ -65,9 +65,11 @@ def test_a_relative_picture_is_looked_for_beside_the_manifest(
 
 def rows_of(folder: Path, good: int, bad: int) -> str:
     """A manifest of which the good rows come first."""
-    (folder / "a.png").write_bytes(PNG)
+    names = [f"{n}.png" for n in range(good)]
+    for name in names:
+        (folder / name).write_bytes(PNG)
     path = folder / "m.parquet"
-    pq.write_table(pa.table({"picture": ["a.png"] * good + [""] * bad}), path)
+    pq.write_table(pa.table({"picture": names + [""] * bad}), path)
     return str(path)
 
 

@@ -58,7 +58,7 @@ def test_every_item_is_committed_once_and_the_page_is_there(negatives: MakeBench
     assert store.committed() == {"i0", "i1", "i2", "i3"}
     assert (Path(place.out) / "report" / "index.html").exists()
     assert seen[-1].left == 0
-    assert max(progress.inside for progress in seen) > 0
+    assert sum(len(progress.last) for progress in seen) == 4
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +121,7 @@ def test_a_row_that_cannot_be_done_is_quarantined_with_its_reason(
     assert record["item"]["inputs"]["picture"].endswith("1.png")
 
 
-def test_another_method_on_the_same_output_is_refused_and_other_machines_are_not(
-    finished: Bench,
-) -> None:
-    other = dataclasses.replace(finished.config, method="tests.methods.negative_too")
-    with pytest.raises(RunMismatchError, match=r"method is .*negative.*negative_too"):
-        driver.run(other, finished.manifest, finished.out)
+def test_other_machines_may_resume(finished: Bench) -> None:
     faster = finished.config.on(slots=7)
     assert driver.run(faster, finished.manifest, finished.out).committed == 1
 
@@ -201,17 +196,19 @@ def test_when_everything_fails_the_run_stops_and_quarantines_nothing(
     negatives: MakeBench, tmp_path: Path
 ) -> None:
     place = negatives()
-    good, bad = items_in(tmp_path, 2)
+    black, bad = items_in(tmp_path, 2)
+    (tmp_path / "0.png").write_bytes(negative.picture(0))
     (tmp_path / "1.png").write_text("no picture")
     many = [dataclasses.replace(bad, item_id=f"bad{n}") for n in range(50)]
-    # One good picture, so that the sample passes; its item comes last.
-    manifest.write(place.manifest, [*many, good], SCHEMA)
-    config = place.config.on(slots=1)
+    # One that can be read, so that the sample passes; it comes too late for the first manifest's.
+    manifest.write(place.manifest, [*many, black], SCHEMA)
     with pytest.raises(ManifestError, match=r"1\.png"):
-        driver.run(config, place.manifest, place.out)
-    manifest.write(place.manifest, [good, *many], SCHEMA)
-    with pytest.raises(InsetGanError, match=r"items failed and none was done \(bad_input\)"):
-        driver.run(config.on(slots=8), place.manifest, place.out)
+        driver.run(place.config, place.manifest, place.out)
+    manifest.write(place.manifest, [black, *many], SCHEMA)
+    with pytest.raises(
+        InsetGanError, match=r"items failed and none was done \(bad_input, item_error\)"
+    ):
+        driver.run(place.config.on(slots=8), place.manifest, place.out)
     assert RunStore(open_storage(place.out)).quarantined() == set()
 
 

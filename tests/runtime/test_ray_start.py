@@ -215,9 +215,9 @@ def test_a_head_is_found(head: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def command(bench: Callable[..., Bench], fields: dict[str, Any], tmp_path: Path) -> list[str]:
+def command(montages: Callable[..., Bench], fields: dict[str, Any], tmp_path: Path) -> list[str]:
     """That begins a run."""
-    made = bench()
+    made = montages()
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(fields))
     return ["run", str(tmp_path / "run.yaml"), "--manifest", made.manifest, "--out", made.out]
 

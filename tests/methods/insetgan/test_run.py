@@ -50,8 +50,8 @@ def finished(
     return place
 
 
-def test_a_data_set_without_insets_is_a_run_like_any_other(bench: MakeBench) -> None:
-    place = bench(insets={}, detector="mtcnn", recipe="generate")
+def test_a_data_set_without_insets_is_a_run_like_any_other(montages: MakeBench) -> None:
+    place = montages(insets={}, detector="mtcnn", recipe="generate")
     items = [new_item(f"i{n}", Source("seed", n), {}) for n in range(5)]
     manifest.write(place.manifest, items, schema([]))
     seen: list[Progress] = []
@@ -65,11 +65,11 @@ def test_a_data_set_without_insets_is_a_run_like_any_other(bench: MakeBench) -> 
 
 
 def test_the_item_of_a_lone_actor_that_is_killed_three_times_is_done_all_the_same(
-    bench: MakeBench, fields: dict[str, Any]
+    montages: MakeBench, fields: dict[str, Any]
 ) -> None:
     """As by somebody else's hunger for memory: the row has nothing to do with it."""
     long = fields["recipe"] | {"min_rounds": 200, "max_rounds": 200}
-    place = bench(bodies=1, faces=1, recipe=long)
+    place = montages(bodies=1, faces=1, recipe=long)
     killed: list[int] = []
 
     def kill(progress: Progress) -> None:
@@ -93,17 +93,17 @@ def test_another_configuration_on_the_same_output_is_refused(finished: Bench) ->
 
 
 def test_actors_have_the_files_that_the_driver_found(
-    bench: MakeBench, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    montages: MakeBench, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They cannot have them of themselves: another process' memory is empty, and their working
     directory is another.
     """
-    files = bench().config.settings.models
+    files = montages().config.settings.models
     weights = {role: Path(file).read_bytes() for role, file in files.items()}
     open_storage("memory://driver-models").put("body.safetensors", weights["canvas"])
     monkeypatch.chdir(tmp_path)
     Path("face.safetensors").write_bytes(weights["face"])
-    place = bench(
+    place = montages(
         bodies=1,
         faces=1,
         canvas="memory://driver-models/body.safetensors",
@@ -118,10 +118,10 @@ def test_actors_have_the_files_that_the_driver_found(
     assert record["configuration"]["insets"] == {"face": "face.safetensors"}
 
 
-def test_other_weights_under_the_same_name_are_refused(bench: MakeBench, tmp_path: Path) -> None:
+def test_other_weights_under_the_same_name_are_refused(montages: MakeBench, tmp_path: Path) -> None:
     face = tmp_path / "face.safetensors"
-    face.write_bytes(Path(bench().config.settings.models["face"]).read_bytes())
-    place = bench(bodies=1, faces=1, insets={"face": str(face)})
+    face.write_bytes(Path(montages().config.settings.models["face"]).read_bytes())
+    place = montages(bodies=1, faces=1, insets={"face": str(face)})
     driver.run(place.config, place.manifest, place.out)
     face.write_bytes(b"others")
     with pytest.raises(RunMismatchError, match=r"weights\.face"):
@@ -129,18 +129,18 @@ def test_other_weights_under_the_same_name_are_refused(bench: MakeBench, tmp_pat
 
 
 def test_wrong_weights_stop_the_run_and_quarantine_nothing(
-    bench: MakeBench, tmp_path: Path
+    montages: MakeBench, tmp_path: Path
 ) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
-    place = bench(canvas=str(tmp_path / "x.safetensors"))
+    place = montages(canvas=str(tmp_path / "x.safetensors"))
     with pytest.raises(CheckpointError, match=r"x\.safetensors") as caught:
         driver.run(place.config, place.manifest, place.out)
     assert "\n" not in str(caught.value)
     assert RunStore(open_storage(place.out)).quarantined() == set()
 
 
-def test_only_some_seeds_are_done_when_that_is_asked_for(bench: MakeBench) -> None:
-    place = bench(insets={}, detector="mtcnn", recipe="generate")
+def test_only_some_seeds_are_done_when_that_is_asked_for(montages: MakeBench) -> None:
+    place = montages(insets={}, detector="mtcnn", recipe="generate")
     some = driver.Subset(3, is_drawn=True)
     assert driver.run(place.config, "seeds:0-99", place.out, subset=some).committed == 3
     committed = RunStore(open_storage(place.out)).committed()

@@ -58,13 +58,13 @@ def test_a_score_beyond_2_percent_is_one_line(done: RunStore) -> None:
 
 
 def test_an_item_that_began_at_files_is_made_again_from_them(
-    bench: MakeBench, done: RunStore, tmp_path: Path
+    montages: MakeBench, done: RunStore, tmp_path: Path
 ) -> None:
     path = tmp_path / "canvas.png"
     path.write_bytes(
         done.storage.get(str(done.read_commit("body0-face10")["files"]["image"]["key"]))
     )
-    place = bench(input_roots=[str(tmp_path)])
+    place = montages(input_roots=[str(tmp_path)])
     item = new_item("of-file", Source("image", str(path)), {"face": Source("seed", 3)}, seed=4)
     manifest.write(place.manifest, [item], schema(["face"]))
     store = finished(place, schema(["face"]))

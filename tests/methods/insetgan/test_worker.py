@@ -58,8 +58,8 @@ def box_of(record: Commit, fact: str) -> list[float]:
     return box
 
 
-def test_an_item_leaves_image_latents_losses_and_a_commit(bench: MakeBench) -> None:
-    place = bench()
+def test_an_item_leaves_image_latents_losses_and_a_commit(montages: MakeBench) -> None:
+    place = montages()
     worker = RecordingWorker(place.config, place.out)
     item = first_items(place, 1)[0]
     outcome = worker.serve_all([lease(item)])[item.item_id]
@@ -84,8 +84,8 @@ def test_an_item_leaves_image_latents_losses_and_a_commit(bench: MakeBench) -> N
     assert {"face.border.l1", "canvas.body.l1", "face.face.l1"} <= set(losses.term)
 
 
-def test_the_picture_itself_says_that_it_is_synthetic_and_from_what(bench: MakeBench) -> None:
-    place = bench()
+def test_the_picture_itself_says_that_it_is_synthetic_and_from_what(montages: MakeBench) -> None:
+    place = montages()
     worker = RecordingWorker(place.config, place.out, "run-7")
     item = first_items(place, 1)[0]
     worker.serve_all([lease(item)])
@@ -100,8 +100,8 @@ def test_the_picture_itself_says_that_it_is_synthetic_and_from_what(bench: MakeB
     assert provenance["precision"] == best_precision(torch.device("cpu"))
 
 
-def test_a_place_is_free_while_its_item_is_still_being_uploaded(bench: MakeBench) -> None:
-    place = bench(bodies=3, faces=1)
+def test_a_place_is_free_while_its_item_is_still_being_uploaded(montages: MakeBench) -> None:
+    place = montages(bodies=3, faces=1)
     worker = RecordingWorker(place.config, place.out)
     first, second, third = first_items(place, 3)
     worker.serve([lease(first)])
@@ -114,8 +114,8 @@ def test_a_place_is_free_while_its_item_is_still_being_uploaded(bench: MakeBench
     assert worker.steps == sum(outcome.steps for outcome in outcomes.values())
 
 
-def test_an_item_goes_on_elsewhere_where_it_was_and_ends_the_same(bench: MakeBench) -> None:
-    place = bench(bodies=1, faces=1)
+def test_an_item_goes_on_elsewhere_where_it_was_and_ends_the_same(montages: MakeBench) -> None:
+    place = montages(bodies=1, faces=1)
     (item,) = first_items(place, 1)
     alone = RecordingWorker(place.config, f"{place.out}-alone")
     expected = alone.serve_all([lease(item)])[item.item_id]
@@ -138,9 +138,9 @@ def test_an_item_goes_on_elsewhere_where_it_was_and_ends_the_same(bench: MakeBen
 
 
 def test_a_damaged_state_only_costs_its_steps(
-    bench: MakeBench, caplog: pytest.LogCaptureFixture
+    montages: MakeBench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = bench(bodies=1, faces=1)
+    place = montages(bodies=1, faces=1)
     (item,) = first_items(place, 1)
     RunStore(open_storage(place.out)).save_checkpoint(item.item_id, b"no state")
     worker = RecordingWorker(place.config, place.out)
@@ -185,9 +185,9 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_state_that_cannot_be_used_only_costs_the_item_its_steps(
-    bench: MakeBench, caplog: pytest.LogCaptureFixture, damage: str
+    montages: MakeBench, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
-    place = bench(bodies=2, faces=1)
+    place = montages(bodies=2, faces=1)
     item, neighbour = first_items(place, 2)
     state = DAMAGES[damage](saved_elsewhere(place, item))
     store = RunStore(open_storage(place.out))
@@ -205,9 +205,9 @@ def test_a_state_that_cannot_be_used_only_costs_the_item_its_steps(
 
 
 def test_a_state_of_another_item_recipe_or_layout_is_not_taken_for_this_ones(
-    bench: MakeBench, fields: dict[str, Any], tiny_models: dict[str, Path], tmp_path: Path
+    montages: MakeBench, fields: dict[str, Any], tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    place = bench(bodies=2, faces=1)
+    place = montages(bodies=2, faces=1)
     item, other = first_items(place, 2)
     wide = tmp_path / "wide.safetensors"
     checkpoint.save(wide, random_generator(dataclasses.replace(CANVAS, w_dim=32)), {})
@@ -216,7 +216,7 @@ def test_a_state_of_another_item_recipe_or_layout_is_not_taken_for_this_ones(
         "other overrides": saved_elsewhere(
             place, dataclasses.replace(item, overrides={"canvas": {"learning_rate": 0.5}})
         ),
-        "another layout": saved_elsewhere(bench(canvas=str(wide)), item),
+        "another layout": saved_elsewhere(montages(canvas=str(wide)), item),
     }
     store = RunStore(open_storage(place.out))
     for n, state in enumerate(states.values()):
@@ -254,9 +254,9 @@ def test_a_state_of_numbers_that_are_none_is_refused() -> None:
     ],
 )
 def test_what_one_items_entry_or_exit_raises_ends_that_item_alone(
-    bench: MakeBench, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
+    montages: MakeBench, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
 ) -> None:
-    place = bench(bodies=2, faces=1)
+    place = montages(bodies=2, faces=1)
     poison, neighbour = first_items(place, 2)
     right = pkgutil.resolve_name(where)
 
@@ -284,9 +284,9 @@ def test_what_one_items_entry_or_exit_raises_ends_that_item_alone(
 
 
 def test_an_item_that_takes_too_long_is_given_up_and_its_neighbour_is_done(
-    bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+    montages: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = bench(bodies=2, faces=1, item_hours=2.0)
+    place = montages(bodies=2, faces=1, item_hours=2.0)
     endless, neighbour = first_items(place, 2)
     endless = dataclasses.replace(endless, overrides={"max_rounds": 1000, "min_rounds": 1000})
     clock = iter(range(0, 10**9, 60))  # every look at it takes a minute
@@ -305,8 +305,8 @@ def test_an_item_that_takes_too_long_is_given_up_and_its_neighbour_is_done(
     assert "item_hours (2)" in found.detail
 
 
-def test_the_time_of_an_item_goes_with_it_to_another_machine(bench: MakeBench) -> None:
-    place = bench(bodies=1, faces=1)
+def test_the_time_of_an_item_goes_with_it_to_another_machine(montages: MakeBench) -> None:
+    place = montages(bodies=1, faces=1)
     (item,) = first_items(place, 1)
     store = RunStore(open_storage(place.out))
     leaving = RecordingWorker(place.config, place.out)
@@ -324,8 +324,8 @@ def test_the_time_of_an_item_goes_with_it_to_another_machine(bench: MakeBench) -
     assert store.read_commit(item.item_id)["seconds"] > 7200
 
 
-def test_its_figures_say_where_time_slots_and_bytes_went(bench: MakeBench) -> None:
-    place = bench(bodies=1, faces=1)
+def test_its_figures_say_where_time_slots_and_bytes_went(montages: MakeBench) -> None:
+    place = montages(bodies=1, faces=1)
     worker = RecordingWorker(place.config, place.out)
     (item,) = first_items(place, 1)
     outcome = worker.serve_all([lease(item)])[item.item_id]
@@ -342,8 +342,8 @@ def test_its_figures_say_where_time_slots_and_bytes_went(bench: MakeBench) -> No
         assert (found.gpu_memory_peak_bytes, found.gpu_utilisation) == (None, None)
 
 
-def test_an_outcome_has_the_measures_of_its_commit(bench: MakeBench) -> None:
-    place = bench(bodies=1, faces=1)
+def test_an_outcome_has_the_measures_of_its_commit(montages: MakeBench) -> None:
+    place = montages(bodies=1, faces=1)
     (item,) = first_items(place, 1)
     outcome = RecordingWorker(place.config, place.out).serve_all([lease(item)])[item.item_id]
     record = RunStore(open_storage(place.out)).read_commit(item.item_id)
@@ -351,8 +351,8 @@ def test_an_outcome_has_the_measures_of_its_commit(bench: MakeBench) -> None:
     assert {"seam_before", "score", "losses.canvas.body.l1"} <= outcome.measures.keys()
 
 
-def test_the_copy_and_paste_is_of_the_untouched_references(bench: MakeBench) -> None:
-    place = bench()
+def test_the_copy_and_paste_is_of_the_untouched_references(montages: MakeBench) -> None:
+    place = montages()
     worker = RecordingWorker(place.config, place.out)
     item = first_items(place, 1)[0]
     worker.serve_all([lease(item)])
@@ -368,10 +368,10 @@ def test_the_copy_and_paste_is_of_the_untouched_references(bench: MakeBench) -> 
 
 
 def test_several_insets_are_pasted_side_by_side_and_kept_by_name(
-    bench: MakeBench, tiny_models: dict[str, Path], fields: dict[str, Any]
+    montages: MakeBench, tiny_models: dict[str, Path], fields: dict[str, Any]
 ) -> None:
     boxes = {"face": [8, 8, 20, 24], "shoes": [10, 46, 22, 58]}
-    place = bench(
+    place = montages(
         insets={name: str(tiny_models["face"]) for name in boxes},
         detector={
             name: {"fixed": {"canvas": b, name: [8, 8, 24, 24]}} for name, b in boxes.items()
@@ -400,9 +400,9 @@ def test_several_insets_are_pasted_side_by_side_and_kept_by_name(
 
 
 def test_without_insets_an_item_is_the_generators_image(
-    bench: MakeBench, tiny_models: dict[str, Path]
+    montages: MakeBench, tiny_models: dict[str, Path]
 ) -> None:
-    place = bench(
+    place = montages(
         insets={}, detector="mtcnn", recipe={"min_rounds": 0, "max_rounds": 0, "stages": []}
     )
     worker = RecordingWorker(place.config, place.out)
@@ -422,8 +422,8 @@ def test_without_insets_an_item_is_the_generators_image(
     assert np.abs(results.read_image(store, record).astype(int) - expected).max() <= 1
 
 
-def test_a_film_shows_every_so_many_steps_and_ends_with_the_result(bench: MakeBench) -> None:
-    place = bench(film_every=3)
+def test_a_film_shows_every_so_many_steps_and_ends_with_the_result(montages: MakeBench) -> None:
+    place = montages(film_every=3)
     item = first_items(place, 1)[0]
     RecordingWorker(place.config, place.out).serve_all([lease(item)])
     store = RunStore(open_storage(place.out))
@@ -438,15 +438,15 @@ def test_a_film_shows_every_so_many_steps_and_ends_with_the_result(bench: MakeBe
     assert np.abs(last - result).mean() < np.abs(last - result[::-1]).mean() / 3
 
 
-def test_no_film_is_kept_unless_it_is_asked_for(bench: MakeBench) -> None:
-    place = bench()
+def test_no_film_is_kept_unless_it_is_asked_for(montages: MakeBench) -> None:
+    place = montages()
     item = first_items(place, 1)[0]
     RecordingWorker(place.config, place.out).serve_all([lease(item)])
     assert "film" not in RunStore(open_storage(place.out)).read_commit(item.item_id)["files"]
 
 
-def test_an_unreadable_image_ends_its_row_alone(bench: MakeBench, tmp_path: Path) -> None:
-    place = bench()
+def test_an_unreadable_image_ends_its_row_alone(montages: MakeBench, tmp_path: Path) -> None:
+    place = montages()
     worker = RecordingWorker(place.config, place.out)
     (tmp_path / "note.png").write_text("no picture")
     good, other = first_items(place, 2)
@@ -459,8 +459,10 @@ def test_an_unreadable_image_ends_its_row_alone(bench: MakeBench, tmp_path: Path
     assert "note.png" in outcomes[bad.item_id].detail
 
 
-def test_an_image_as_canvas_is_what_the_body_is_held_to(bench: MakeBench, tmp_path: Path) -> None:
-    place = bench()
+def test_an_image_as_canvas_is_what_the_body_is_held_to(
+    montages: MakeBench, tmp_path: Path
+) -> None:
+    place = montages()
     worker = RecordingWorker(place.config, place.out)
     picture = Image.new("RGB", (100, 200), (10, 200, 30))
     buffer = io.BytesIO()
@@ -481,9 +483,9 @@ def test_an_image_as_canvas_is_what_the_body_is_held_to(bench: MakeBench, tmp_pa
 
 
 def test_latents_that_an_item_left_are_a_start_for_another(
-    bench: MakeBench, tmp_path: Path
+    montages: MakeBench, tmp_path: Path
 ) -> None:
-    place = bench()
+    place = montages()
     worker = RecordingWorker(place.config, place.out)
     item = first_items(place, 1)[0]
     worker.serve_all([lease(item)])
@@ -501,9 +503,9 @@ def test_latents_that_an_item_left_are_a_start_for_another(
 
 
 def test_latents_of_another_shape_are_refused_with_both_shapes(
-    bench: MakeBench, tmp_path: Path
+    montages: MakeBench, tmp_path: Path
 ) -> None:
-    place = bench()
+    place = montages()
     worker = RecordingWorker(place.config, place.out)
     file = tmp_path / "w.safetensors"
     safetensors.torch.save_file({"w": torch.zeros(5)}, file)
@@ -514,8 +516,8 @@ def test_latents_of_another_shape_are_refused_with_both_shapes(
     assert "[16]" in outcome.detail
 
 
-def test_boxes_of_the_manifest_need_no_detector(bench: MakeBench) -> None:
-    place = bench(detector="manifest")
+def test_boxes_of_the_manifest_need_no_detector(montages: MakeBench) -> None:
+    place = montages(detector="manifest")
     worker = RecordingWorker(place.config, place.out)
     with_box, without = first_items(place, 2)
     boxes = {"canvas_box": [8.0, 8.0, 20.0, 24.0], "face_box": [8.0, 8.0, 24.0, 28.0]}
@@ -528,8 +530,8 @@ def test_boxes_of_the_manifest_need_no_detector(bench: MakeBench) -> None:
     assert facts["face_region"] == facts["face_region_before"]
 
 
-def test_wrong_overrides_end_their_row(bench: MakeBench) -> None:
-    place = bench()
+def test_wrong_overrides_end_their_row(montages: MakeBench) -> None:
+    place = montages()
     worker = RecordingWorker(place.config, place.out)
     item = dataclasses.replace(first_items(place, 1)[0], overrides={"max_roundss": 1})
     outcome = worker.serve_all([lease(item)])[item.item_id]
@@ -538,19 +540,19 @@ def test_wrong_overrides_end_their_row(bench: MakeBench) -> None:
 
 
 def test_a_file_that_holds_no_generator_stops_the_worker_before_any_item(
-    bench: MakeBench, tmp_path: Path
+    montages: MakeBench, tmp_path: Path
 ) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
-    place = bench(canvas=str(tmp_path / "x.safetensors"))
+    place = montages(canvas=str(tmp_path / "x.safetensors"))
     with pytest.raises(CheckpointError, match=r"x\.safetensors"):
         RecordingWorker(place.config, place.out)
 
 
 @pytest.mark.parametrize("role", ["canvas", "face", "perceptual"])
 def test_another_file_than_the_run_began_with_stops_the_worker(
-    bench: MakeBench, tmp_path: Path, role: str
+    montages: MakeBench, tmp_path: Path, role: str
 ) -> None:
-    place = bench(perceptual=str(tmp_path / "alexnet.pth"))
+    place = montages(perceptual=str(tmp_path / "alexnet.pth"))
     (tmp_path / "alexnet.pth").write_bytes(b"weights")
     file = (
         tmp_path / "alexnet.pth"
@@ -569,11 +571,11 @@ def test_another_file_than_the_run_began_with_stops_the_worker(
 
 @pytest.mark.parametrize("role", ["canvas", "face", "perceptual", "encoder", "identity"])
 def test_a_file_that_changes_between_fetch_and_load_stops_the_worker(
-    bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+    montages: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
     """Each kind is read by a library of its own; here by one that reads whatever is there."""
     path = tmp_path / f"{role}.pth"
-    place = bench()
+    place = montages()
     generator = role in ("canvas", "face")
     data = Path(place.config.settings.models[role]).read_bytes() if generator else b"weights"
     path.write_bytes(data)
@@ -604,12 +606,12 @@ def test_a_file_that_changes_between_fetch_and_load_stops_the_worker(
 
 
 def test_a_model_of_a_store_is_loaded_from_the_cache(
-    bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    montages: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INSETGAN_BATCH_CACHE", str(tmp_path / "cache"))
     storage = open_storage("memory://worker-models")
-    storage.put("body.safetensors", Path(bench().config.settings.models["canvas"]).read_bytes())
-    place = bench(canvas="memory://worker-models/body.safetensors")
+    storage.put("body.safetensors", Path(montages().config.settings.models["canvas"]).read_bytes())
+    place = montages(canvas="memory://worker-models/body.safetensors")
     worker = RecordingWorker(place.config, place.out)
     item = first_items(place, 1)[0]
     assert worker.serve_all([lease(item)])[item.item_id].status is Status.COMMITTED
@@ -630,7 +632,7 @@ def test_a_model_of_a_store_is_loaded_from_the_cache(
     ],
 )
 def test_a_generator_that_does_not_fit_is_refused_in_one_line(
-    bench: MakeBench,
+    montages: MakeBench,
     tmp_path: Path,
     architecture: dict[str, int],
     changes: dict[str, object],
@@ -638,7 +640,7 @@ def test_a_generator_that_does_not_fit_is_refused_in_one_line(
 ) -> None:
     path = tmp_path / "odd.safetensors"
     checkpoint.save(path, random_generator(dataclasses.replace(CANVAS, **architecture)), {})  # type: ignore[arg-type]
-    place = bench(canvas=str(path), **changes)
+    place = montages(canvas=str(path), **changes)
     with pytest.raises(CheckpointError) as caught:
         RecordingWorker(place.config, place.out)
     assert message in str(caught.value)
@@ -646,13 +648,13 @@ def test_a_generator_that_does_not_fit_is_refused_in_one_line(
 
 
 def test_a_generator_with_classes_paints_the_class_of_the_configuration(
-    bench: MakeBench, tmp_path: Path
+    montages: MakeBench, tmp_path: Path
 ) -> None:
     path = tmp_path / "classes.safetensors"
     checkpoint.save(path, random_generator(dataclasses.replace(CANVAS, c_dim=3)), {})
     references = []
     for label in (0, 2):
-        place = bench(canvas=str(path), classes={"canvas": label})
+        place = montages(canvas=str(path), classes={"canvas": label})
         worker = RecordingWorker(place.config, f"{place.out}-{label}")
         item = first_items(place, 1)[0]
         worker.serve_all([lease(item)])

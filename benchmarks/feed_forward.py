@@ -69,14 +69,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/feed_forward.json"))
     arguments = parser.parse_args()
     os.environ["PYTHONPATH"] = str(ROOT)  # actors find the tests' method
-    found = {}
+    kept = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    facts = {"command": shlex.join(["python", *sys.argv]), "items": arguments.items}
     with tempfile.TemporaryDirectory() as directory:
         rows = _rows(Path(directory), arguments.items)
         for store in arguments.stores.split(","):
-            found[store] = _measure(store, Path(directory), rows)
-    facts = {"command": shlex.join(["python", *sys.argv]), "items": arguments.items}
-    kept = {"measured_at": surroundings.describe(), **facts, "stores": found}
-    arguments.out.write_text(json.dumps(kept, indent=1) + "\n")
+            found = _measure(store, Path(directory), rows)
+            kept[store] = {"measured_at": surroundings.describe(), **facts, **found}
+            arguments.out.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def _rows(directory: Path, count: int) -> list[Item]:

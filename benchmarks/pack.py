@@ -33,8 +33,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 
 from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.formats import FORMATS
 from insetgan_batch.data.results import LossTable
-from insetgan_batch.data.shards import FORMATS, PackSettings, parse_formats
+from insetgan_batch.data.shards import PackSettings, parse_formats
 from insetgan_batch.data.storage import open_storage
 
 _IMAGE_BYTES = 100_000

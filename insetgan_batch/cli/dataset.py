@@ -14,6 +14,7 @@ from insetgan_batch.cli.shared import (
     open_store,
     print_lines,
 )
+from insetgan_batch.data.formats import FORMATS
 from insetgan_batch.screen import open_screen
 
 app = typer.Typer()
@@ -26,7 +27,7 @@ def pack(
         list[str] | None,
         typer.Option(
             "--format",
-            help="parquet, webdataset, jsonl; again for several.",
+            help=f"{', '.join(FORMATS)}; again for several.",
             show_default="parquet",
         ),
     ] = None,

@@ -10,12 +10,11 @@ import pyarrow as pa
 import yaml
 
 from insetgan_batch.data import tables
-from insetgan_batch.data.shards import FOLDERS, Format
+from insetgan_batch.data.formats import FORMATS, Format
 from insetgan_batch.data.tables import Columns
 from insetgan_batch.method import Card
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
-_ENDINGS = {"parquet": "parquet", "webdataset": "tar", "jsonl": "jsonl"}
 _DTYPES = {
     pa.string(): "string",
     pa.int32(): "int32",
@@ -66,13 +65,13 @@ def write(facts: Facts) -> str:
 def _front(facts: Facts) -> dict[str, Any]:
     items = sum(facts.splits.values())
     first = facts.formats[0]
-    pattern = f"-*.{_ENDINGS[first]}"
+    folder, pattern = FORMATS[first].folder, f"-*.{FORMATS[first].ending}"
     splits = [name for name, count in facts.splits.items() if count]
     configs: list[dict[str, Any]] = [
         {
             "config_name": "default",
             "data_files": [
-                {"split": split, "path": f"{FOLDERS[first]}/{split}{pattern}"} for split in splits
+                {"split": split, "path": f"{folder}/{split}{pattern}"} for split in splits
             ],
         }
     ]
@@ -200,16 +199,12 @@ def _limits(facts: Facts) -> str:
 
 def _files(facts: Facts) -> str:
     every = "every step" if facts.losses_every == 1 else f"every {facts.losses_every}th step"
-    shown = {
-        "parquet": "`data/<split>-*.parquet`: images with all that is known of them",
-        "webdataset": "`webdataset/<split>-*.tar`: `<key>.png` and `<key>.json`, rows beside them",
-        "jsonl": "`jsonl/<split>-*.jsonl`: rows with the keys of each item's files in the run",
-    }
+    layouts = [FORMATS[name] for name in facts.formats]
     return "\n".join(
         [
             "## Files",
             "",
-            *(f"- {shown[name]}" for name in facts.formats),
+            *(f"- `{of.folder}/<split>-*.{of.ending}`: {of.about}" for of in layouts),
             "- `results.parquet`: one row for each item of the run, those left out and those that"
             " failed too",
             f"- `losses/losses-*.parquet`: item, step, phase, term, raw, weight; {every}",

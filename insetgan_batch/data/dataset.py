@@ -14,13 +14,14 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from insetgan_batch.data import results, shards, tables
 from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.formats import FORMATS, Format
 from insetgan_batch.data.shards import Shard
 from insetgan_batch.data.storage import Storage, open_storage, scratch_file
 from insetgan_batch.data.stored import Commit
@@ -288,7 +289,7 @@ def _add_member(tar: BinaryIO, name: str, data: bytes) -> None:
 
 
 def _folder(job: Job) -> str:
-    return f"{job.prefix}/{shards.FOLDERS[job.shard.kind]}"
+    return f"{job.prefix}/{FORMATS[cast(Format, job.shard.kind)].folder}"
 
 
 def _json(row: Mapping[str, Any]) -> bytes:

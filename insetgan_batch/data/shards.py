@@ -17,24 +17,14 @@ from typing import Any, Literal, TypeVar
 
 from insetgan_batch.data import damage, prefetch, tables, where
 from insetgan_batch.data.commits import RunStore
+from insetgan_batch.data.formats import FORMATS, Format
 from insetgan_batch.data.tables import Columns
 from insetgan_batch.data.where import Where
 from insetgan_batch.errors import ConfigError, DamagedError
 from insetgan_batch.methods import names
 from insetgan_batch.records import CONSENT_NOTE
 
-Format = Literal["parquet", "webdataset", "jsonl"]
-FORMATS: tuple[Format, ...] = ("parquet", "webdataset", "jsonl")
-FOLDERS = {"parquet": "data", "webdataset": "webdataset", "jsonl": "jsonl"}
-_MB = 1_000_000
-# Of the images, and so much for the rest of each item. Hugging Face asks for Parquet shards below
-# 500 MB and row groups below 100 MB, of which a reader holds one in memory.
-_SHARD_BYTES: dict[Format, int] = {
-    "parquet": 400 * _MB,
-    "webdataset": 1_000 * _MB,
-    "jsonl": 1_000 * _MB,
-}
-_ROW_BYTES = 4_000
+_ROW_BYTES = 4_000  # of an item, beside its image
 _TABLE_ITEMS = 2_000  # in one file of losses: some million rows
 _READERS = 8  # requests in flight in a job, and items in its memory
 _LEFT_OUT = 255
@@ -57,7 +47,9 @@ class PackSettings:
     where: Where | None = None
     splits: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"train": 1.0})
     losses_every: int = 1
-    shard_bytes: Mapping[Format, int] = dataclasses.field(default_factory=_SHARD_BYTES.copy)
+    shard_bytes: Mapping[Format, int] = dataclasses.field(
+        default_factory=lambda: {name: layout.shard_bytes for name, layout in FORMATS.items()}
+    )
     table_items: int = _TABLE_ITEMS
 
 
@@ -202,7 +194,7 @@ class ShardPlan:
         self.image_bytes += image_bytes
         for kind in self._settings.formats:
             cuts = self._cuts.setdefault((kind, split), [])
-            own = _ROW_BYTES + (0 if kind == "jsonl" else image_bytes)
+            own = _ROW_BYTES + (image_bytes if FORMATS[kind].has_images else 0)
             size = sizes.get((kind, split), 0)
             if size and size + own > self._settings.shard_bytes[kind]:
                 cuts.append(index)

@@ -24,7 +24,7 @@ def test_a_short_comparison_has_rates_and_where_time_goes(tmp_path: Path) -> Non
         check=True,
         capture_output=True,
     )
-    disk = json.loads(out.read_text())["stores"]["disk"]
+    disk = json.loads(out.read_text())["disk"]
     assert disk["ratio"] > 0
     assert disk["run"]["cpu_ms_per_item"]["actors"] > 0
     assert disk["bare"]["cpu_ms_per_item"]["loop"] > 0

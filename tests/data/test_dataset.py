@@ -16,6 +16,7 @@ import pytest
 from insetgan_batch.data import dataset, shards
 from insetgan_batch.data.commits import RunStore, hh
 from insetgan_batch.data.dataset import Job, WrittenFile
+from insetgan_batch.data.formats import FORMATS
 from insetgan_batch.data.shards import PackSettings, Shard, ShardPlan
 from insetgan_batch.data.where import Where
 from insetgan_batch.errors import ConfigError
@@ -74,11 +75,11 @@ def png_of(store: RunStore, item_id: str) -> bytes:
 def test_every_item_is_in_one_shard_of_each_format_in_the_order_of_ids(store: RunStore) -> None:
     chosen = plan(
         store,
-        formats=shards.FORMATS,
+        formats=tuple(FORMATS),
         splits={"train": 0.5, "test": 0.5},
         shard_bytes={"parquet": 20_000, "webdataset": 30_000, "jsonl": 9_000},
     )
-    for kind in shards.FORMATS:
+    for kind in FORMATS:
         found = shards_of(chosen, kind)
         for split in ("train", "test"):
             own = [shard for shard in found if shard.split == split]
@@ -95,8 +96,8 @@ def test_every_item_is_in_one_shard_of_each_format_in_the_order_of_ids(store: Ru
 
 
 def test_the_same_run_gives_the_same_shards_and_the_same_bytes(store: RunStore) -> None:
-    first = [written for kind in shards.FORMATS for written in one(store, kind)]
-    again = [written for kind in shards.FORMATS for written in one(store, kind)]
+    first = [written for kind in FORMATS for written in one(store, kind)]
+    again = [written for kind in FORMATS for written in one(store, kind)]
     assert first == again
 
 
@@ -252,7 +253,7 @@ def test_jsonl_names_the_files_by_their_keys(store: RunStore) -> None:
 
 
 def test_what_is_written_is_what_is_said_of_it(store: RunStore) -> None:
-    for kind in (*shards.FORMATS, "tables"):
+    for kind in (*FORMATS, "tables"):
         for written in one(store, kind):
             data = store.storage.get(written.key)
             assert (len(data), hashlib.sha256(data).hexdigest()) == (written.bytes, written.sha256)
@@ -319,7 +320,7 @@ def test_a_damaged_item_is_left_out_of_its_shard_and_named(
 
 
 def test_what_is_found_damaged_while_it_is_packed_is_in_no_shard(store: RunStore) -> None:
-    chosen = plan(store, formats=shards.FORMATS)
+    chosen = plan(store, formats=tuple(FORMATS))
     chosen.leave_out({"body3-face1": "damaged"})
     assert chosen.counts == {"train": 5}
     assert (chosen.committed, chosen.left_out) == (5, 0)

@@ -26,6 +26,7 @@ from insetgan_batch.cli.main import app
 from insetgan_batch.data import dataset, provenance, shards
 from insetgan_batch.data.commits import RunStore
 from insetgan_batch.data.dataset import Done, Job
+from insetgan_batch.data.formats import FORMATS, Format
 from insetgan_batch.data.shards import PackSettings
 from insetgan_batch.data.storage import LocalStorage
 from insetgan_batch.data.where import Where
@@ -69,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 def packed(run: RunStore) -> Packed:
     """All formats, in several shards each."""
     settings = PackSettings(
-        formats=shards.FORMATS,
+        formats=tuple(FORMATS),
         splits=SPLITS,
         losses_every=2,
         shard_bytes={"parquet": 35_000, "webdataset": 35_000, "jsonl": 12_000},
@@ -133,9 +134,7 @@ def test_a_run_that_is_only_a_folder_of_parquet_loads_too(packed: Packed, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["webdataset", "jsonl"])
-def test_hugging_face_loads_the_other_formats(
-    run: RunStore, kind: shards.Format, tmp_path: Path
-) -> None:
+def test_hugging_face_loads_the_other_formats(run: RunStore, kind: Format, tmp_path: Path) -> None:
     packed = packing.pack(run.storage.uri, PackSettings((kind,), splits=SPLITS), spread=here)
     loaded = datasets.load_dataset(str(directory_of(packed)), cache_dir=str(tmp_path))
     assert {name: len(rows) for name, rows in loaded.items()} == packed.splits
@@ -144,9 +143,7 @@ def test_hugging_face_loads_the_other_formats(
 
 
 @pytest.mark.parametrize("kind", ["webdataset", "jsonl"])
-def test_columns_that_are_empty_in_the_first_shards_load(
-    kind: shards.Format, tmp_path: Path
-) -> None:
+def test_columns_that_are_empty_in_the_first_shards_load(kind: Format, tmp_path: Path) -> None:
     """The first rows have no score, no picture, no truncation for each layer; the last ones do."""
     store = RunStore(LocalStorage(tmp_path / "run"))
     made = new_run()
@@ -162,9 +159,7 @@ def test_columns_that_are_empty_in_the_first_shards_load(
         commit(made, made_of, seam_after=1.5, score=0.5 if body > 8 else None, **inversion)
     for key in made.storage.list(""):
         store.storage.put(key, made.storage.get(key))
-    settings = PackSettings(
-        (kind,), splits=SPLITS, shard_bytes=dict.fromkeys(shards.FORMATS, 12_000)
-    )
+    settings = PackSettings((kind,), splits=SPLITS, shard_bytes=dict.fromkeys(FORMATS, 12_000))
     packed = packing.pack(store.storage.uri, settings, spread=here)
     loaded = datasets.load_dataset(str(directory_of(packed)), cache_dir=str(tmp_path / "cache"))
     rows = [row["json"] if kind == "webdataset" else row for s in loaded.values() for row in s]
@@ -318,7 +313,7 @@ def test_a_damaged_item_is_in_no_file_of_the_dataset(tmp_path: Path, name: str) 
     store = new_run_at(tmp_path)
     key = store.read_commit("body7-face1")["files"][name]["key"]
     store.storage.put(key, b"")
-    settings = PackSettings(shards.FORMATS, table_items=5)
+    settings = PackSettings(tuple(FORMATS), table_items=5)
     packed = packing.pack(store.storage.uri, settings, spread=here)
     assert list(packed.damaged) == ["body7-face1"]
     assert key in packed.damaged["body7-face1"]

@@ -68,6 +68,7 @@ def schedule(made: StyleGAN2Task, steps: int) -> Schedule:
 
 def main(out: str, steps: int, kill_at: int | None) -> None:
     """Train, alone; perhaps not to the end."""
+    torch.set_num_threads(1)
     made = task()
     right = made.step
 

@@ -253,7 +253,7 @@ def test_a_method_that_says_nothing_of_pages_has_views_too(
     shown.on("pageerror", lambda error: complaints.append(str(error)))
     shown.goto((tmp_path / page.KEY).as_uri() + "#item-grey10")
     view = shown.get_by_role("dialog", name="grey10")
-    for caption in ("result", "given picture"):
+    for caption in ("result", "picture"):
         wait_for_pixels(view.get_by_alt_text(f"pictures: {caption}"))
     assert view.get_by_text("50 mm").is_visible()
     assert view.locator(".chart, .switch, canvas").count() == 0

@@ -32,9 +32,9 @@ def arrived(metric: Metric, job: str) -> str:
 
 @pytest.mark.ray
 def test_every_metric_of_a_run_on_ray_arrives(
-    bench: MakeBench, prometheus: Prometheus, tmp_path: Path
+    montages: MakeBench, prometheus: Prometheus, tmp_path: Path
 ) -> None:
-    place = bench(bodies=2, faces=3)
+    place = montages(bodies=2, faces=3)
     prometheus.wait_for('up{job="real"}')  # it looks every second from now on
     address = prometheus.targets["real"]
     summary = driver.run(place.config, place.manifest, place.out, metrics_address=address)
